@@ -1,0 +1,46 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+import PackageDescription
+
+// No unsafeFlags here: they would make the package unusable as a dependency. Scripts pass -Xcc/-Xswiftc instead.
+let houseSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// A Swift library target with the house settings.
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: houseSettings)
+}
+
+/// The test target of one library. Fixtures are read through `TestSupport`, never bundled as resources.
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests", dependencies: [.init(stringLiteral: name), "TestSupport"] + dependencies,
+        swiftSettings: houseSettings)
+}
+
+let package = Package(
+    name: "apus",
+    products: [],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-collections.git", from: "1.2.0"),
+    ],
+    targets: [
+        // Layer 0: C
+        .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
+        .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
+        .target(name: "CKernels", cSettings: [.define("_GNU_SOURCE")]),
+        .target(name: "CPlatform", cSettings: [.define("_GNU_SOURCE")]),
+        // Layer 1
+        library("RuntimeSupport", ["CPlatform", .product(name: "Logging", package: "swift-log")]),
+        // Layer 2
+        library("Tensors", ["CKernels", "RuntimeSupport"]),
+        // Tests
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
+        tests("RuntimeSupport"),
+    ],
+    swiftLanguageModes: [.v6]
+)

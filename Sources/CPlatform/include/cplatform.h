@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Glibc's Swift module does not export. Linux only.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+/// A non-blocking, close-on-exec eventfd with counter 0; -1 and errno on failure.
+int cp_eventfd(void);
+/// Adds 1 to the eventfd's counter, so that a poll on it returns. Safe from any thread.
+void cp_eventfd_signal(int fd);
+/// Resets the counter to 0.
+void cp_eventfd_drain(int fd);
+/// Names the calling thread (at most 15 bytes are kept).
+void cp_thread_name(const char *name);
+/// Monotonic clock, nanoseconds.
+uint64_t cp_monotonic_nanoseconds(void);
+/// Anonymous zeroed memory, 2 MiB aligned and advised huge when large; NULL on failure. Free with cp_pages_free.
+void *cp_pages_allocate(size_t byte_count);
+void cp_pages_free(void *base, size_t byte_count);
+/// Sends `signal` to this process when its parent dies (PR_SET_PDEATHSIG).
+void cp_die_with_parent(int signal);
