@@ -35,12 +35,20 @@ let package = Package(
         .target(name: "CKernels", cSettings: [.define("_GNU_SOURCE")]),
         .target(name: "CPlatform", cSettings: [.define("_GNU_SOURCE")]),
         // Layer 1
-        library("RuntimeSupport", ["CPlatform", .product(name: "Logging", package: "swift-log")]),
+        library("RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
+        // Layer 3
+        library("Checkpoints", ["CPlatform", "RuntimeSupport", "Tensors"]),
+        // Layer 4
+        library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
+        // Layer 7
+        library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("RuntimeSupport"),
+        tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
+        tests("Parity", ["RuntimeSupport"]),
     ],
     swiftLanguageModes: [.v6]
 )
