@@ -25,6 +25,7 @@ let package = Package(
     name: "apus",
     products: [],
     dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-collections.git", from: "1.2.0"),
     ],
@@ -44,11 +45,18 @@ let package = Package(
         library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         // Layer 7
         library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
+        // Layer 8
+        .executableTarget(
+            name: "apus",
+            dependencies: [
+                "Checkpoints", "Parity", "Qwen3", "RuntimeSupport", "Tensors",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: houseSettings),
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("RuntimeSupport"),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
-        tests("Parity", ["RuntimeSupport"]),
+        tests("Parity", ["Checkpoints", "RuntimeSupport"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -13,6 +13,10 @@ internal import Tensors
 package struct ModelParity {
     /// fp32 logits within 1e-4 of transformers: its own noise (fp64 against fp32, sdpa against eager) is 4e-6…2e-5.
     package static let logitTolerance = 1e-4
+    /// Layer boundaries, relative to their largest element: ours are within 1.3e-6.
+    package static let boundaryTolerance = 1e-5
+    /// Root mean square over all logits of a batch.
+    package static let rootMeanSquareTolerance = 6e-6
 
     private let directory: URL
     private let checkpoint: Checkpoint

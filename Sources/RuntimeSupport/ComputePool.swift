@@ -57,9 +57,10 @@ package final class ComputePool: Sendable {
 
 /// One parallel loop: a claim counter and a completion counter.
 private final class ParallelLoop: @unchecked Sendable {
-    // @unchecked: `body` is only called while `ComputePool.parallel` is on the stack of the submitting thread.
+    // @unchecked: `body` is called for claimed tasks only and dropped by the submitting thread after the last of them,
+    // before `ComputePool.parallel` returns; a helper may hold the loop itself a moment longer.
     private let count: Int
-    private let body: (Int) -> Void
+    private var body: ((Int) -> Void)?
     private let next = Atomic<Int>(0)
     private let finished = Atomic<Int>(0)
 
@@ -71,11 +72,14 @@ private final class ParallelLoop: @unchecked Sendable {
     var hasUnclaimedTasks: Bool { next.load(ordering: .relaxed) < count }
     var isFinished: Bool { finished.load(ordering: .acquiring) == count }
 
+    /// Lets go of the caller's closure. Only after ``isFinished``.
+    func dropBody() { body = nil }
+
     /// Claims and runs one task; false when none was left to claim.
     func runOneTask() -> Bool {
         let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
         guard index < count else { return false }
-        body(index)
+        body!(index)
         finished.wrappingAdd(1, ordering: .acquiringAndReleasing)
         return true
     }
@@ -109,6 +113,7 @@ private final class LoopBoard: @unchecked Sendable {
     /// The rest of a loop whose tasks are all claimed lasts one task at most, so a spin is the right wait.
     func waitUntilFinished(_ loop: ParallelLoop) {
         while !loop.isFinished { cp_spin_pause() }
+        loop.dropBody()
         lock.withLock { remove(loop) }
     }
 
