@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Glibc's Swift module does not export. Linux only.
 #pragma once
+#include "cplatform_files.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
