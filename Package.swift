@@ -28,6 +28,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-collections.git", from: "1.2.0"),
+        .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.2"),
     ],
     targets: [
         // Layer 0: C
@@ -40,7 +41,9 @@ let package = Package(
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
         // Layer 3
-        library("Checkpoints", ["CPlatform", "RuntimeSupport", "Tensors"]),
+        library(
+            "Checkpoints",
+            ["CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
         // Layer 4
         library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         // Layer 7
@@ -55,6 +58,7 @@ let package = Package(
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("RuntimeSupport"),
+        tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
     ],

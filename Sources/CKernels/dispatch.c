@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// TEMPORARY plain reference, replaced by branch `kernels`.
+// Plain scalar form of every kernel.
 #include "ckernels.h"
 #include <math.h>
 #include <string.h>

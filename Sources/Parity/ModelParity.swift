@@ -27,7 +27,7 @@ package struct ModelParity {
         self.directory = directory
         self.pool = pool
         name = directory.lastPathComponent
-        checkpoint = try Checkpoint(directory)
+        checkpoint = try Checkpoint(directory: directory)
     }
 
     package func run() throws -> [ParityCase] {

@@ -20,12 +20,12 @@ struct NaiveForward {
     private let weights: [String: [Double]]
 
     init(_ directory: URL, mistake: Mistake) throws {
-        let checkpoint = try Checkpoint(directory)
+        let checkpoint = try Checkpoint(directory: directory)
         configuration = checkpoint.configuration
         self.mistake = mistake
         var weights: [String: [Double]] = [:]
-        for name in checkpoint.tensorNames {
-            let view = try checkpoint.tensor(name)
+        for name in checkpoint.index.shards.flatMap({ $0.header.entries.map(\.name) }) {
+            let view = try checkpoint.tensor(TensorName(name))
             let isFloat = view.dataType == .float32
             weights[name] = view.withBytes { bytes in
                 (0..<view.elementCount).map { index in

@@ -20,7 +20,7 @@ struct InvarianceTests {
         let pageSize: Int
 
         init(_ name: String, _ compute: ComputeType, threads: Int = 1, pageSize: Int = 16) throws {
-            let checkpoint = try Checkpoint(Fixtures.url("models/\(name)"))
+            let checkpoint = try Checkpoint(directory: Fixtures.url("models/\(name)"))
             model = try Qwen3Model(checkpoint, compute: compute, pool: ComputePool(threadCount: threads))
             self.pageSize = pageSize
         }

@@ -27,11 +27,11 @@ package struct WeightLoader {
     /// - Throws: ``CheckpointError``, ``MemoryError``.
     package func trunk() throws -> TrunkWeights {
         let c = configuration
-        let embedding = try rows("model.embed_tokens.weight", [c.vocabularySize, c.hiddenSize])
+        let embedding = try rows(.embedding, [c.vocabularySize, c.hiddenSize])
         let layers = try (0..<c.layerCount).map(layer)
-        let headName = c.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
+        let headName: TensorName = c.tieWordEmbeddings ? .embedding : .head
         return TrunkWeights(
-            embedding: embedding, layers: layers, finalNorm: try vector("model.norm.weight", c.hiddenSize),
+            embedding: embedding, layers: layers, finalNorm: try vector(.finalNorm, c.hiddenSize),
             head: try matrix(headName, c.vocabularySize, c.hiddenSize))
     }
 
@@ -49,37 +49,37 @@ package struct WeightLoader {
 
     private func layer(_ index: Int) throws -> DecoderLayerWeights {
         let c = configuration
-        let prefix = "model.layers.\(index)."
+        let names = TensorName.layer(index)
         let queryWidth = c.attentionHeadCount * c.headSize
         let keyWidth = c.keyValueHeadCount * c.headSize
         let feedForward: DecoderLayerWeights.FeedForward =
             c.isMoELayer(index)
-            ? .mixtureOfExperts(router: try matrix(prefix + "mlp.gate.weight", c.expertCount, c.hiddenSize))
+            ? .mixtureOfExperts(router: try matrix(names.router, c.expertCount, c.hiddenSize))
             : .dense(
                 try swiGLU(intermediateSize: c.intermediateSize) { projection in
-                    try checkpoint.tensor(prefix + "mlp.\(projection.rawValue)_proj.weight")
+                    try checkpoint.tensor(names.mlp(projection))
                 })
         return DecoderLayerWeights(
-            inputNorm: try vector(prefix + "input_layernorm.weight", c.hiddenSize),
-            query: try matrix(prefix + "self_attn.q_proj.weight", queryWidth, c.hiddenSize),
-            key: try matrix(prefix + "self_attn.k_proj.weight", keyWidth, c.hiddenSize),
-            value: try matrix(prefix + "self_attn.v_proj.weight", keyWidth, c.hiddenSize),
-            output: try matrix(prefix + "self_attn.o_proj.weight", c.hiddenSize, queryWidth),
-            queryNorm: try vector(prefix + "self_attn.q_norm.weight", c.headSize),
-            keyNorm: try vector(prefix + "self_attn.k_norm.weight", c.headSize),
-            postAttentionNorm: try vector(prefix + "post_attention_layernorm.weight", c.hiddenSize),
+            inputNorm: try vector(names.inputNorm, c.hiddenSize),
+            query: try matrix(names.qProj, queryWidth, c.hiddenSize),
+            key: try matrix(names.kProj, keyWidth, c.hiddenSize),
+            value: try matrix(names.vProj, keyWidth, c.hiddenSize),
+            output: try matrix(names.oProj, c.hiddenSize, queryWidth),
+            queryNorm: try vector(names.qNorm, c.headSize),
+            keyNorm: try vector(names.kNorm, c.headSize),
+            postAttentionNorm: try vector(names.postAttentionNorm, c.hiddenSize),
             feedForward: feedForward)
     }
 
     /// The three matrices of a block side by side in one allocation.
     private func swiGLU(
-        intermediateSize: Int, _ tensor: (ExpertProjection) throws -> TensorView
+        intermediateSize: Int, _ tensor: (TensorName.Projection) throws -> TensorView
     ) throws -> SwiGLUWeights {
         let width = configuration.hiddenSize
         let up = PackedMatrix.byteCount(compute, outputs: intermediateSize, inputs: width)
         let down = PackedMatrix.byteCount(compute, outputs: width, inputs: intermediateSize)
         let storage = try PageBuffer(byteCount: 2 * up + down)
-        func load(_ projection: ExpertProjection, _ outputs: Int, _ inputs: Int, at offset: Int) throws -> PackedMatrix {
+        func load(_ projection: TensorName.Projection, _ outputs: Int, _ inputs: Int, at offset: Int) throws -> PackedMatrix {
             let matrix = PackedMatrix(compute, outputs: outputs, inputs: inputs, in: storage, at: offset)
             try pack(try tensor(projection), into: matrix)
             return matrix
@@ -90,7 +90,7 @@ package struct WeightLoader {
             down: try load(.down, width, intermediateSize, at: 2 * up))
     }
 
-    private func matrix(_ name: String, _ outputs: Int, _ inputs: Int) throws -> PackedMatrix {
+    private func matrix(_ name: TensorName, _ outputs: Int, _ inputs: Int) throws -> PackedMatrix {
         let storage = try PageBuffer(byteCount: PackedMatrix.byteCount(compute, outputs: outputs, inputs: inputs))
         let matrix = PackedMatrix(compute, outputs: outputs, inputs: inputs, in: storage, at: 0)
         try pack(try checkpoint.tensor(name), into: matrix)
@@ -108,7 +108,7 @@ package struct WeightLoader {
     }
 
     /// A row-major copy in the compute type.
-    private func rows(_ name: String, _ shape: [Int]) throws -> PageBuffer {
+    private func rows(_ name: TensorName, _ shape: [Int]) throws -> PageBuffer {
         let count = shape.reduce(1, *)
         let buffer = try PageBuffer(byteCount: count * compute.byteCount)
         try checkpoint.tensor(name).withFloatBytes(shape: shape) { source, stored in
@@ -148,7 +148,7 @@ package struct WeightLoader {
     }
 
     /// A norm weight: always fp32, whatever the compute type.
-    private func vector(_ name: String, _ count: Int) throws -> [Float] {
+    private func vector(_ name: TensorName, _ count: Int) throws -> [Float] {
         try checkpoint.tensor(name).withFloatBytes(shape: [count]) { source, stored in
             [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
                 switch stored {
