@@ -40,6 +40,7 @@ let package = Package(
         library("RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
+        library("Tokenization", [.product(name: "Crypto", package: "swift-crypto")]),
         // Layer 3
         library(
             "Checkpoints",
@@ -47,17 +48,18 @@ let package = Package(
         // Layer 4
         library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         // Layer 7
-        library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
+        library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
         // Layer 8
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Checkpoints", "Parity", "Qwen3", "RuntimeSupport", "Tensors",
+                "Checkpoints", "Parity", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: houseSettings),
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("RuntimeSupport"),
+        tests("Tokenization"),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
