@@ -93,5 +93,12 @@ package struct Statistics {
     /// log p of an id whose logit is `logit`.
     package func logProb(_ logit: Float) -> Float { (logit * inverseTemperature - maximum) - logSum }
 
+    /// Sum of the probabilities behind `logProbs`, added in order.
+    package func mass(_ logProbs: [Float]) -> Float {
+        var probabilities = [Float](repeating: 0, count: logProbs.count)
+        ck_exp(logProbs, Int64(logProbs.count), &probabilities)
+        return probabilities.reduce(0, +)
+    }
+
     package func score(_ logit: Float) -> TokenScore { TokenScore(logProb: logProb(logit), entropy: entropy) }
 }
