@@ -6,9 +6,11 @@ package struct AddedToken: Sendable, Equatable {
     package let id: Int32
     /// The text that it stands for.
     package let content: String
-    /// Whether `decode(_:skipSpecial:)` leaves it out when asked to. Qwen's `<think>` and `<tool_call>` are not special.
+    /// Whether `decode(_:skipSpecial:)` leaves it out when asked to. Qwen's `<think>` and `<tool_call>` are
+    /// not special.
     package let isSpecial: Bool
-    /// Whether it is looked for in normalized text, as tokens added by users are by default, or in the text as given.
+    /// Whether it is looked for in normalized text, as tokens added by users are by default, or in the text
+    /// as given.
     package let isNormalized: Bool
 
     package static func == (left: AddedToken, right: AddedToken) -> Bool {

@@ -2,8 +2,8 @@
 
 /// Finds added tokens in text: at the leftmost place where one starts, the longest that starts there.
 ///
-/// - Complexity: O(n · m) in the worst case with m the length of the longest token; places whose byte starts no token
-///   are passed over with one look-up.
+/// - Complexity: O(n · m) in the worst case with m the length of the longest token; places whose byte starts
+///   no token are passed over with one look-up.
 struct AddedTokenMatcher: Sendable {
     private struct Node: Sendable {
         var children: [UInt8: Int] = [:]
@@ -33,7 +33,8 @@ struct AddedTokenMatcher: Sendable {
     }
 
     /// The first token at or after `start`.
-    func firstMatch(in bytes: UnsafeBufferPointer<UInt8>, from start: Int) -> (range: Range<Int>, id: Int32)? {
+    func firstMatch(in bytes: UnsafeBufferPointer<UInt8>, from start: Int) -> (range: Range<Int>, id: Int32)?
+    {
         guard !isEmpty else { return nil }
         return isFirstByte.withUnsafeBufferPointer { isFirstByte in
             for index in start..<bytes.count where isFirstByte[Int(bytes[index])] {

@@ -2,10 +2,10 @@
 
 /// Cuts text into pre-tokens exactly where the Qwen regular expression does, without a regex engine.
 ///
-/// The expression (``pattern``) is an ordered choice, written out here by hand over UTF-8:
-/// contraction · one optional other character and letters · one number · optional space, symbols and line breaks ·
-/// white space up to its last line break · white space before more text, but its last character · white space.
-/// Letters, numbers and white space are disjoint, so each position decides its branch by at most two characters.
+/// The expression (``pattern``) is an ordered choice, written out here by hand over UTF-8: contraction; one
+/// optional other character and letters; one number; optional space, symbols and line breaks; white space up to
+/// its last line break; white space before more text, but its last character; white space. Letters, numbers and
+/// white space are disjoint, so each position decides its branch by at most two characters.
 ///
 /// - Complexity: O(n); a run of white space is read at most three times.
 enum PreTokenizer {
@@ -45,7 +45,8 @@ enum PreTokenizer {
 
     @inline(__always)
     private static func endOfRun(
-        of mask: UInt8, from start: Int, in bytes: UnsafeBufferPointer<UInt8>, classes: UnsafeBufferPointer<UInt8>
+        of mask: UInt8, from start: Int, in bytes: UnsafeBufferPointer<UInt8>,
+        classes: UnsafeBufferPointer<UInt8>
     ) -> Int {
         var index = start
         while index < bytes.count {
@@ -70,8 +71,8 @@ enum PreTokenizer {
         return index
     }
 
-    /// The end of `'s 't 're 've 'm 'll 'd` in any case, given the place after the apostrophe. The regex engine also
-    /// folds U+017F (long s) to s.
+    /// The end of `'s 't 're 've 'm 'll 'd` in any case, given the place after the apostrophe. The regex
+    /// engine also folds U+017F (long s) to s.
     private static func contractionEnd(from start: Int, in bytes: UnsafeBufferPointer<UInt8>) -> Int? {
         guard start < bytes.count else { return nil }
         let second = start + 1 < bytes.count ? bytes[start + 1] : 0

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Decodes ids one by one and gives text out as soon as it is complete: the bytes of an unfinished character wait for
-/// the next token. The pieces joined, with ``finish()``, are exactly `decode` of all ids.
+/// Decodes ids one by one and gives text out as soon as it is complete: the bytes of an unfinished character
+/// wait for the next token. The pieces joined, with ``finish()``, are exactly `decode` of all ids.
 package struct StreamingDecoder: Sendable {
     private let tokenizer: Tokenizer
     private let skipSpecial: Bool
@@ -42,7 +42,8 @@ package struct StreamingDecoder: Sendable {
         return 0
     }
 
-    /// Whether a lead byte and the continuation bytes after it can begin a character (Unicode 3.9, table 3-7).
+    /// Whether a lead byte and the continuation bytes after it can begin a character (Unicode 3.9, table
+    /// 3-7).
     private static func isValidStart(_ bytes: ArraySlice<UInt8>) -> Bool {
         guard let first = bytes.first, (0xC2...0xF4).contains(first) else { return false }
         guard bytes.count > 1 else { return true }

@@ -26,10 +26,11 @@ package struct ThinkingParser: Sendable {
         package let response: String
     }
 
-    /// The instruction that ends thinking when its budget is spent (Qwen documentation; technical report 4.6).
+    /// The instruction that ends thinking when its budget is spent (Qwen documentation; technical report
+    /// 4.6).
     package static let stopThinkingText =
-        "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly "
-        + "now.\n</think>\n\n"
+        "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking "
+        + "directly now.\n</think>\n\n"
 
     /// The id of `<think>`.
     package let startID: Int32
@@ -50,14 +51,16 @@ package struct ThinkingParser: Sendable {
         endID = try id("</think>")
     }
 
-    /// ``stopThinkingText`` in ids of the loaded tokenizer: 24 with the released one. Force-fed when the budget is
-    /// spent, and masked from every loss.
-    package static func stopThinkingIDs(_ tokenizer: Tokenizer) -> [Int32] { tokenizer.encode(stopThinkingText) }
+    /// ``stopThinkingText`` in ids of the loaded tokenizer: 24 with the released one. Force-fed when the
+    /// budget is spent, and masked from every loss.
+    package static func stopThinkingIDs(_ tokenizer: Tokenizer) -> [Int32] {
+        tokenizer.encode(stopThinkingText)
+    }
 
     /// Splits the ids of an answer.
     ///
-    /// - Parameter startsInThinking: the prompt ended inside a think block (2507-Thinking models, or a budget that
-    ///   continues an answer), so an answer without tags is unfinished thinking.
+    /// - Parameter startsInThinking: the prompt ended inside a think block (2507-Thinking models, or a budget
+    ///   that continues an answer), so an answer without tags is unfinished thinking.
     package func split(_ ids: [Int32], startsInThinking: Bool = false) -> Split {
         let first = ids.firstIndex(of: startID)
         if let end = ids.lastIndex(of: endID) {
@@ -66,7 +69,8 @@ package struct ThinkingParser: Sendable {
         }
         if first != nil || startsInThinking {
             return Split(
-                state: .unfinished, thinking: (first.map { $0 + 1 } ?? 0)..<ids.count, response: ids.count..<ids.count)
+                state: .unfinished, thinking: (first.map { $0 + 1 } ?? 0)..<ids.count,
+                response: ids.count..<ids.count)
         }
         return Split(state: .absent, thinking: 0..<0, response: 0..<ids.count)
     }
@@ -97,7 +101,8 @@ package struct ThinkingParser: Sendable {
                 response: trimmed(bytes[end.upperBound...]))
         }
         if first != nil || startsInThinking {
-            return TextSplit(state: .unfinished, thinking: trimmed(bytes[(first?.upperBound ?? 0)...]), response: "")
+            return TextSplit(
+                state: .unfinished, thinking: trimmed(bytes[(first?.upperBound ?? 0)...]), response: "")
         }
         return TextSplit(state: .absent, thinking: "", response: trimmed(bytes[...]))
     }

@@ -4,8 +4,8 @@
 package struct Encoding: Sendable, Equatable {
     /// The token ids.
     package internal(set) var ids: [Int32] = []
-    /// For each id the Unicode scalars of the original text that it covers, counted from the start of the text. A
-    /// scalar of several bytes may be covered by several ids; empty unless asked for.
+    /// For each id the Unicode scalars of the original text that it covers, counted from the start of the
+    /// text. A scalar of several bytes may be covered by several ids; empty unless asked for.
     package internal(set) var offsets: [Range<Int>] = []
 }
 
@@ -31,7 +31,8 @@ extension Tokenizer {
     func encoding(of text: String, wantsOffsets: Bool, scratch: EncodingScratch) -> Encoding {
         var text = text
         return text.withUTF8 { bytes in
-            UnicodeClasses.table.withUnsafeBufferPointer { classes in
+            precondition(bytes.count < Int(Int32.max), "a text of \(bytes.count) bytes; encode it in parts")
+            return UnicodeClasses.table.withUnsafeBufferPointer { classes in
                 var pass = EncodingPass(
                     tokenizer: self, scratch: scratch, classes: classes, wantsOffsets: wantsOffsets)
                 pass.encode(bytes)
@@ -50,12 +51,13 @@ private struct EncodingPass {
     var encoding = Encoding()
     /// Scalars of the original text before the segment at hand.
     private var scalarsBefore = 0
-    /// For each byte of the (normalized) segment, the original scalar that it comes from; -1 before the first.
-    /// Filled only for offsets.
+    /// For each byte of the (normalized) segment, the original scalar that it comes from; -1 before the
+    /// first. Filled only for offsets.
     private var origins: [Int32] = []
 
     init(
-        tokenizer: Tokenizer, scratch: EncodingScratch, classes: UnsafeBufferPointer<UInt8>, wantsOffsets: Bool
+        tokenizer: Tokenizer, scratch: EncodingScratch, classes: UnsafeBufferPointer<UInt8>,
+        wantsOffsets: Bool
     ) {
         self.tokenizer = tokenizer
         self.scratch = scratch

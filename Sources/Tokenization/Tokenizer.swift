@@ -2,11 +2,12 @@
 package import Foundation
 internal import Synchronization
 
-/// The byte-level byte-pair tokenizer of the Qwen2 and Qwen3 families, giving the same ids as the tokenizers library.
+/// The byte-level byte-pair tokenizer of the Qwen2 and Qwen3 families, giving the same ids as the tokenizers
+/// library.
 ///
-/// Text is cut in this order: added tokens on the text as given (leftmost, longest); normal form C of what lies
-/// between; added tokens that are looked for in normalized text; pre-tokens (``PreTokenizer``); bytes, merged by rank.
-/// Text of added tokens inside user text becomes those tokens, as in the library.
+/// Text is cut in this order: added tokens on the text as given (leftmost, longest); normal form C of what
+/// lies between; added tokens that are looked for in normalized text; pre-tokens (``PreTokenizer``); bytes,
+/// merged by rank. Text of added tokens inside user text becomes those tokens, as in the library.
 ///
 /// One instance serves any number of threads: everything is immutable but a pool of working memory.
 package final class Tokenizer: Sendable {
@@ -21,8 +22,8 @@ package final class Tokenizer: Sendable {
     package let endOfSequenceID: Int32?
     /// `pad_token`: `<|endoftext|>` for Qwen3.
     package let paddingID: Int32?
-    /// The ids that end a generated answer: `eos_token`, `eos_token_id` of generation_config.json where the directory
-    /// has one, and `<|endoftext|>`; each once, in this order. Qwen3: 151645, 151643.
+    /// The ids that end a generated answer: `eos_token`, `eos_token_id` of generation_config.json where the
+    /// directory has one, and `<|endoftext|>`; each once, in this order. Qwen3: 151645, 151643.
     package let endOfTextIDs: [Int32]
     /// Whether every byte has a token. Where not, text with other bytes loses them on encoding.
     package let coversAllBytes: Bool
@@ -39,11 +40,12 @@ package final class Tokenizer: Sendable {
     private let scratchPool = Mutex<[EncodingScratch]>([])
     private static let scratchPoolCountMax = 8
 
-    /// How many tokens there are: `len(tokenizer)` in transformers (151,669 for Qwen3). The model's vocabulary is
-    /// usually larger by padding rows.
+    /// How many tokens there are: `len(tokenizer)` in transformers (151,669 for Qwen3). The model's
+    /// vocabulary is usually larger by padding rows.
     package var vocabularyCount: Int { tokens.count }
 
-    /// Loads tokenizer.json and, where present, tokenizer_config.json, chat_template.jinja and generation_config.json.
+    /// Loads tokenizer.json and, where present, tokenizer_config.json, chat_template.jinja and
+    /// generation_config.json.
     ///
     /// - Throws: ``TokenizerError`` naming the file and field that is missing, malformed or not supported.
     package convenience init(directory: URL) throws {
@@ -54,7 +56,8 @@ package final class Tokenizer: Sendable {
                 let size = try FileManager.default.attributesOfItem(atPath: url.path)[.size] as? Int ?? 0
                 guard size <= Self.fileByteCountMax else {
                     throw TokenizerError(
-                        code: .unreadableFile, message: "\(size) bytes are more than \(Self.fileByteCountMax)",
+                        code: .unreadableFile,
+                        message: "\(size) bytes are more than \(Self.fileByteCountMax)",
                         location: url.path)
                 }
                 return Array(try Data(contentsOf: url))
@@ -119,8 +122,8 @@ package final class Tokenizer: Sendable {
         endOfTextIDs = unique
     }
 
-    /// The id of the token that stands for exactly this text; `nil` when there is none. A text that encodes to one
-    /// token has an id here; the reverse need not hold.
+    /// The id of the token that stands for exactly this text; `nil` when there is none. A text that encodes
+    /// to one token has an id here; the reverse need not hold.
     package func tokenID(of text: String) -> Int32? {
         addedIDs[ExactText(text)] ?? tokens.id(of: Array(text.utf8))
     }
@@ -134,6 +137,7 @@ package final class Tokenizer: Sendable {
     func takeScratch() -> EncodingScratch { scratchPool.withLock { $0.popLast() } ?? EncodingScratch() }
 
     func giveBack(_ scratch: EncodingScratch) {
+        guard scratch.isSmall else { return }
         scratchPool.withLock { if $0.count < Self.scratchPoolCountMax { $0.append(scratch) } }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Turns the entries of tokenizer.json into the look-up tables of ``Tokenizer``, checking that they fit together.
+/// Turns the entries of tokenizer.json into the look-up tables of ``Tokenizer``, checking that they fit
+/// together.
 struct TokenizerBuilder {
     var addedTokens: [AddedToken] = []
     var addedIDs: [ExactText: Int32] = [:]
@@ -10,8 +11,8 @@ struct TokenizerBuilder {
     var rawMatcher = AddedTokenMatcher()
     var normalizedMatcher = AddedTokenMatcher()
 
-    /// - Parameter extraTokens: `added_tokens_decoder` of tokenizer_config.json; entries that tokenizer.json has too
-    ///   must have the same id there.
+    /// - Parameter extraTokens: `added_tokens_decoder` of tokenizer_config.json; entries that tokenizer.json
+    ///   has too must have the same id there.
     mutating func build(_ file: TokenizerFile, extraTokens: [AddedToken]) throws(TokenizerError) {
         try collectAddedTokens(file.addedTokens + extraTokens)
         try insertTokens(file)
@@ -19,7 +20,8 @@ struct TokenizerBuilder {
         try insertMerges(file.merges)
         for token in addedTokens {
             if token.isNormalized {
-                normalizedMatcher.insert(file.normalizes ? Self.normalized(token.content) : Array(token.content.utf8),
+                normalizedMatcher.insert(
+                    file.normalizes ? Self.normalized(token.content) : Array(token.content.utf8),
                     id: token.id)
             } else {
                 rawMatcher.insert(Array(token.content.utf8), id: token.id)
@@ -40,7 +42,9 @@ struct TokenizerBuilder {
             case 0..<0x80: bytes.append(UInt8(value))
             case 0x80..<0x800: bytes += [UInt8(0xC0 | value >> 6), UInt8(0x80 | value & 0x3F)]
             case 0x800..<0x10000:
-                bytes += [UInt8(0xE0 | value >> 12), UInt8(0x80 | value >> 6 & 0x3F), UInt8(0x80 | value & 0x3F)]
+                bytes += [
+                    UInt8(0xE0 | value >> 12), UInt8(0x80 | value >> 6 & 0x3F), UInt8(0x80 | value & 0x3F),
+                ]
             default:
                 bytes += [UInt8(0xF0 | value >> 18), UInt8(0x80 | value >> 12 & 0x3F)]
                 bytes += [UInt8(0x80 | value >> 6 & 0x3F), UInt8(0x80 | value & 0x3F)]
@@ -57,7 +61,8 @@ struct TokenizerBuilder {
             if let other = known.map({ "has id \($0) too" })
                 ?? contents[token.id].map({ "has the id of \"\($0)\"" })
             {
-                throw TokenizerFile.malformed("added_tokens", "\"\(token.content)\" (id \(token.id)) \(other)")
+                throw TokenizerFile.malformed(
+                    "added_tokens", "\"\(token.content)\" (id \(token.id)) \(other)")
             }
             addedIDs[ExactText(token.content)] = token.id
             contents[token.id] = token.content
@@ -97,7 +102,8 @@ struct TokenizerBuilder {
     private mutating func insertMerges(_ pairs: [(left: String, right: String)]) throws(TokenizerError) {
         merges = MergeTable(countMax: pairs.count)
         for (index, pair) in pairs.enumerated() {
-            guard let left = ByteAlphabet.bytes(of: pair.left), let right = ByteAlphabet.bytes(of: pair.right),
+            guard let left = ByteAlphabet.bytes(of: pair.left),
+                let right = ByteAlphabet.bytes(of: pair.right),
                 let leftID = tokens.id(of: left), let rightID = tokens.id(of: right),
                 let result = tokens.id(of: left + right)
             else {

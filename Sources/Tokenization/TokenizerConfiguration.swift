@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What tokenizer_config.json (and generation_config.json beside it) say about special tokens and the chat template.
+/// What tokenizer_config.json (and generation_config.json beside it) say about special tokens and the chat
+/// template.
 struct TokenizerConfiguration {
     /// Name used in messages.
     static let name = "tokenizer_config.json"
@@ -68,7 +69,8 @@ struct TokenizerConfiguration {
 
     private static func unsupported(_ option: String) -> TokenizerError {
         TokenizerError(
-            code: .unsupportedFeature, message: "true is not supported; set it to false or use a Qwen tokenizer",
+            code: .unsupportedFeature,
+            message: "true is not supported; set it to false or use a Qwen tokenizer",
             location: "\(name): \(option)")
     }
 

@@ -2,8 +2,8 @@
 
 /// The contents of tokenizer.json after checking that every field says what this tokenizer does.
 ///
-/// `truncation` and `padding` are ignored: transformers replaces them at each call. Everything else that would change
-/// ids or text is refused by name, because a wrong id is worse than no tokenizer.
+/// `truncation` and `padding` are ignored: transformers replaces them at each call. Everything else that
+/// would change ids or text is refused by name, because a wrong id is worse than no tokenizer.
 struct TokenizerFile {
     /// Name used in messages.
     static let name = "tokenizer.json"
@@ -23,7 +23,9 @@ struct TokenizerFile {
         } catch {
             throw TokenizerError(code: .malformedFile, message: error.description, location: Self.name)
         }
-        guard root.objectValue != nil else { throw Self.malformed("", "expected an object, found \(root.kind)") }
+        guard root.objectValue != nil else {
+            throw Self.malformed("", "expected an object, found \(root.kind)")
+        }
         try checkPipeline(root)
         try readModel(root["model"])
         let added = try Self.list(root["added_tokens"] ?? .array([]), "added_tokens")
@@ -33,7 +35,8 @@ struct TokenizerFile {
     }
 
     static func malformed(_ field: String, _ message: String) -> TokenizerError {
-        TokenizerError(code: .malformedFile, message: message, location: field.isEmpty ? name : "\(name): \(field)")
+        TokenizerError(
+            code: .malformedFile, message: message, location: field.isEmpty ? name : "\(name): \(field)")
     }
 
     static func unsupported(_ field: String, _ found: JSONValue?, expected: String) -> TokenizerError {
@@ -49,7 +52,9 @@ struct TokenizerFile {
     }
 
     static func list(_ value: JSONValue, _ field: String) throws(TokenizerError) -> [JSONValue] {
-        guard let list = value.arrayValue else { throw malformed(field, "expected a list, found \(value.kind)") }
+        guard let list = value.arrayValue else {
+            throw malformed(field, "expected a list, found \(value.kind)")
+        }
         return list
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import TestSupport
 import Testing
+
 @testable import Tokenization
 
 @Suite("Chat templates")
@@ -23,7 +24,8 @@ struct ChatTemplateTests {
             #expect(template.marksGeneration || !encoded.assistantMask.contains(true))
             guard let mask = item["assistant_mask"] else { continue }
             masks += 1
-            #expect(encoded.assistantMask.map { $0 ? 1 : 0 } == mask.ids, "\(item["name"]?.stringValue ?? "")")
+            #expect(
+                encoded.assistantMask.map { $0 ? 1 : 0 } == mask.ids, "\(item["name"]?.stringValue ?? "")")
         }
         #expect(masks > 0)
     }
@@ -74,8 +76,14 @@ struct ChatTemplateTests {
             ([["role": "user", "content": "q"]], "tools", "tools"),
             ([["role": "assistant", "content": "", "tool_calls": "f"]], nil, "messages[0].tool_calls"),
             ([["role": "assistant", "tool_calls": [1]]], nil, "messages[0].tool_calls[0]"),
-            ([["role": "assistant", "tool_calls": [["name": "f"]]]], nil, "messages[0].tool_calls[0].arguments"),
-            ([["role": "assistant", "tool_calls": [["arguments": [:]]]]], nil, "messages[0].tool_calls[0].name"),
+            (
+                [["role": "assistant", "tool_calls": [["name": "f"]]]], nil,
+                "messages[0].tool_calls[0].arguments"
+            ),
+            (
+                [["role": "assistant", "tool_calls": [["arguments": [:]]]]], nil,
+                "messages[0].tool_calls[0].name"
+            ),
         ] as [(JSONValue, JSONValue?, String)])
     func invalidMessages(messages: JSONValue, tools: JSONValue?, location: String) throws {
         for template in ChatTemplate.allCases {
@@ -93,7 +101,9 @@ struct ChatTemplateTests {
         let chat = try ChatTemplate.qwen3.render(messages: [["role": "assistant", "content": content]])
         // No question: every index counts as the last query, so thinking is removed.
         #expect(same(chat.text, "<|im_start|>assistant\n\u{301}\n\nanswer<|im_end|>\n"))
-        let training = try ChatTemplate.qwen3Training.render(messages: [["role": "assistant", "content": content]])
+        let training = try ChatTemplate.qwen3Training.render(messages: [
+            ["role": "assistant", "content": content]
+        ])
         let expected = "<|im_start|>assistant\n<think>\n\u{301}r\r\n</think>\n\n\u{301}\n\nanswer<|im_end|>\n"
         #expect(same(training.text, expected))
     }
@@ -101,7 +111,8 @@ struct ChatTemplateTests {
     @Test("the training template keeps a prefix when turns are added; the released one does not")
     func prefixes() throws {
         let first: [JSONValue] = [
-            ["role": "user", "content": "q"], ["role": "assistant", "reasoning_content": "r", "content": "a"],
+            ["role": "user", "content": "q"],
+            ["role": "assistant", "reasoning_content": "r", "content": "a"],
         ]
         let longer = first + [["role": "user", "content": "q2"]]
         func text(_ template: ChatTemplate, _ messages: [JSONValue]) throws -> String {

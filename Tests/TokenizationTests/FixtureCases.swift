@@ -2,6 +2,7 @@
 import Foundation
 import TestSupport
 import Testing
+
 @testable import Tokenization
 
 /// Reads reference data with our own JSON reader, so that texts keep their exact scalars.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import TestSupport
 import Testing
+
 @testable import Tokenization
 
 @Suite("Byte-pair merging")
@@ -10,7 +11,8 @@ struct MergingTests {
         var ids = bytes.map { tokenizer.byteTokens[Int($0)] }.filter { $0 >= 0 }
         while true {
             let ranks = zip(ids, ids.dropFirst()).map { tokenizer.merges.rank(left: $0, right: $1) }
-            guard let best = ranks.min(), best != MergeTable.noRank, let place = ranks.firstIndex(of: best) else {
+            guard let best = ranks.min(), best != MergeTable.noRank, let place = ranks.firstIndex(of: best)
+            else {
                 return ids
             }
             ids.replaceSubrange(place...(place + 1), with: [tokenizer.merges.results[Int(best)]])
@@ -55,8 +57,20 @@ struct MergingTests {
         let small = steps(2_000)
         let large = steps(32_000)
         #expect(small >= 2_000)
-        // 16 times the text: n log n gives at most 16 · 15/11 = 22 times the steps, a quadratic way 256 times.
+        // 16 times the text: n log n gives at most 16 · 15/11 = 22 times the steps, a quadratic way 256
+        // times.
         #expect(large < 24 * small, "\(small) steps, then \(large)")
+    }
+
+    @Test("memory that grew for an enormous pre-token is not kept")
+    func largeMemoryIsDropped() throws {
+        let tokenizer = try FixtureCases.tokenizer("small")
+        let scratch = EncodingScratch()
+        #expect(scratch.isSmall)
+        _ = tokenizer.encoding(of: String(repeating: "q", count: 200_000), wantsOffsets: false, scratch: scratch)
+        #expect(!scratch.isSmall)
+        tokenizer.giveBack(scratch)
+        #expect(tokenizer.takeScratch() !== scratch)
     }
 
     @Test("working memory does not grow with the number of different pre-tokens")

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import Testing
+
 @testable import Tokenization
 
-// These need the released Qwen3 tokenizer.json (11 MB, not committed): set APUS_QWEN_TOKENIZER to its directory. Without
-// it the suite is reported as skipped, with the reason below.
+// These need the released Qwen3 tokenizer.json (11 MB, not committed): set APUS_QWEN_TOKENIZER to its
+// directory. Without it the suite is reported as skipped, with the reason below.
 @Suite(
     "Released Qwen3 tokenizer",
-    .enabled(if: FixtureCases.hasRealTokenizer, "SKIPPED: APUS_QWEN_TOKENIZER names no directory of the released tokenizer"))
+    .enabled(
+        if: FixtureCases.hasRealTokenizer,
+        "SKIPPED: APUS_QWEN_TOKENIZER names no directory of the released tokenizer"))
 struct ReleasedTokenizerTests {
     @Test("ids and text of the recorded cases, chats, and the stop-thinking instruction")
     func recordedCases() throws {

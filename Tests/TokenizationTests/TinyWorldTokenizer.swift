@@ -10,15 +10,24 @@ enum TinyWorldTokenizer {
     static let plain = ["system", "user", "assistant", " /think", " /no_think", "\n\n"]
 
     /// The value of tokenizer.json with the given changes of top-level fields and of fields of `model`.
-    static func document(_ changes: [(String, JSONValue)] = [], model: [(String, JSONValue)] = []) -> JSONValue {
+    ///
+    /// - Parameter repeatsAdded: lists the added tokens in the vocabulary too. The tokenizers library needs
+    ///   this to give them the ids of the file when they are not the highest.
+    static func document(
+        _ changes: [(String, JSONValue)] = [], model: [(String, JSONValue)] = [], repeatsAdded: Bool = false
+    ) -> JSONValue {
         var vocabulary: [(String, JSONValue)] = []
+        if repeatsAdded {
+            vocabulary = (special + plain).enumerated().map { ($1, .integer(String($0))) }
+        }
         for (index, byte) in ([0x0A] + Array(0x20...0x7E)).enumerated() {
             let scalar = Unicode.Scalar(ByteAlphabet.scalars[byte]) ?? " "
             vocabulary.append((String(scalar), .integer(String(15 + index))))
         }
         let added = (special + plain).enumerated().map { index, content -> JSONValue in
             [
-                "id": .integer(String(index)), "content": .string(content), "single_word": false, "lstrip": false,
+                "id": .integer(String(index)), "content": .string(content), "single_word": false,
+                "lstrip": false,
                 "rstrip": false, "normalized": false, "special": .bool(index < special.count),
             ]
         }
@@ -31,7 +40,8 @@ enum TinyWorldTokenizer {
         ]
         let modelFields: [(String, JSONValue)] = [
             ("type", "BPE"), ("dropout", nil), ("unk_token", nil), ("continuing_subword_prefix", ""),
-            ("end_of_word_suffix", ""), ("fuse_unk", false), ("byte_fallback", false), ("ignore_merges", false),
+            ("end_of_word_suffix", ""), ("fuse_unk", false), ("byte_fallback", false),
+            ("ignore_merges", false),
             ("vocab", object(vocabulary)), ("merges", []),
         ]
         let fields: [(String, JSONValue)] = [
@@ -43,8 +53,10 @@ enum TinyWorldTokenizer {
         return object(fields + changes)
     }
 
-    static func file(_ changes: [(String, JSONValue)] = [], model: [(String, JSONValue)] = []) -> [UInt8] {
-        Array(document(changes, model: model).pythonText.utf8)
+    static func file(
+        _ changes: [(String, JSONValue)] = [], model: [(String, JSONValue)] = [], repeatsAdded: Bool = false
+    ) -> [UInt8] {
+        Array(document(changes, model: model, repeatsAdded: repeatsAdded).pythonText.utf8)
     }
 
     private static func object(_ fields: [(String, JSONValue)]) -> JSONValue {

@@ -2,14 +2,19 @@
 import Foundation
 import TestSupport
 import Testing
+
 @testable import Tokenization
 
 @Suite("Tokenizer files")
 struct TokenizerFileTests {
-    @Test("the tiny-world form loads: single characters, no merges, tokens longer than their prefixes")
-    func tinyWorld() throws {
-        let configuration = Array(#"{"eos_token": "<|im_end|>", "pad_token": {"content": "<|endoftext|>"}}"#.utf8)
-        let tokenizer = try Tokenizer(tokenizer: TinyWorldTokenizer.file(), configuration: configuration)
+    @Test(
+        "the tiny-world form loads: single characters, no merges, tokens longer than their prefixes",
+        arguments: [false, true])
+    func tinyWorld(repeatsAdded: Bool) throws {
+        let configuration = Array(
+            #"{"eos_token": "<|im_end|>", "pad_token": {"content": "<|endoftext|>"}}"#.utf8)
+        let tokenizer = try Tokenizer(
+            tokenizer: TinyWorldTokenizer.file(repeatsAdded: repeatsAdded), configuration: configuration)
         #expect(tokenizer.vocabularyCount == 111)
         #expect(tokenizer.endOfTextIDs == [2, 0])
         #expect(tokenizer.paddingID == 0)
@@ -40,7 +45,8 @@ struct TokenizerFileTests {
     @Test("end ids come from generation_config.json too, each once")
     func generationConfiguration() throws {
         func ends(_ text: String) throws -> [Int32] {
-            try Tokenizer(tokenizer: TinyWorldTokenizer.file(), generationConfiguration: Array(text.utf8)).endOfTextIDs
+            try Tokenizer(tokenizer: TinyWorldTokenizer.file(), generationConfiguration: Array(text.utf8))
+                .endOfTextIDs
         }
         #expect(try ends(#"{"eos_token_id": [2, 0]}"#) == [2, 0])
         #expect(try ends(#"{"eos_token_id": 5}"#) == [5, 0])
@@ -62,7 +68,8 @@ struct TokenizerFileTests {
                 "added_tokens", [["id": 0, "content": "x", "lstrip": true]], "added_tokens[0].lstrip"
             ),
             (
-                "added_tokens", [["id": 0, "content": "x", "single_word": true]], "added_tokens[0].single_word"
+                "added_tokens", [["id": 0, "content": "x", "single_word": true]],
+                "added_tokens[0].single_word"
             ),
         ] as [(String, JSONValue, String)])
     func unsupported(field: String, value: JSONValue, location: String) throws {
@@ -81,7 +88,8 @@ struct TokenizerFileTests {
 
     @Test("another split expression is refused")
     func otherExpression() throws {
-        let text = TinyWorldTokenizer.document().pythonText.replacingOccurrences(of: #"|\\p{N}|"#, with: #"|\\p{N}{1,3}|"#)
+        let text = TinyWorldTokenizer.document().pythonText.replacingOccurrences(
+            of: #"|\\p{N}|"#, with: #"|\\p{N}{1,3}|"#)
         try expect(.unsupportedFeature, "pre_tokenizer.pretokenizers[0].pattern.Regex", Array(text.utf8))
     }
 
@@ -89,7 +97,8 @@ struct TokenizerFileTests {
         "a vocabulary that contradicts itself is refused",
         arguments: [
             ("vocab", [:], "model.vocab"), ("vocab", ["a": -1], "model.vocab[\"a\"]"),
-            ("vocab", ["a": "1"], "model.vocab[\"a\"]"), ("vocab", ["a": 1_000_000_000], "model.vocab[\"a\"]"),
+            ("vocab", ["a": "1"], "model.vocab[\"a\"]"),
+            ("vocab", ["a": 1_000_000_000], "model.vocab[\"a\"]"),
             ("vocab", ["a": 20, "b": 20], "model.vocab"), ("vocab", ["a": 3], "added_tokens"),
             ("vocab", ["user": 30], "added_tokens"), ("merges", nil, "model.merges"),
             ("merges", ["a"], "model.merges[0]"), ("merges", ["a b c"], "model.merges[0]"),
@@ -103,7 +112,8 @@ struct TokenizerFileTests {
     @Test(
         "added tokens that contradict each other are refused",
         arguments: [
-            ([["id": 0, "content": ""]], "added_tokens[0].content"), ([["content": "x"]], "added_tokens[0].id"),
+            ([["id": 0, "content": ""]], "added_tokens[0].content"),
+            ([["content": "x"]], "added_tokens[0].id"),
             ([["id": 0, "content": "x"], ["id": 0, "content": "y"]], "added_tokens"),
             ([["id": 0, "content": "x"], ["id": 1, "content": "x"]], "added_tokens"), ("x", "added_tokens"),
         ] as [(JSONValue, String)])
@@ -121,7 +131,8 @@ struct TokenizerFileTests {
     func configuration() throws {
         func code(_ configuration: String) -> TokenizerError.Code? {
             do {
-                _ = try Tokenizer(tokenizer: TinyWorldTokenizer.file(), configuration: Array(configuration.utf8))
+                _ = try Tokenizer(
+                    tokenizer: TinyWorldTokenizer.file(), configuration: Array(configuration.utf8))
                 return nil
             } catch { return error.code }
         }
@@ -150,7 +161,9 @@ struct TokenizerFileTests {
             var damaged = file
             let place = Int.random(in: 0..<file.count, using: &generator)
             damaged[place] ^= UInt8(1 << Int.random(in: 0..<8, using: &generator))
-            do throws(TokenizerError) { _ = try Tokenizer(tokenizer: damaged).encode("abc") } catch { refused += 1 }
+            do throws(TokenizerError) { _ = try Tokenizer(tokenizer: damaged).encode("abc") } catch {
+                refused += 1
+            }
         }
         #expect(refused > 100)
     }

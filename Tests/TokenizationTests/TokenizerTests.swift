@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import TestSupport
 import Testing
+
 @testable import Tokenization
 
 @Suite("Tokenizer against the tokenizers library")
@@ -17,7 +18,9 @@ struct TokenizerTests {
             #expect(encoding.offsets == item["offsets"]?.ranges, "\(text.debugDescription)")
             #expect(tokenizer.encode(text) == encoding.ids)
             #expect(same(tokenizer.decode(encoding.ids), try item.text("decoded")))
-            #expect(same(tokenizer.decode(encoding.ids, skipSpecial: true), try item.text("decoded_skip_special")))
+            #expect(
+                same(tokenizer.decode(encoding.ids, skipSpecial: true), try item.text("decoded_skip_special"))
+            )
         }
     }
 
@@ -80,7 +83,8 @@ struct TokenizerTests {
         let tokenizer = try FixtureCases.tokenizer("main")
         var generator = SplitMix64(state: 20_261_123)
         let pools: [ClosedRange<UInt32>] = [
-            0x20...0x7E, 0x09...0x0D, 0xA0...0x17F, 0x300...0x36F, 0x1100...0x11FF, 0xAC00...0xD7A3, 0x4E00...0x9FFF,
+            0x20...0x7E, 0x09...0x0D, 0xA0...0x17F, 0x300...0x36F, 0x1100...0x11FF, 0xAC00...0xD7A3,
+            0x4E00...0x9FFF,
             0x600...0x6FF, 0x1F300...0x1F6FF, 0x2000...0x206F, 0x900...0x9FF, 0x1E00...0x1FFF,
         ]
         for _ in 0..<400 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import TestSupport
 import Testing
+
 @testable import Tokenization
 
 @Suite("Unicode tables of the tokenizers library")
@@ -34,8 +35,11 @@ struct UnicodeTests {
         }
         for scalar in (0..<UInt32(0x110000)) where scalar < 0xD800 || scalar > 0xDFFF {
             let bits = UnicodeClasses.table[Int(scalar)]
-            // Scalars outside of the tables pass through by construction; running all of them would only take time.
-            guard bits & UnicodeClasses.mayChange != 0 || changed[scalar] != nil || scalar < 0x3000 else { continue }
+            // Scalars outside of the tables pass through by construction; running all of them would only take
+            // time.
+            guard bits & UnicodeClasses.mayChange != 0 || changed[scalar] != nil || scalar < 0x3000 else {
+                continue
+            }
             #expect(CanonicalComposition.normalize([scalar]).scalars == changed[scalar] ?? [scalar])
             if changed[scalar] != nil { #expect(bits & UnicodeClasses.mayChange != 0, "\(scalar)") }
         }
@@ -54,7 +58,8 @@ struct UnicodeTests {
         #expect(CanonicalComposition.normalize([0x61, 0x305, 0x301]).scalars == [0x61, 0x305, 0x301])
         // a, dot below, acute: the acute passes the dot below; composites take the dot first.
         #expect(CanonicalComposition.normalize([0x61, 0x301, 0x323]).scalars == [0x1EA1, 0x301])
-        // Marks that Unicode 9 does not know are starters here: U+1DF9 (class 220 since Unicode 10) stays in place.
+        // Marks that Unicode 9 does not know are starters here: U+1DF9 (class 220 since Unicode 10) stays in
+        // place.
         #expect(CanonicalComposition.normalize([0x71, 0x301, 0x1DF9]).scalars == [0x71, 0x301, 0x1DF9])
         #expect(CanonicalComposition.normalize([0x11935, 0x11930]).scalars == [0x11935, 0x11930])
     }
@@ -70,11 +75,16 @@ struct UnicodeTests {
     @Test(
         "pre-tokens are cut where the expression says",
         arguments: [
-            ("I'm you'RE he'LL 'S 'ſ it'd", ["I", "'m", " you", "'RE", " he", "'LL", " '", "S", " '", "ſ", " it", "'d"]),
+            (
+                "I'm you'RE he'LL 'S 'ſ it'd",
+                ["I", "'m", " you", "'RE", " he", "'LL", " '", "S", " '", "ſ", " it", "'d"]
+            ),
             ("a  b", ["a", " ", " b"]), ("a \n \n  b", ["a", " \n \n", " ", " b"]), ("x  ", ["x", "  "]),
             ("12 3", ["1", "2", " ", "3"]), ("a!?\r\n\nb", ["a", "!?\r\n\n", "b"]), ("\tif", ["\tif"]),
-            (" !x", [" !", "x"]), ("'rx'v", ["'rx", "'v"]), ("''s", ["''", "s"]), ("\u{3000}你", ["\u{3000}你"]),
-            ("\n", ["\n"]), (" 1", [" ", "1"]), ("a\u{301}b", ["a", "\u{301}b"]), ("'", ["'"]), ("don't", ["don", "'t"]),
+            (" !x", [" !", "x"]), ("'rx'v", ["'rx", "'v"]), ("''s", ["''", "s"]),
+            ("\u{3000}你", ["\u{3000}你"]),
+            ("\n", ["\n"]), (" 1", [" ", "1"]), ("a\u{301}b", ["a", "\u{301}b"]), ("'", ["'"]),
+            ("don't", ["don", "'t"]),
         ] as [(String, [String])])
     func preTokens(text: String, expected: [String]) {
         var found: [String] = []

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The printable stand-ins of the 256 bytes in vocabulary files (GPT-2's `bytes_to_unicode`): printable Latin-1
-/// characters stand for themselves, the others for U+0100 upwards in order.
+/// The printable stand-ins of the 256 bytes in vocabulary files (GPT-2's `bytes_to_unicode`): printable
+/// Latin-1 characters stand for themselves, the others for U+0100 upwards in order.
 enum ByteAlphabet {
     /// The stand-in of each byte.
     static let scalars: [UInt32] = {
         var next: UInt32 = 256
         return (0..<256).map { (byte: UInt32) in
-            if (33...126).contains(byte) || (161...172).contains(byte) || (174...255).contains(byte) { return byte }
+            if (33...126).contains(byte) || (161...172).contains(byte) || (174...255).contains(byte) {
+                return byte
+            }
             next += 1
             return next - 1
         }

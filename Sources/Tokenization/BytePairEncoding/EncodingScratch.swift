@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Working memory of one encoding call: the symbols of the pre-token at hand and the cache of short pre-tokens.
+/// Working memory of one encoding call: the symbols of the pre-token at hand and the cache of short
+/// pre-tokens.
 ///
-/// Merging keeps the symbols in a linked list and the candidate merges in a heap ordered by (rank, position), so a
-/// pre-token of n bytes costs O(n log n) steps and O(n) memory however long it is.
-// @unchecked: a scratch belongs to one call at a time; the tokenizer hands it out and takes it back under a lock.
+/// Merging keeps the symbols in a linked list and the candidate merges in a heap ordered by (rank, position),
+/// so a pre-token of n bytes costs O(n log n) steps and O(n) memory however long it is.
+// @unchecked: a scratch belongs to one call at a time; the tokenizer hands it out and takes it back under a
+// lock.
 final class EncodingScratch: @unchecked Sendable {
     /// One token of the pre-token: its id and its end in bytes from the start of the pre-token.
     struct Piece {
@@ -18,6 +20,9 @@ final class EncodingScratch: @unchecked Sendable {
     static let cachedTokenCountMax = 6
     /// Number of cache places; a new entry replaces the one in its place, so memory is fixed (about 1 MB).
     static let cacheCapacity = 1 << 14
+
+    /// Whether the memory is worth keeping: it has not grown for one enormous pre-token.
+    var isSmall: Bool { ids.capacity <= 1 << 16 }
 
     /// Tokens of the pre-token encoded last.
     private(set) var pieces: [Piece] = []
@@ -47,8 +52,8 @@ final class EncodingScratch: @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - bytes: the pre-token, not empty.
-    ///   - byteTokens: the token of each single byte; -1 where the vocabulary lacks it: such bytes are dropped, as
-    ///     the tokenizers library does without an unknown token.
+    ///   - byteTokens: the token of each single byte; -1 where the vocabulary lacks it: such bytes are
+    ///     dropped, as the tokenizers library does without an unknown token.
     func encode(_ bytes: UnsafeBufferPointer<UInt8>, byteTokens: [Int32], merges: MergeTable) {
         guard bytes.count <= Self.cachedByteCountMax else {
             merge(bytes, byteTokens: byteTokens, merges: merges)
@@ -57,12 +62,16 @@ final class EncodingScratch: @unchecked Sendable {
         var low: UInt64 = 0
         var high: UInt64 = 0
         for index in 0..<min(8, bytes.count) { low |= UInt64(bytes[index]) << UInt64(8 * index) }
-        for index in stride(from: 8, to: bytes.count, by: 1) { high |= UInt64(bytes[index]) << UInt64(8 * (index - 8)) }
+        for index in stride(from: 8, to: bytes.count, by: 1) {
+            high |= UInt64(bytes[index]) << UInt64(8 * (index - 8))
+        }
         let mixed = (low ^ (high &* 0xC2B2_AE3D_27D4_EB4F) ^ UInt64(bytes.count)) &* 0x9E37_79B9_7F4A_7C15
         let place = Int(truncatingIfNeeded: mixed >> 48) & (Self.cacheCapacity - 1)
         let isHit = cache.withUnsafeBufferPointer { cache in
             let entry = cache[place]
-            guard entry.low == low, entry.high == high, Int(entry.byteCount) == bytes.count else { return false }
+            guard entry.low == low, entry.high == high, Int(entry.byteCount) == bytes.count else {
+                return false
+            }
             pieces.removeAll(keepingCapacity: true)
             withUnsafeBytes(of: entry.ids) { ids in
                 withUnsafeBytes(of: entry.ends) { ends in
@@ -77,7 +86,8 @@ final class EncodingScratch: @unchecked Sendable {
         if isHit { return }
         merge(bytes, byteTokens: byteTokens, merges: merges)
         guard pieces.count <= Self.cachedTokenCountMax else { return }
-        var entry = CacheEntry(low: low, high: high, byteCount: UInt8(bytes.count), tokenCount: UInt8(pieces.count))
+        var entry = CacheEntry(
+            low: low, high: high, byteCount: UInt8(bytes.count), tokenCount: UInt8(pieces.count))
         withUnsafeMutableBytes(of: &entry.ids) { ids in
             for (index, piece) in pieces.enumerated() {
                 ids.storeBytes(of: piece.id, toByteOffset: 4 * index, as: Int32.self)

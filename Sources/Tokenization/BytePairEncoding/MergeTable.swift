@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The ranked merges of a byte-pair encoding: which two neighbouring tokens may become one, and in what order.
+/// The ranked merges of a byte-pair encoding: which two neighbouring tokens may become one, and in what
+/// order.
 struct MergeTable: Sendable {
     /// The rank of a pair that does not merge.
     static let noRank = Int32.max

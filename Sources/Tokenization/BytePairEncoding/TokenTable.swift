@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The bytes of every token, and the token of given bytes. Keys are exact bytes, never Swift strings, whose equality
-/// would join different tokens.
+/// The bytes of every token, and the token of given bytes. Keys are exact bytes, never Swift strings, whose
+/// equality would join different tokens.
 struct TokenTable: Sendable {
     private var pool: [UInt8] = []
     private var starts: [Int] = []
@@ -39,7 +39,9 @@ struct TokenTable: Sendable {
     func id(of bytes: some Collection<UInt8>) -> Int32? {
         var slot = Self.hash(bytes) & (slots.count - 1)
         while slots[slot] >= 0 {
-            if let candidate = self.bytes(of: Int(slots[slot])), candidate.elementsEqual(bytes) { return slots[slot] }
+            if let candidate = self.bytes(of: Int(slots[slot])), candidate.elementsEqual(bytes) {
+                return slots[slot]
+            }
             slot = (slot + 1) & (slots.count - 1)
         }
         return nil

@@ -8,9 +8,10 @@ extension ChatTemplate {
     ///     `tool_calls`, as in transformers' `apply_chat_template`.
     ///   - tools: a list of tool descriptions; `nil`, null and the empty list mean none.
     ///   - addGenerationPrompt: opens the assistant's turn at the end.
-    ///   - enableThinking: false pre-fills an empty think block (hard switch); `nil` and true do nothing. Has no
-    ///     effect without a generation prompt and in templates that do not know thinking.
-    /// - Throws: ``TokenizerError`` with code `invalid_messages` where the Jinja template would fail.
+    ///   - enableThinking: false pre-fills an empty think block (hard switch); `nil` and true do nothing. Has
+    ///     no effect without a generation prompt and in templates that do not know thinking.
+    /// - Throws: ``TokenizerError`` with code `invalid_messages` where the Jinja template would fail
+    ///   or print a placeholder (such as a call without a name).
     package func render(
         messages: JSONValue, tools: JSONValue? = nil, addGenerationPrompt: Bool = false,
         enableThinking: Bool? = nil
@@ -33,8 +34,8 @@ extension ChatTemplate {
     }
 }
 
-/// One rendering. Text is handled as UTF-8 bytes: Swift's characters would join a line break or a tag with a combining
-/// mark after it, which the templates do not.
+/// One rendering. Text is handled as UTF-8 bytes: Swift's characters would join a line break or a tag with a
+/// combining mark after it, which the templates do not.
 struct ChatRenderer {
     let template: ChatTemplate
     let messages: [JSONValue]
@@ -49,11 +50,14 @@ struct ChatRenderer {
     init(template: ChatTemplate, messages: [JSONValue]) {
         self.template = template
         self.messages = messages
-        lastQueryIndex = messages.lastIndex { message in
-            guard Self.role(message) == "user", let content = message["content"]?.stringValue else { return false }
-            let bytes = Array(content.utf8)
-            return !(bytes.starts(with: "<tool_response>".utf8) && bytes.ends(with: "</tool_response>"))
-        } ?? messages.count - 1
+        lastQueryIndex =
+            messages.lastIndex { message in
+                guard Self.role(message) == "user", let content = message["content"]?.stringValue else {
+                    return false
+                }
+                let bytes = Array(content.utf8)
+                return !(bytes.starts(with: "<tool_response>".utf8) && bytes.ends(with: "</tool_response>"))
+            } ?? messages.count - 1
     }
 
     static func invalid(_ location: String, _ message: String) -> TokenizerError {
@@ -77,13 +81,16 @@ struct ChatRenderer {
         let content = messages[0]["content"]?.stringValue
         guard !isSystem || content != nil else {
             throw Self.invalid(
-                "messages[0].content", "the system message needs a text, found \(messages[0]["content"]?.kind ?? "none")")
+                "messages[0].content",
+                "the system message needs a text, found \(messages[0]["content"]?.kind ?? "none")")
         }
         guard tools.isTrue else {
             if isSystem { emit("<|im_start|>system\n" + (content ?? "") + "<|im_end|>\n") }
             return
         }
-        guard let list = tools.arrayValue else { throw Self.invalid("tools", "expected a list, found \(tools.kind)") }
+        guard let list = tools.arrayValue else {
+            throw Self.invalid("tools", "expected a list, found \(tools.kind)")
+        }
         emit("<|im_start|>system\n")
         if isSystem { emit((content ?? "") + "\n\n") }
         emit("# Tools\n\nYou may call one or more functions to assist with the user query.\n\n")
@@ -92,8 +99,10 @@ struct ChatRenderer {
             emit("\n")
             tool.appendPythonText(to: &output)
         }
-        emit("\n</tools>\n\nFor each function call, return a json object with function name and arguments within ")
-        emit("<tool_call></tool_call> XML tags:\n<tool_call>\n")
+        emit(
+            "\n</tools>\n\nFor each function call, return a json object with function name and "
+        )
+        emit("arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n")
         emit("{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n")
     }
 
@@ -129,7 +138,8 @@ struct ChatRenderer {
         if template.knowsThinking {
             if let text = messages[index]["reasoning_content"]?.stringValue {
                 reasoning = Array(text.utf8)
-            } else if let first = given.firstRange(of: "</think>"), let last = given.lastRange(of: "</think>") {
+            } else if let first = given.firstRange(of: "</think>"), let last = given.lastRange(of: "</think>")
+            {
                 var before = Array(given[..<first.lowerBound]).trimming(end: true)
                 if let open = before.lastRange(of: "<think>") { before = Array(before[open.upperBound...]) }
                 reasoning = before.trimming(start: true)
@@ -156,7 +166,9 @@ struct ChatRenderer {
     private mutating func toolCalls(_ index: Int, hasContent: Bool) throws(TokenizerError) {
         let field = "messages[\(index)].tool_calls"
         guard let value = messages[index]["tool_calls"], value.isTrue else { return }
-        guard let calls = value.arrayValue else { throw Self.invalid(field, "expected a list, found \(value.kind)") }
+        guard let calls = value.arrayValue else {
+            throw Self.invalid(field, "expected a list, found \(value.kind)")
+        }
         for (place, outer) in calls.enumerated() {
             if place > 0 || hasContent { emit("\n") }
             var call = outer
@@ -165,14 +177,20 @@ struct ChatRenderer {
                 throw Self.invalid("\(field)[\(place)]", "expected an object, found \(call.kind)")
             }
             guard let name = call["name"]?.stringValue else {
-                throw Self.invalid("\(field)[\(place)].name", "expected a text, found \(call["name"]?.kind ?? "none")")
+                throw Self.invalid(
+                    "\(field)[\(place)].name", "expected a text, found \(call["name"]?.kind ?? "none")")
             }
             guard let arguments = call["arguments"] else {
-                throw Self.invalid("\(field)[\(place)].arguments", "missing; give an object, empty if need be")
+                throw Self.invalid(
+                    "\(field)[\(place)].arguments", "missing; give an object, empty if need be")
             }
             emit("<tool_call>\n{\"name\": \"" + name + "\", \"arguments\": ")
             // A text is taken for JSON and pasted as it stands.
-            if let text = arguments.stringValue { emit(text) } else { arguments.appendPythonText(to: &output) }
+            if let text = arguments.stringValue {
+                emit(text)
+            } else {
+                arguments.appendPythonText(to: &output)
+            }
             emit("}\n</tool_call>")
         }
     }

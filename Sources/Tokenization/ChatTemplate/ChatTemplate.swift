@@ -3,13 +3,15 @@ internal import Crypto
 
 /// A chat template that turns messages into the text that the model was trained on.
 ///
-/// Templates are Jinja programs; instead of an interpreter, the algorithm of each known template is written out in Swift
-/// and chosen by the SHA-256 of the template's text. The texts are those of the released Qwen3 models and of TRL 1.16.0
-/// (`trl/chat_templates/*.jinja`).
+/// Templates are Jinja programs; instead of an interpreter, the algorithm of each known template is written
+/// out in Swift and chosen by the SHA-256 of the template's text. The texts are those of the released Qwen3
+/// models and of TRL 1.16.0 (`trl/chat_templates/*.jinja`).
 package enum ChatTemplate: String, Sendable, CaseIterable {
-    /// The template of Qwen3-0.6B to 235B: earlier thinking is removed, tools and hard non-thinking are supported.
+    /// The template of Qwen3-0.6B to 235B: earlier thinking is removed, tools and hard non-thinking are
+    /// supported.
     case qwen3
-    /// TRL's variant for training: every assistant turn has a think block, so text only grows as turns are added.
+    /// TRL's variant for training: every assistant turn has a think block, so text only grows as turns are
+    /// added.
     case qwen3Training = "qwen3_training"
     /// The template of the Qwen3-Instruct-2507 models, which do not think.
     case qwen3Instruct2507 = "qwen3_instruct_2507"
@@ -26,9 +28,11 @@ package enum ChatTemplate: String, Sendable, CaseIterable {
         }
     }
 
-    /// The known template with this text. A line feed at the end, which editors add and Jinja drops, does not count.
+    /// The known template with this text. A line feed at the end, which editors add and Jinja drops, does not
+    /// count.
     ///
-    /// - Throws: ``TokenizerError`` with code `unknown_template`, saying the hash and the names to choose from.
+    /// - Throws: ``TokenizerError`` with code `unknown_template`, saying the hash and the names to choose
+    ///   from.
     package init(text: String) throws(TokenizerError) {
         var bytes = Array(text.utf8)
         var hash = Self.hash(bytes)
@@ -40,7 +44,9 @@ package enum ChatTemplate: String, Sendable, CaseIterable {
         guard let known = Self.allCases.first(where: { $0.sha256 == hash || $0.sha256 == firstHash }) else {
             throw TokenizerError(
                 code: .unknownTemplate,
-                message: "the template with SHA-256 \(firstHash) is not known; name one of \(Self.names) explicitly",
+                message:
+                    "the template with SHA-256 \(firstHash) is not known; "
+                    + "name one of \(Self.names) explicitly",
                 location: "chat_template")
         }
         self = known
@@ -52,7 +58,8 @@ package enum ChatTemplate: String, Sendable, CaseIterable {
     package init(name: String) throws(TokenizerError) {
         guard let known = Self(rawValue: name) else {
             throw TokenizerError(
-                code: .unknownTemplate, message: "no template is named \"\(name)\"; choose one of \(Self.names)",
+                code: .unknownTemplate,
+                message: "no template is named \"\(name)\"; choose one of \(Self.names)",
                 location: "chat_template")
         }
         self = known
@@ -77,7 +84,8 @@ package enum ChatTemplate: String, Sendable, CaseIterable {
 extension Tokenizer {
     /// The chat template of the model directory, or the one named explicitly.
     ///
-    /// - Throws: ``TokenizerError`` when the directory has no template or one that is not known and no name is given.
+    /// - Throws: ``TokenizerError`` when the directory has no template or one that is not known and no name
+    ///   is given.
     package func chatTemplate(named name: String? = nil) throws(TokenizerError) -> ChatTemplate {
         if let name { return try ChatTemplate(name: name) }
         guard let chatTemplateText else {

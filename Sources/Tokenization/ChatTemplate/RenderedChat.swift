@@ -7,8 +7,8 @@ package struct RenderedChat: Sendable, Equatable {
     /// The parts to train on, counted in Unicode scalars; empty when the template marks none.
     package let generatedRanges: [Range<Int>]
 
-    /// The token ids and, for each, whether it belongs to a generated part. A token that reaches into a part counts,
-    /// as in transformers' `return_assistant_tokens_mask`.
+    /// The token ids and, for each, whether it belongs to a generated part. A token that reaches into a part
+    /// counts, as in transformers' `return_assistant_tokens_mask`.
     package func encodeWithAssistantMask(_ tokenizer: Tokenizer) -> (ids: [Int32], assistantMask: [Bool]) {
         let encoding = tokenizer.encodeWithOffsets(text)
         var mask = [Bool](repeating: false, count: encoding.ids.count)

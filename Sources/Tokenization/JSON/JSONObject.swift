@@ -27,7 +27,8 @@ package struct JSONObject: Sendable, Equatable {
         // Above a few members a table of places avoids comparing each key with all others.
         var places: [ExactText: Int] = [:]
         for member in members {
-            let place = members.count > 8
+            let place =
+                members.count > 8
                 ? places[ExactText(member.key)]
                 : kept.firstIndex { $0.key.utf8.elementsEqual(member.key.utf8) }
             if let place {
@@ -46,8 +47,8 @@ package struct JSONObject: Sendable, Equatable {
     }
 }
 
-/// A string that equals another only when both have the same scalars. Swift's own equality also joins strings that
-/// differ in normalization, which would merge keys and tokens that are different to the tokenizer.
+/// A string that equals another only when both have the same scalars. Swift's own equality also joins strings
+/// that differ in normalization, which would merge keys and tokens that are different to the tokenizer.
 struct ExactText: Hashable, Sendable {
     let text: String
 

@@ -149,7 +149,9 @@ struct JSONParser {
         position += 1
         let start = position
         // Most strings have no escape and are taken as they stand.
-        while position < bytes.count, bytes[position] != 0x22, bytes[position] != 0x5C, bytes[position] >= 0x20 {
+        while position < bytes.count, bytes[position] != 0x22, bytes[position] != 0x5C,
+            bytes[position] >= 0x20
+        {
             position += 1
         }
         guard position < bytes.count else { throw failure("a string does not end") }

@@ -3,7 +3,8 @@
 // Prints a value as Python's `json.dumps(value, ensure_ascii=False)` does: the form of the `tojson` filter in
 // transformers' chat templates, so the form that the models were trained on.
 extension JSONValue {
-    /// The value with separators ", " and ": ", non-ASCII text as it stands and numbers as Python prints them.
+    /// The value with separators ", " and ": ", non-ASCII text as it stands and numbers as Python prints
+    /// them.
     package var pythonText: String {
         var output: [UInt8] = []
         appendPythonText(to: &output)
@@ -60,7 +61,8 @@ extension JSONValue {
 
 /// Python's spelling of floating-point numbers.
 enum PythonNumber {
-    /// `repr(value)`: the shortest digits that read back as `value`, with an exponent from 1e16 up and below 1e-4.
+    /// `repr(value)`: the shortest digits that read back as `value`, with an exponent from 1e16 up and below
+    /// 1e-4.
     static func text(_ value: Double) -> String {
         guard value.isFinite else { return value.isNaN ? "NaN" : value < 0 ? "-Infinity" : "Infinity" }
         let sign = value.sign == .minus ? "-" : ""

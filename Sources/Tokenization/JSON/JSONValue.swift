@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A JSON document that keeps the order of object members, as chat templates need it: Python prints a dictionary in
-/// the order in which it was written, and the model was trained on that text.
+/// A JSON document that keeps the order of object members, as chat templates need it: Python prints a
+/// dictionary in the order in which it was written, and the model was trained on that text.
 ///
 /// Strings compare by their scalars (Python's rule), not by canonical equivalence (Swift's).
 package enum JSONValue: Sendable {
@@ -89,7 +89,8 @@ extension JSONValue: Equatable {
 }
 
 extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral,
-    ExpressibleByBooleanLiteral, ExpressibleByNilLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
+    ExpressibleByBooleanLiteral, ExpressibleByNilLiteral, ExpressibleByArrayLiteral,
+    ExpressibleByDictionaryLiteral
 {
     package init(stringLiteral value: String) { self = .string(value) }
     package init(integerLiteral value: Int) { self = .integer(String(value)) }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Unicode normal form C (UAX #15) with the data of the tokenizers library, which is Unicode 9.0, and with the library's
-// account of which original scalar each normalized scalar comes from: a composite counts as its first part only.
+// Unicode normal form C (UAX #15) with the data of the tokenizers library, which is Unicode 9.0, and with the
+// library's account of which original scalar each normalized scalar comes from: a composite counts as its
+// first part only.
 
 /// A text in normal form C and where its scalars come from.
 struct NormalizedScalars {
@@ -55,8 +56,8 @@ enum CanonicalComposition {
         scalar < 0x300 ? 0 : combiningClasses[scalar] ?? 0
     }
 
-    /// One scalar on its way. `change` is 0 for a scalar that stands for one original scalar, 1 for one that was
-    /// inserted after it, and -n for one that stands for n more originals.
+    /// One scalar on its way. `change` is 0 for a scalar that stands for one original scalar, 1 for one that
+    /// was inserted after it, and -n for one that stands for n more originals.
     private struct Item {
         var scalar: UInt32
         var change: Int
@@ -90,7 +91,9 @@ enum CanonicalComposition {
                 let index = scalar - 0xAC00
                 items.append(Item(scalar: 0x1100 + index / 588, change: 0, combiningClass: 0))
                 items.append(Item(scalar: 0x1161 + index % 588 / 28, change: 1, combiningClass: 0))
-                if index % 28 > 0 { items.append(Item(scalar: 0x11A7 + index % 28, change: 1, combiningClass: 0)) }
+                if index % 28 > 0 {
+                    items.append(Item(scalar: 0x11A7 + index % 28, change: 1, combiningClass: 0))
+                }
             } else if let parts = decompositions[scalar] {
                 for (place, part) in parts.enumerated() {
                     items.append(
@@ -112,7 +115,8 @@ enum CanonicalComposition {
             if items[start].combiningClass != 0 {
                 while end < items.count, items[end].combiningClass != 0 { end += 1 }
                 if end - start > 1 {
-                    let keys = (start..<end).map { UInt64(items[$0].combiningClass) << 32 | UInt64($0) }.sorted()
+                    let keys = (start..<end).map { UInt64(items[$0].combiningClass) << 32 | UInt64($0) }
+                        .sorted()
                     items.replaceSubrange(start..<end, with: keys.map { items[Int($0 & 0xFFFF_FFFF)] })
                 }
             }

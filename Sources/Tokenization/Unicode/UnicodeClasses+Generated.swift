@@ -128,7 +128,7 @@ enum UnicodeTables {
         12288,
     ]
 
-    /// Canonical combining classes other than 0: first, last, class ...
+    /// Canonical combining classes, not 0: first, last, class ...
     static let combiningClassRanges: [UInt32] = [
         768, 788, 230, 789, 789, 232, 790, 793, 220, 794, 794, 232, 795, 795, 216, 796, 800, 220, 801, 802,
         202, 803, 806, 220, 807, 808, 202, 809, 819, 220, 820, 824, 1, 825, 828, 220, 829, 831, 230, 834, 834,
@@ -343,7 +343,7 @@ enum UnicodeTables {
         71098, 71097, 71087, 71099,
     ]
 
-    /// Full canonical decompositions: scalar, count, parts ..., ordered by scalar.
+    /// Full canonical decompositions: scalar, count, parts ...
     static let decompositions: [UInt32] = [
         192, 2, 65, 768, 193, 2, 65, 769, 194, 2, 65, 770, 195, 2, 65, 771, 196, 2, 65, 776, 197, 2, 65, 778,
         199, 2, 67, 807, 200, 2, 69, 768, 201, 2, 69, 769, 202, 2, 69, 770, 203, 2, 69, 776, 204, 2, 73, 768,

@@ -2,8 +2,9 @@
 
 /// What the pre-tokenizer and the normalizer need to know of a scalar, one byte per scalar value.
 ///
-/// The tables are those of the tokenizers library (see `UnicodeClasses+Generated.swift`): its regex engine has an older
-/// Unicode than the platform, and other classes would cut text at other places and so give other token ids.
+/// The tables are those of the tokenizers library (see `UnicodeClasses+Generated.swift`): its regex engine
+/// has an older Unicode than the platform, and other classes would cut text at other places and so give other
+/// token ids.
 enum UnicodeClasses {
     /// `\p{L}`.
     static let letter: UInt8 = 1
@@ -29,7 +30,9 @@ enum UnicodeClasses {
         mark(UnicodeTables.whitespaceRanges, whitespace)
         mark([0x0A, 0x0A, 0x0D, 0x0D], lineBreak)
         let marks = UnicodeTables.combiningClassRanges
-        for index in stride(from: 0, to: marks.count, by: 3) { mark([marks[index], marks[index + 1]], mayChange) }
+        for index in stride(from: 0, to: marks.count, by: 3) {
+            mark([marks[index], marks[index + 1]], mayChange)
+        }
         // Second halves of compositions; the first halves alone change nothing.
         let pairs = UnicodeTables.compositions
         for index in stride(from: 0, to: pairs.count, by: 3) { table[Int(pairs[index + 1])] |= mayChange }
