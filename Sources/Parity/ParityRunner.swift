@@ -16,6 +16,7 @@ package enum ParityRunner {
                 capture("models", directory.lastPathComponent) { try ModelParity(directory, pool: pool).run() }
             }
         },
+        Kind(folder: "sampling") { root, _ in try SamplingParity(root).run() },
         Kind(folder: "numeric") { root, _ in try NumericParity(root).run() },
         Kind(folder: "safetensors_files") { root, _ in try SafetensorsParity(root).run() },
     ]
