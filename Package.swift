@@ -40,6 +40,7 @@ let package = Package(
         library("Tensors", ["CKernels", "RuntimeSupport"]),
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
+        tests("CKernels"),
         tests("RuntimeSupport"),
     ],
     swiftLanguageModes: [.v6]
