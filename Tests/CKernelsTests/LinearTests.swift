@@ -53,9 +53,10 @@ extension KernelTests {
         func special() {
             for compute in computes {
                 var numbers = TestNumbers(9)
-                var weights = numbers.floats(40 * 51, scale: 1e-19)
-                var x = numbers.floats(8 * 51, scale: 1e-19)
-                for (i, value) in [Float.infinity, -.infinity, .nan, 1e-40, -1e-40, -0.0].enumerated() {
+                var weights = numbers.floats(40 * 51, scale: 4e-19)
+                var x = numbers.floats(8 * 51, scale: 4e-19)
+                let denormal = Float(bitPattern: 0x0001_0000)
+                for (i, value) in ([.infinity, -.infinity, .nan, denormal, -denormal, -0.0] as [Float]).enumerated() {
                     weights[i * 51 + i * 3] = value
                     x[(i + 1) * 51 + 2 * i + 1] = value
                 }
