@@ -58,6 +58,7 @@ let package = Package(
             ], swiftSettings: houseSettings),
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
+        tests("CKernels"),
         tests("RuntimeSupport"),
         tests("Tokenization"),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
