@@ -85,15 +85,18 @@ package struct CheckpointInitializer: Sendable {
         let size = elementType.byteCount
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(batch, count) * size, alignment: 64)
         defer { buffer.deallocate() }
+        // @unchecked: each iteration below writes a part of its own.
+        nonisolated(unsafe) let parts = buffer
         var first = 0
         while first < count {
-            let batchCount = min(batch, count - first)
+            let batchStart = first
+            let batchCount = min(batch, count - batchStart)
             DispatchQueue.concurrentPerform(iterations: (batchCount + chunk - 1) / chunk) { index in
                 let start = index * chunk
                 let end = min(start + chunk, batchCount)
                 weights.fill(
-                    UnsafeMutableRawBufferPointer(rebasing: buffer[start * size..<end * size]),
-                    from: first + start, as: elementType)
+                    UnsafeMutableRawBufferPointer(rebasing: parts[start * size..<end * size]),
+                    from: batchStart + start, as: elementType)
             }
             try writer.append(
                 tensor.name, UnsafeRawBufferPointer(rebasing: buffer[..<(batchCount * size)]))
