@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import Checkpoints
 import Foundation
-import TestSupport
 import Tensors
+import TestSupport
 import Testing
 
 @Suite("Random checkpoints")
@@ -13,7 +13,9 @@ struct CheckpointInitializerTests {
         try view.withBytes { bytes in
             switch try view.elementType() {
             case .float32:
-                return stride(from: 0, to: bytes.count, by: 4).map { bytes.loadUnaligned(fromByteOffset: $0, as: Float.self) }
+                return stride(from: 0, to: bytes.count, by: 4).map {
+                    bytes.loadUnaligned(fromByteOffset: $0, as: Float.self)
+                }
             case .bfloat16:
                 return stride(from: 0, to: bytes.count, by: 2).map {
                     Float(bitPattern: UInt32(bytes.loadUnaligned(fromByteOffset: $0, as: UInt16.self)) << 16)
@@ -28,7 +30,9 @@ struct CheckpointInitializerTests {
 
     @Test(
         "a preset is written in the released form and opens",
-        arguments: [(ModelPreset.tinyMoE, ElementType.bfloat16), (.tinyDense, .float32), (.tinyDense, .float16)])
+        arguments: [
+            (ModelPreset.tinyMoE, ElementType.bfloat16), (.tinyDense, .float32), (.tinyDense, .float16),
+        ])
     func opens(_ preset: ModelPreset, _ storage: ElementType) throws {
         try withTemporaryDirectory { directory in
             let target = directory.appendingPathComponent("model")
@@ -65,7 +69,8 @@ struct CheckpointInitializerTests {
         let numbers = values.map { Double($0) / 0.02 }
         let mean = numbers.reduce(0, +) / Double(count)
         let variance = numbers.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(count)
-        let kurtosis = numbers.reduce(0) { $0 + ($1 - mean) * ($1 - mean) * ($1 - mean) * ($1 - mean) }
+        let kurtosis =
+            numbers.reduce(0) { $0 + ($1 - mean) * ($1 - mean) * ($1 - mean) * ($1 - mean) }
             / Double(count) / variance / variance
         // Five standard errors of each estimate.
         #expect(abs(mean) < 0.01 && abs(variance - 1) < 0.013 && abs(kurtosis - 2.7) < 0.04)
@@ -76,7 +81,9 @@ struct CheckpointInitializerTests {
 
     @Test("a value depends on seed, name and index, not on how it is cut")
     func cutting() throws {
-        func bytes(_ seed: UInt64, _ name: String, from first: Int, _ count: Int, _ type: ElementType) -> [UInt8] {
+        func bytes(_ seed: UInt64, _ name: String, from first: Int, _ count: Int, _ type: ElementType)
+            -> [UInt8]
+        {
             var bytes = [UInt8](repeating: 0, count: count * type.byteCount)
             let weights = RandomWeights(seed: seed, name: name, standardDeviation: 1)
             bytes.withUnsafeMutableBytes { weights.fill($0, from: first, as: type) }
@@ -88,11 +95,23 @@ struct CheckpointInitializerTests {
             #expect(bytes(2, "a", from: 0, 101, type) != whole && bytes(1, "b", from: 0, 101, type) != whole)
             #expect(bytes(1 << 40 | 1, "a", from: 0, 101, type) != whole)
         }
-        // The first four values, computed independently (Reference: Random123's philox4x32-10 and FNV-1a).
-        let first = bytes(0, "a", from: 0, 4, .float32)
-        #expect(first == bytes(0, "a", from: 0, 4, .float32))
-        let single = bytes(5, "w", from: 0, 4, .float32).withUnsafeBytes { Array($0.bindMemory(to: UInt32.self)) }
-        let half = bytes(5, "w", from: 0, 4, .bfloat16).withUnsafeBytes { Array($0.bindMemory(to: UInt16.self)) }
+        // Computed by an independent implementation in Python (Philox4x32-10, FNV-1a, float32 product).
+        let seed: UInt64 = 0x12_3456_7890
+        func words(_ first: Int, _ count: Int) -> [UInt32] {
+            var words = [UInt32](repeating: 0, count: count)
+            let weights = RandomWeights(seed: seed, name: "model.norm.bias", standardDeviation: 0.02)
+            words.withUnsafeMutableBytes { weights.fill($0, from: first, as: .float32) }
+            return words
+        }
+        #expect(words(0, 4) == [0x3C0E_124C, 0xBB27_2495, 0x3C48_5671, 0x3C36_A97E])
+        #expect(words(1 << 33, 2) == [0x3C26_5D0D, 0xBCB4_9E46])
+        // Rounding to bf16 moves a value by half a unit of its last place at most.
+        let single = bytes(5, "w", from: 0, 4, .float32).withUnsafeBytes {
+            Array($0.bindMemory(to: UInt32.self))
+        }
+        let half = bytes(5, "w", from: 0, 4, .bfloat16).withUnsafeBytes {
+            Array($0.bindMemory(to: UInt16.self))
+        }
         for (wide, narrow) in zip(single, half) {
             let error = abs(Float(bitPattern: wide) - Float(bitPattern: UInt32(narrow) << 16))
             #expect(error <= abs(Float(bitPattern: wide)) / 256)
@@ -147,7 +166,8 @@ struct CheckpointInitializerTests {
     func failure() throws {
         try withTemporaryDirectory { directory in
             let target = directory.appendingPathComponent("model")
-            var initializer = try CheckpointInitializer(preset: .tinyDense, tokenizerDirectory: Self.tokenizer)
+            var initializer = try CheckpointInitializer(
+                preset: .tinyDense, tokenizerDirectory: Self.tokenizer)
             initializer.tokenizerDirectory = directory.appendingPathComponent("nowhere")
             #expect(checkpointError { try initializer.write(to: target) }?.code == .notFound)
             #expect(try listing(directory).isEmpty)

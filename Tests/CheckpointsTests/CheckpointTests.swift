@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import Checkpoints
 import Foundation
-import TestSupport
 import Tensors
+import TestSupport
 import Testing
 
 @Suite("Opening checkpoints")
@@ -33,7 +33,8 @@ struct CheckpointTests {
         try writer.finish()
     }
 
-    @Test("all weights of all fixtures are there, in the shapes the configuration calls for", arguments: models)
+    @Test(
+        "all weights of all fixtures are there, in the shapes the configuration calls for", arguments: models)
     func allTensors(_ model: String) throws {
         let checkpoint = try Checkpoint(directory: Fixtures.url("models/\(model)"))
         let tensors = checkpoint.configuration.parameterTensors
@@ -42,12 +43,14 @@ struct CheckpointTests {
             #expect(view.shape == tensor.shape)
             #expect(try view.elementType() == checkpoint.elementType)
             let counts = view.withBytes { NonFiniteCounts($0, dataType: view.dataType) }
-            #expect(counts.isFinite && view.byteCount == tensor.elementCount * checkpoint.elementType.byteCount)
+            #expect(
+                counts.isFinite && view.byteCount == tensor.elementCount * checkpoint.elementType.byteCount)
         }
         #expect(checkpoint.openedTensorNames == tensors.map(\.name.rawValue).sorted())
         #expect(checkpoint.mappedShardNames == checkpoint.index.shards.map(\.name))
-        let meta = try JSONSerialization.jsonObject(
-            with: Data(contentsOf: Fixtures.url("models/\(model)/ref/meta.json"))) as? [String: Any]
+        let meta =
+            try JSONSerialization.jsonObject(
+                with: Data(contentsOf: Fixtures.url("models/\(model)/ref/meta.json"))) as? [String: Any]
         if let count = meta?["parameters"] as? Int ?? meta?["parameter_count"] as? Int {
             #expect(checkpoint.configuration.parameterCounts.total == count)
         }
@@ -74,11 +77,13 @@ struct CheckpointTests {
         #expect(checkpoint.mappedShardNames == ["model-00002-of-00003.safetensors"])
         #expect(
             checkpoint.openedTensorNames == [
-                "model.layers.0.mlp.experts.5.down_proj.weight", "model.layers.0.mlp.experts.5.gate_proj.weight",
+                "model.layers.0.mlp.experts.5.down_proj.weight",
+                "model.layers.0.mlp.experts.5.gate_proj.weight",
             ])
         for (layer, expert) in [(0, 8), (3, 0), (-1, 0), (0, -1)] {
             #expect(
-                checkpointError { _ = try checkpoint.expert(layer: layer, expert: expert, .up) }?.code == .notFound)
+                checkpointError { _ = try checkpoint.expert(layer: layer, expert: expert, .up) }?.code
+                    == .notFound)
         }
         let sparse = try Checkpoint(directory: Fixtures.url("models/moe_nonorm_sparse2_fp32"))
         #expect(checkpointError { _ = try sparse.expert(layer: 0, expert: 0, .up) }?.code == .notFound)
@@ -124,7 +129,8 @@ struct CheckpointTests {
                 let renamed = tensors.map {
                     TensorDescription(name: stored($0.name), dataType: $0.dataType, shape: $0.shape)
                 }
-                let byStoredName = Dictionary(uniqueKeysWithValues: contents.map { (stored($0.key), $0.value) })
+                let byStoredName = Dictionary(
+                    uniqueKeysWithValues: contents.map { (stored($0.key), $0.value) })
                 try write(renamed, to: file) { try #require(byStoredName[$0]) }
                 let fused = try Checkpoint(directory: directory)
                 #expect(fused.expertLayout == .fused && original.expertLayout == .perExpert)
@@ -133,7 +139,9 @@ struct CheckpointTests {
                     let view: TensorView
                     if let expert = tensor.expert, let layer = tensor.layer {
                         let projection = try #require(
-                            TensorName.Projection.allCases.first { tensor.name.rawValue.contains($0.rawValue) })
+                            TensorName.Projection.allCases.first {
+                                tensor.name.rawValue.contains($0.rawValue)
+                            })
                         view = try fused.expert(layer: layer, expert: expert, projection)
                     } else {
                         view = try fused.tensor(tensor.name)
@@ -141,7 +149,8 @@ struct CheckpointTests {
                     #expect(view.shape == tensor.shape && view.name == tensor.name.rawValue)
                     #expect(view.withBytes { Array($0) } == expected, "\(tensor.name)")
                 }
-                #expect(fused.openedTensorNames == configuration.parameterTensors.map(\.name.rawValue).sorted())
+                #expect(
+                    fused.openedTensorNames == configuration.parameterTensors.map(\.name.rawValue).sorted())
             }
         }
     }

@@ -59,7 +59,9 @@ struct CheckpointVerifierTests {
                 damaged.problems.contains {
                     $0.tensor == "model.norm.weight" && $0.message.contains("1 NaN and 0 infinite")
                 })
-            #expect(damaged.problems.contains { $0.code == .corrupted && $0.file == url.path && $0.tensor == nil })
+            #expect(
+                damaged.problems.contains { $0.code == .corrupted && $0.file == url.path && $0.tensor == nil }
+            )
             #expect(damaged.problems.contains { $0.code == .notFound })
 
             bytes.removeLast()
@@ -67,7 +69,9 @@ struct CheckpointVerifierTests {
             let truncated = try CheckpointVerifier.verify(copy)
             #expect(truncated.problems.count == 1 && truncated.problems.first?.code == .malformedFile)
             #expect(truncated.summary == nil && truncated.files.count == sound.files.count)
-            #expect(checkpointError { _ = try CheckpointVerifier.verify(directory.appendingPathComponent("no")) } != nil)
+            #expect(
+                checkpointError { _ = try CheckpointVerifier.verify(directory.appendingPathComponent("no")) }
+                    != nil)
         }
     }
 

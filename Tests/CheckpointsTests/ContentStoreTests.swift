@@ -45,7 +45,8 @@ struct ContentStoreTests {
             let root = directory.appendingPathComponent("store")
             let store = try ContentStore(root, byteCountMax: 10, blobCountMax: 2)
             try store.put([UInt8](repeating: 1, count: 6))
-            #expect(checkpointError { try store.put([UInt8](repeating: 2, count: 5)) }?.code == .limitExceeded)
+            #expect(
+                checkpointError { try store.put([UInt8](repeating: 2, count: 5)) }?.code == .limitExceeded)
             try store.put([3])
             #expect(checkpointError { try store.put([4]) }?.code == .limitExceeded)
             let again = try ContentStore(root, byteCountMax: 7)

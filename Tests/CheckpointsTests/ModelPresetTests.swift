@@ -27,7 +27,8 @@ struct ModelPresetTests {
             storedBytes: 1_503_264_768, shards: 1, tensors: 311, keyValueBytes: 114_688, configBytes: 726,
             configHash: "660db3b7"),
         Released(
-            preset: .qwen3_1_7B, parameters: 1_720_574_976, active: 1_720_574_976, nonEmbedding: 1_409_410_048,
+            preset: .qwen3_1_7B, parameters: 1_720_574_976, active: 1_720_574_976,
+            nonEmbedding: 1_409_410_048,
             storedBytes: 4_063_479_808, shards: 2, tensors: 311, keyValueBytes: 114_688, configBytes: 726,
             configHash: "1ddb5b89"),
         Released(
@@ -78,7 +79,7 @@ struct ModelPresetTests {
 
     @Test("config.json has the bytes of the released file", arguments: released)
     func configBytes(_ model: Released) throws {
-        let bytes = Array((try model.preset.configuration().json.prettyPrinted + "\n").utf8)
+        let bytes = Array(try model.preset.configuration().fileText.utf8)
         #expect(bytes.count == model.configBytes)
         #expect(ContentHash(of: bytes).hexadecimal.hasPrefix(model.configHash))
     }
@@ -86,7 +87,7 @@ struct ModelPresetTests {
     @Test("generation_config.json has the bytes of the released file")
     func generationBytes() throws {
         let configuration = try ModelPreset.qwen3_8B.configuration()
-        let bytes = Array((configuration.generation.json.prettyPrinted + "\n").utf8)
+        let bytes = Array(configuration.generation.fileText.utf8)
         #expect(bytes.count == 239 && ContentHash(of: bytes).hexadecimal.hasPrefix("2325da0f"))
         #expect(configuration.eosTokenIDs == [151_645, 151_643])
     }
@@ -128,24 +129,30 @@ struct ModelPresetTests {
         #expect(error?.description.contains("tiny-moe") == true)
     }
 
-    @Test("tiny presets are tiny and take the tokenizer's vocabulary", arguments: [ModelPreset.tinyMoE, .tinyDense])
+    @Test(
+        "tiny presets are tiny and take the tokenizer's vocabulary",
+        arguments: [ModelPreset.tinyMoE, .tinyDense])
     func tiny(_ preset: ModelPreset) throws {
         let tokenizer = try TokenizerFacts(directory: Fixtures.url("models/moe_norm_bf16"))
         #expect(tokenizer.endOfTextID == 420 && tokenizer.endOfTurnID == 422 && tokenizer.idCount == 446)
         let configuration = try preset.configuration(tokenizer: tokenizer)
         #expect(configuration.vocabularySize == 448)
         #expect((1_000_000...3_000_000).contains(configuration.parameterCounts.total))
-        #expect(configuration.eosTokenIDs == [422, 420] && configuration.querySize != configuration.hiddenSize)
+        #expect(
+            configuration.eosTokenIDs == [422, 420] && configuration.querySize != configuration.hiddenSize)
         try configuration.validate(file: "config.json")
     }
 
     @Test("options are checked")
     func options() throws {
         #expect(try ModelPreset.qwen3_30B_A3B.configuration(layerCount: 2).layerCount == 2)
-        #expect(checkpointError { _ = try ModelPreset.qwen3_8B.configuration(layerCount: 0) }?.code == .invalidOption)
+        #expect(
+            checkpointError { _ = try ModelPreset.qwen3_8B.configuration(layerCount: 0) }?.code
+                == .invalidOption)
         let large = TokenizerFacts(idCount: 200_000, endOfTextID: nil, endOfTurnID: nil)
         #expect(checkpointError { _ = try ModelPreset.qwen3_8B.configuration(tokenizer: large) } != nil)
-        #expect(checkpointError { _ = try TokenizerFacts(directory: Fixtures.url("grpo")) }?.code == .notFound)
+        #expect(
+            checkpointError { _ = try TokenizerFacts(directory: Fixtures.url("grpo")) }?.code == .notFound)
         let tensors = [TensorDescription](
             repeating: .init(name: "a", dataType: .uint8, shape: [10]), count: ShardPlan.shardCountMax + 1)
         #expect(checkpointError { _ = try ShardPlan(tensors, byteCountMax: 10) }?.code == .invalidOption)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import Checkpoints
 import Foundation
-import TestSupport
 import Tensors
+import TestSupport
 import Testing
 
 @Suite("Model configuration")
@@ -57,7 +57,8 @@ struct Qwen3ConfigurationTests {
     @Test(
         "reads YaRN in both dialects",
         arguments: [
-            ("dense_untied_fp32", 40), ("dense_untied_fp32", 128), ("moe_norm_bf16", 40), ("moe_norm_bf16", 128),
+            ("dense_untied_fp32", 40), ("dense_untied_fp32", 128), ("moe_norm_bf16", 40),
+            ("moe_norm_bf16", 128),
         ])
     func yarn(_ model: String, _ positions: Int) throws {
         let file = Fixtures.url("models/\(model)/config_yarn_maxpos\(positions).json")
@@ -80,7 +81,7 @@ struct Qwen3ConfigurationTests {
             factor: 2, originalMaxPositionEmbeddings: 64, betaFast: 16, betaSlow: 2, attentionFactor: 1.5,
             mscale: 0.7, mscaleAllDim: 0.9, truncate: false)
         #expect(configuration.ropeScaling == expected)
-        let again = try parse(configuration.json.prettyPrinted)
+        let again = try parse(configuration.fileText)
         #expect(again == configuration)
     }
 
@@ -93,12 +94,15 @@ struct Qwen3ConfigurationTests {
         try withTemporaryDirectory { target in
             let file = target.appendingPathComponent("config.json")
             let generation = target.appendingPathComponent("generation_config.json")
-            try DurableFile.write(configuration.json.prettyPrinted + "\n", to: file)
-            try DurableFile.write(configuration.generation.json.prettyPrinted + "\n", to: generation)
+            try DurableFile.write(configuration.fileText, to: file)
+            try DurableFile.write(configuration.generation.fileText, to: generation)
             #expect(try Qwen3Configuration(directory: target) == configuration)
+            // The fixtures' file is indented by 2 and ends with a newline, the released ones' by 4 without.
             #expect(
-                try Data(contentsOf: generation)
-                    == Data(contentsOf: directory.appendingPathComponent("generation_config.json")))
+                try configuration.generation.json.prettyPrinted() + "\n"
+                    == String(
+                        contentsOf: directory.appendingPathComponent("generation_config.json"),
+                        encoding: .utf8))
         }
     }
 
@@ -111,10 +115,14 @@ struct Qwen3ConfigurationTests {
             ("Qwen3MoeForCausalLM", "Qwen3MoeForSequenceClassification", "architectures"),
             ("\"torch_dtype\": \"bfloat16\"", "\"torch_dtype\": \"float8_e4m3fn\"", "torch_dtype"),
             (
-                "\"sliding_window\": null", "\"sliding_window\": 64, \"layer_types\": [\"sliding_attention\"]",
+                "\"sliding_window\": null",
+                "\"sliding_window\": 64, \"layer_types\": [\"sliding_attention\"]",
                 "layer_types"
             ),
-            ("\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}", "rope_type"),
+            (
+                "\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}",
+                "rope_type"
+            ),
             ("\"rope_scaling\": null", "\"quantization_config\": {\"bits\": 4}", "quantization_config"),
             ("\"rope_scaling\": null", "\"shared_expert_intermediate_size\": 8", "shared_expert"),
             ("\"rope_scaling\": null", "\"use_qk_norm\": false", "use_qk_norm"),
@@ -131,7 +139,8 @@ struct Qwen3ConfigurationTests {
     @Test("a sliding window counts only when it is used")
     func slidingWindow() throws {
         let original = try text("moe_norm_bf16")
-        let idle = original.replacingOccurrences(of: "\"sliding_window\": null", with: "\"sliding_window\": 64")
+        let idle = original.replacingOccurrences(
+            of: "\"sliding_window\": null", with: "\"sliding_window\": 64")
         #expect(try parse(idle) == parse(original))
         let used = idle.replacingOccurrences(
             of: "\"use_sliding_window\": false", with: "\"use_sliding_window\": true")
@@ -159,7 +168,8 @@ struct Qwen3ConfigurationTests {
             ("\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"yarn\"}", "factor"),
             ("\"rope_scaling\": null", "\"rope_scaling\": 4", "rope_scaling"),
             (
-                "\"rope_scaling\": null", "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000}",
+                "\"rope_scaling\": null",
+                "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000}",
                 "rope_theta"
             ),
         ])
@@ -179,7 +189,8 @@ struct Qwen3ConfigurationTests {
             "moe_intermediate_size", "norm_topk_prob",
         ])
     func missing(_ field: String) throws {
-        let without = try text("moe_norm_bf16").replacingOccurrences(of: "\"\(field)\":", with: "\"x_\(field)\":")
+        let without = try text("moe_norm_bf16").replacingOccurrences(
+            of: "\"\(field)\":", with: "\"x_\(field)\":")
         let error = try #require(checkpointError { _ = try parse(without) })
         #expect(error.code == .invalidConfiguration)
         #expect(error.message.contains("'\(field)'") && error.message.contains("missing"), "\(error)")
@@ -193,12 +204,15 @@ struct Qwen3ConfigurationTests {
         let noDense = original.replacingOccurrences(of: "\"intermediate_size\":", with: "\"x\":")
         let configuration = try parse(noDense)
         #expect(configuration.intermediateSize == 0)
-        #expect(try parse(configuration.json.prettyPrinted) == configuration)
-        let dense = try text("dense_tied_bf16").replacingOccurrences(of: "\"intermediate_size\":", with: "\"x\":")
+        #expect(try parse(configuration.fileText) == configuration)
+        let dense = try text("dense_tied_bf16").replacingOccurrences(
+            of: "\"intermediate_size\":", with: "\"x\":")
         #expect(checkpointError { _ = try parse(dense) }?.message.contains("intermediate_size") == true)
     }
 
-    @Test("broken JSON is an error with a place", arguments: ["", "{", "{\"a\":1,\"a\":2}", "[1,2", "{\"a\":NaN}"])
+    @Test(
+        "broken JSON is an error with a place",
+        arguments: ["", "{", "{\"a\":1,\"a\":2}", "[1,2", "{\"a\":NaN}"])
     func brokenJSON(_ text: String) throws {
         let error = try #require(checkpointError { _ = try parse(text) })
         #expect(error.code == .malformedJSON && error.byteOffset != nil)

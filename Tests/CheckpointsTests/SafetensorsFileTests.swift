@@ -24,7 +24,8 @@ struct SafetensorsFileTests {
         else { return [] }
         return cases.compactMap { item in
             guard let name = item["name"] as? String, let file = item["file"] as? String,
-                let deserialize = item["deserialize"] as? [String: Any], let isTaken = deserialize["ok"] as? Bool,
+                let deserialize = item["deserialize"] as? [String: Any],
+                let isTaken = deserialize["ok"] as? Bool,
                 let safeOpen = item["safe_open"] as? [String: Any], safeOpen["ok"] as? Bool == isTaken
             else { return nil }
             let tensors = (deserialize["tensors"] as? [[Any]])?.map { entry in
@@ -49,7 +50,11 @@ struct SafetensorsFileTests {
         guard let tensors = verdict.tensors else {
             for attempt in 0..<2 {
                 let error = checkpointError {
-                    if attempt == 0 { _ = try SafetensorsFile(url) } else { _ = try SafetensorsFile.readHeader(url) }
+                    if attempt == 0 {
+                        _ = try SafetensorsFile(url)
+                    } else {
+                        _ = try SafetensorsFile.readHeader(url)
+                    }
                 }
                 #expect(error?.code == .malformedFile)
                 #expect(error?.description.hasPrefix(url.path) == true && error?.remedy != nil)
@@ -70,7 +75,8 @@ struct SafetensorsFileTests {
 
     @Test("lends the bytes of each tensor, whatever their order in the file")
     func bytes() throws {
-        let file = try SafetensorsFile(Fixtures.url("safetensors_files/ok_offsets_not_in_key_order.safetensors"))
+        let file = try SafetensorsFile(
+            Fixtures.url("safetensors_files/ok_offsets_not_in_key_order.safetensors"))
         #expect(try file.tensor("b").withBytes { Array($0) } == [0x01, 0x26])
         #expect(try file.tensor("a").withBytes { Array($0) } == [0x4B, 0x70])
         #expect(checkpointError { _ = try file.tensor("c") }?.code == .notFound)
@@ -82,7 +88,10 @@ struct SafetensorsFileTests {
         arguments: [
             (#"{"a":["U8",[2],[0,2]]}"#, true),
             (#"{"a":["U8",[2],[0,2],1]}"#, false),
-            (#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#, true),
+            (
+                #"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#,
+                true
+            ),
             (#"{"a":{"dtype":"U8","dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#, false),
             (#"{"a":{"dtype":"F4","shape":[4],"data_offsets":[0,2]}}"#, true),
             (#"{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}}"#, false),
@@ -97,7 +106,10 @@ struct SafetensorsFileTests {
             (#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}} x"#, false),
             (#"{"\u0061\ud83d\ude00":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#, true),
             (#"{"\ud83d":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#, false),
-            ("{\"é\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"e\u{301}\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", true),
+            (
+                "{\"é\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"e\u{301}\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}",
+                true
+            ),
             ("{\"a\nb\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", false),
         ])
     func finerPoints(_ header: String, _ isTaken: Bool) throws {
@@ -124,9 +136,11 @@ struct SafetensorsFileTests {
         let short = Fixtures.url("safetensors_files/offsets_past_data.safetensors")
         let truncation = try #require(checkpointError { _ = try SafetensorsFile(short) })
         #expect(truncation.description.contains("truncated"))
-        let absent = try #require(checkpointError { _ = try SafetensorsFile(URL(fileURLWithPath: "/nowhere/x")) })
+        let absent = try #require(
+            checkpointError { _ = try SafetensorsFile(URL(fileURLWithPath: "/nowhere/x")) })
         #expect(absent.code == .fileSystem && absent.description.contains("/nowhere/x"))
-        #expect(checkpointError { _ = try SafetensorsFile(URL(fileURLWithPath: "/tmp")) }?.code == .fileSystem)
+        #expect(
+            checkpointError { _ = try SafetensorsFile(URL(fileURLWithPath: "/tmp")) }?.code == .fileSystem)
     }
 
     @Test("a file cut at any byte is refused")
@@ -136,7 +150,9 @@ struct SafetensorsFileTests {
             let url = directory.appendingPathComponent("x.safetensors")
             for count in 0..<whole.count {
                 try Data(whole[..<count]).write(to: url)
-                #expect(checkpointError { _ = try SafetensorsFile(url) }?.code == .malformedFile, "\(count) bytes")
+                #expect(
+                    checkpointError { _ = try SafetensorsFile(url) }?.code == .malformedFile, "\(count) bytes"
+                )
             }
         }
     }

@@ -96,7 +96,8 @@ struct SafetensorsWriterTests {
                 [TensorDescription(name: "__metadata__", dataType: .uint8, shape: [1])],
                 [TensorDescription(name: "a", dataType: .uint8, shape: [1 << 40, 1 << 40])],
             ] {
-                #expect(checkpointError { _ = try SafetensorsWriter(url, tensors: bad) }?.code == .invalidOption)
+                #expect(
+                    checkpointError { _ = try SafetensorsWriter(url, tensors: bad) }?.code == .invalidOption)
             }
             #expect(try listing(directory).isEmpty)
         }
@@ -104,7 +105,8 @@ struct SafetensorsWriterTests {
 
     /// Whether this process may mount file systems; says so when not.
     static let canMount: Bool = {
-        let probe = FileManager.default.temporaryDirectory.appendingPathComponent("apus-mount-\(UUID().uuidString)")
+        let probe = FileManager.default.temporaryDirectory.appendingPathComponent(
+            "apus-mount-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: probe) }
         try? FileManager.default.createDirectory(at: probe, withIntermediateDirectories: true)
         guard run("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", probe.path]) else { return false }

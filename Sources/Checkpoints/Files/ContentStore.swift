@@ -80,7 +80,8 @@ package final class ContentStore: Sendable {
         try account.withLock { account in
             guard account.blobCount < blobCountMax, byteCount <= byteCountMax - account.byteCount else {
                 throw CheckpointError(
-                    .limitExceeded, "\(byteCount) more bytes would exceed \(byteCountMax) bytes or "
+                    .limitExceeded,
+                    "\(byteCount) more bytes would exceed \(byteCountMax) bytes or "
                         + "\(blobCountMax) blobs (now \(account.byteCount) bytes, \(account.blobCount) blobs)",
                     file: directory.path, remedy: "remove what is no longer needed or raise the limit")
             }

@@ -79,7 +79,8 @@ package enum CheckpointVerifier {
             var isDirectory: ObjCBool = false
             let path = directory.appendingPathComponent(name).path
             return !name.hasPrefix(".")
-                && FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && !isDirectory.boolValue
+                && FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory)
+                && !isDirectory.boolValue
         }.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
 
