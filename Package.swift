@@ -38,9 +38,17 @@ let package = Package(
         library("RuntimeSupport", ["CPlatform", .product(name: "Logging", package: "swift-log")]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
+        // Layer 3
+        library(
+            "ClusterTransport",
+            ["RuntimeSupport", "CPlatform", "CZeroMQ", .product(name: "DequeModule", package: "swift-collections")]),
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("RuntimeSupport"),
+        tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),
+        .executableTarget(
+            name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],
+            path: "Tests/TransportProbe", swiftSettings: houseSettings),
     ],
     swiftLanguageModes: [.v6]
 )
