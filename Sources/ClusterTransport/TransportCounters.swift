@@ -13,6 +13,8 @@ package struct TransportStatistics: Sendable, Hashable {
     package var messagesStale = 0
     /// Handshakes that failed here, by any cause.
     package var handshakesFailed = 0
+    /// Connections that ended before their hello: garbage, refused keys, port scans.
+    package var connectionsWithoutHello = 0
     /// Keys the ZAP handler let in and refused.
     package var keysAdmitted = 0
     package var keysRefused = 0

@@ -31,9 +31,7 @@ struct ZeroMQTransportTests {
 
     @Test("a direct handler answers on the socket thread")
     func directHandler() throws {
-        let box = Mutex<ZeroMQTransport?>(nil)
         let holder = Holder()
-        _ = box
         let clientKeys = try CurveKeyPair.generate()
         let server = try TestNode(allowing: [clientKeys.publicKey]) {
             $0.deliveries = .direct { message in holder.reply(message) }

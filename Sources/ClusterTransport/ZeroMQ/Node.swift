@@ -178,7 +178,11 @@ final class Node {
         case ZMQ_EVENT_DISCONNECTED:
             let descriptor = Int32(bitPattern: value)
             brokenDescriptors[channel, default: []].insert(descriptor)
-            if let connection = acceptedByDescriptor[channel]?[descriptor] { lose(connection) }
+            if let connection = acceptedByDescriptor[channel]?[descriptor] {
+                lose(connection)
+            } else {
+                counters.update { $0.connectionsWithoutHello += 1 }
+            }
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL, ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             reportHandshakeFailure(.protocol(code: value))
         default: break  // refused keys are reported by the ZAP handler, which knows the key
