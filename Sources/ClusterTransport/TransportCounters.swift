@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import Synchronization
+internal import RuntimeSupport
 
 /// What a transport has done so far. All counts since its start.
 package struct TransportStatistics: Sendable, Hashable {
@@ -24,7 +24,7 @@ package struct TransportStatistics: Sendable, Hashable {
 
 /// The live counters. Written by the socket thread, read by anyone.
 final class TransportCounters: Sendable {
-    private let values = Mutex(TransportStatistics())
+    private let values = Locked(TransportStatistics())
 
     func update(_ change: (inout TransportStatistics) -> Void) { values.withLock { change(&$0) } }
 

@@ -4,8 +4,9 @@ internal import Glibc
 
 /// One POSIX thread that lives for one closure: for loops that block or that own a C library's handles.
 package final class DedicatedThread: @unchecked Sendable {
-    // @unchecked: the identifier is set once, before `start` returns.
+    // @unchecked: the identifier is set once, before `start` returns; the flag by the one caller of `join`.
     private var identifier = pthread_t()
+    private var isJoined = false
 
     private final class Start {
         let name: String
@@ -37,5 +38,10 @@ package final class DedicatedThread: @unchecked Sendable {
     package var isCurrent: Bool { pthread_equal(identifier, pthread_self()) != 0 }
 
     /// Waits until the thread has ended. Call once, from another thread.
-    package func join() { pthread_join(identifier, nil) }
+    package func join() {
+        pthread_join(identifier, nil)
+        isJoined = true
+    }
+
+    deinit { if !isJoined { pthread_detach(identifier) } }
 }

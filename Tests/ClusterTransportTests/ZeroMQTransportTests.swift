@@ -50,7 +50,7 @@ struct ZeroMQTransportTests {
     }
 
     final class Holder: Sendable {
-        let transport = Mutex<ZeroMQTransport?>(nil)
+        let transport = Locked<ZeroMQTransport?>(nil)
         func reply(_ message: Message) { transport.withLock { try? $0?.send(message) } }
     }
 

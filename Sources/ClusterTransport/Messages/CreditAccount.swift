@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import Synchronization
+internal import RuntimeSupport
 
 /// The receiving side's account for one connection: how many bytes the sender has in our memory, and how many were
 /// released and not yet granted back. Grants are batched to a quarter of the window, so at rest a sender always
@@ -12,7 +12,7 @@ final class CreditAccount: Sendable {
     }
 
     let windowByteCount: Int
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let onGrant: @Sendable () -> Void
 
     /// - Parameter onGrant: called on the releasing thread when a grant is due; must only enqueue.

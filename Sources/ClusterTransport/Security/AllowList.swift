@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import Synchronization
+internal import RuntimeSupport
 
 /// What a key may be used for.
 package enum Role: String, CaseIterable, Sendable {
@@ -20,12 +20,12 @@ package final class AllowList: Sendable {
     /// Most keys held.
     package static let entryCountMax = 65_536
 
-    private let roles: Mutex<[PeerIdentity: Role]>
+    private let roles: Locked<[PeerIdentity: Role]>
 
     /// Creates a list.
     package init(_ entries: [PeerIdentity: Role] = [:]) {
         precondition(entries.count <= Self.entryCountMax, "\(entries.count) keys exceed \(Self.entryCountMax)")
-        roles = Mutex(entries)
+        roles = Locked(entries)
     }
 
     /// Reads a file of mode 0600 with one `KEY ROLE` per line; lines that start with `# ` are comments.

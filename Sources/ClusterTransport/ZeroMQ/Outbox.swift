@@ -2,6 +2,7 @@
 internal import CPlatform
 internal import DequeModule
 internal import Glibc
+internal import RuntimeSupport
 internal import Synchronization
 
 /// The way into the socket thread: a queue and an eventfd that sits in the thread's poll set.
@@ -21,7 +22,7 @@ final class Outbox: Sendable {
         var isSleeping = false
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let hasCommands = Atomic(false)
     /// Readable when commands were pushed while the thread slept.
     let eventDescriptor: Int32

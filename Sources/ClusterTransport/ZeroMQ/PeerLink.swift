@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import DequeModule
-internal import Synchronization
+internal import RuntimeSupport
 
 /// Everything about one peer on one channel. Found by senders in the directory; its queues and connections belong
 /// to the socket thread.
@@ -47,7 +47,7 @@ final class PeerLink: @unchecked Sendable {
 final class PeerDirectory: Sendable {
     static let linkCountMax = 3 * 4096
 
-    private let links = Mutex<[PeerLink.Key: PeerLink]>([:])
+    private let links = Locked<[PeerLink.Key: PeerLink]>([:])
 
     func link(_ peer: PeerIdentity, _ channel: Channel) -> PeerLink? {
         links.withLock { $0[PeerLink.Key(peer: peer, channel: channel)] }

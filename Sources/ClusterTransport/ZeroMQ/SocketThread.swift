@@ -16,7 +16,7 @@ final class SocketThread: Sendable {
     /// I/O threads inside libzmq; CURVE encrypts on them.
     static let ioThreadCount: Int32 = 2
 
-    private static let shared = Mutex(Shared())
+    private static let shared = Locked(Shared())
     /// Tests only: starts the thread without a ZAP handler.
     static let omitsZAPHandler = Atomic(false)
 

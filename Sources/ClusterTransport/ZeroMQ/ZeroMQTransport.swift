@@ -16,7 +16,7 @@ package final class ZeroMQTransport: Transport {
     private let thread: SocketThread
     private let directory = PeerDirectory()
     private let counters = TransportCounters()
-    private let handle = Mutex<NodeHandle?>(nil)
+    private let handle = Locked<NodeHandle?>(nil)
 
     /// Names the node on the socket thread; the node itself never leaves it.
     private final class NodeHandle: @unchecked Sendable {
