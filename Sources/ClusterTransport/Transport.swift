@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 package import RuntimeSupport
 
-/// Moves byte messages between named endpoints. Delivery is at most once: what was queued when a connection breaks
-/// is lost and reported, and the protocol above resends until it is acknowledged.
+/// Moves byte messages between named endpoints. Delivery is at most once: what was queued when a connection
+/// breaks is lost and reported, and the protocol above resends until it is acknowledged.
 package protocol Transport: Sendable {
     /// How peers know this endpoint.
     var identity: PeerIdentity { get }
 
     /// Queues `message` and returns at once; never sleeps.
     ///
-    /// - throws: ``TransportError``: `unknownPeer`, `overLimit`, `closed`, or `backpressure` when the queue towards
+    /// - throws: ``TransportError``: `unknownPeer`, `overLimit`, `closed`, or `backpressure` when the queue
+    ///   towards
     ///   this peer and channel is full. After a `backpressure` a ``TransportEvent/writable(_:_:)`` follows.
     func send(_ message: Message) throws(TransportError)
 
-    /// Like `send`, but sleeps until there is room or `deadline` has passed (then `backpressure` is thrown). For
-    /// plain threads only; never from a task, a direct handler or an event handler.
+    /// Like `send`, but sleeps until there is room or `deadline` has passed (then `backpressure` is thrown).
+    /// For plain threads only; never from a task, a direct handler or an event handler.
     func send(_ message: Message, waitingUntil deadline: MonotonicInstant) throws(TransportError)
 
-    /// Starts to connect to `peer` on all channels and keeps reconnecting until `disconnect`. Messages may be sent
-    /// at once; they wait for the connection. A second call for the same peer replaces its addresses.
+    /// Starts to connect to `peer` on all channels and keeps reconnecting until `disconnect`. Messages may be
+    /// sent at once; they wait for the connection. A second call for the same peer replaces its addresses.
     func connect(to peer: PeerAddress) throws(TransportError)
 
     /// Drops the connections to `peer` and what is queued for it. It may come back by dialling.
@@ -81,12 +82,12 @@ package struct ChannelEndpoints: Hashable, Sendable {
 
 /// How the messages of one channel reach the application.
 package enum Delivery: Sendable {
-    /// Through a queue that any thread pops. When it is full: on `control` the socket thread stops reading that
-    /// channel; on `exchange` and `bulk` it goes on reading into an overflow that the peers' credit windows bound,
-    /// and each sender stops when its own window is used up.
+    /// Through a queue that any thread pops. When it is full: on `control` the socket thread stops reading
+    /// that channel; on `exchange` and `bulk` it goes on reading into an overflow that the peers' credit
+    /// windows bound, and each sender stops when its own window is used up.
     case queue(BoundedQueue<Message>)
-    /// Called on the socket thread. The handler must return within microseconds, must not sleep, and may call the
-    /// non-waiting `send`, whose message then leaves without another thread hop.
+    /// Called on the socket thread. The handler must return within microseconds, must not sleep, and may call
+    /// the non-waiting `send`, whose message then leaves without another thread hop.
     case direct(@Sendable (Message) -> Void)
 }
 

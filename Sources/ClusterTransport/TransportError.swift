@@ -5,7 +5,8 @@ package struct TransportError: Error, Sendable, Hashable, CustomStringConvertibl
     /// The kind of failure; more may be added.
     package struct Code: Hashable, Sendable {
         private enum Kind: Hashable, Sendable {
-            case unknownPeer, overLimit, backpressure, closed, malformed, badEndpoint, bindFailed, refusedInsecure
+            case unknownPeer, overLimit, backpressure, closed, malformed, badEndpoint, bindFailed,
+                refusedInsecure
             case badKey, filePermissions, fileAccess, selfTestFailed, system
         }
 

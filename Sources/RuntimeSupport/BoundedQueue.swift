@@ -2,9 +2,9 @@
 
 /// A first-in first-out queue between threads with a limit on items and on bytes.
 ///
-/// When it is full, `tryPush` refuses and the producer keeps the element; the next `pop` that makes room then calls
-/// `onSpace` once, so a producer that must not sleep (the socket thread) learns when to try again. Consumers may
-/// sleep in `pop`; they are plain threads, never tasks.
+/// When it is full, `tryPush` refuses and the producer keeps the element; the next `pop` that makes room then
+/// calls `onSpace` once, so a producer that must not sleep (the socket thread) learns when to try again.
+/// Consumers may sleep in `pop`; they are plain threads, never tasks.
 package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
     // @unchecked: every `var` below is protected by `lock`.
 
@@ -28,14 +28,17 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
 
     /// Creates an empty queue. Memory for the slots is taken as the queue first fills.
     package init(itemCountMax: Int, byteCountMax: Int) {
-        precondition(itemCountMax > 0 && byteCountMax > 0, "limits \(itemCountMax), \(byteCountMax) must be positive")
+        precondition(
+            itemCountMax > 0 && byteCountMax > 0, "limits \(itemCountMax), \(byteCountMax) must be positive")
         self.itemCountMax = itemCountMax
         self.byteCountMax = byteCountMax
         slots = Array(repeating: nil, count: min(16, itemCountMax))
     }
 
     /// Sets what runs, on the consumer's thread and outside the lock, when room appears after a refusal.
-    package func setSpaceHandler(_ handler: (@Sendable () -> Void)?) { lock.withLock { spaceHandler = handler } }
+    package func setSpaceHandler(_ handler: (@Sendable () -> Void)?) {
+        lock.withLock { spaceHandler = handler }
+    }
 
     /// Elements now held.
     package var count: Int { lock.withLock { used } }
@@ -59,7 +62,8 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
     }
 
     /// Appends `element`, sleeping until `deadline` while there is no room.
-    package func push(_ element: Element, byteCount: Int = 0, until deadline: MonotonicInstant) -> PushResult {
+    package func push(_ element: Element, byteCount: Int = 0, until deadline: MonotonicInstant) -> PushResult
+    {
         lock.withLock {
             while !isClosed && isFull(byteCount) {
                 waitingProducerCount += 1
@@ -85,7 +89,8 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
             })
     }
 
-    /// The oldest element; sleeps until `deadline` at the latest. Nil at the deadline or once closed and drained.
+    /// The oldest element; sleeps until `deadline` at the latest. Nil at the deadline or once closed and
+    /// drained.
     package func pop(until deadline: MonotonicInstant) -> Element? {
         finish(
             lock.withLock {
@@ -111,7 +116,8 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
         slots[(head + used) % slots.count] = (element, byteCount)
         used += 1
         usedBytes += byteCount
-        // Producers and consumers share one condition; with both asleep, one signal could reach the wrong kind.
+        // Producers and consumers share one condition; with both asleep, one signal could reach the wrong
+        // kind.
         if waitingProducerCount > 0 { lock.broadcast() } else { lock.signal() }
     }
 
@@ -133,7 +139,8 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
     }
 
     private func grow() {
-        var larger = [(element: Element, byteCount: Int)?](repeating: nil, count: min(itemCountMax, slots.count * 2))
+        var larger = [(element: Element, byteCount: Int)?](
+            repeating: nil, count: min(itemCountMax, slots.count * 2))
         for index in 0..<used { larger[index] = slots[(head + index) % slots.count] }
         slots = larger
         head = 0

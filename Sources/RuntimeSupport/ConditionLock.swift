@@ -33,13 +33,15 @@ package final class ConditionLock: @unchecked Sendable {
         return try body()
     }
 
-    /// Sleeps until woken. The caller holds the lock and tests its predicate in a loop (wake-ups may be spurious).
+    /// Sleeps until woken. The caller holds the lock and tests its predicate in a loop (wake-ups may be
+    /// spurious).
     package func wait() { pthread_cond_wait(condition, mutex) }
 
     /// Sleeps until woken or until `deadline`; false when the deadline passed. The caller holds the lock.
     package func wait(until deadline: MonotonicInstant) -> Bool {
         var time = timespec(
-            tv_sec: Int(deadline.nanoseconds / 1_000_000_000), tv_nsec: Int(deadline.nanoseconds % 1_000_000_000))
+            tv_sec: Int(deadline.nanoseconds / 1_000_000_000),
+            tv_nsec: Int(deadline.nanoseconds % 1_000_000_000))
         return pthread_cond_timedwait(condition, mutex, &time) != ETIMEDOUT
     }
 

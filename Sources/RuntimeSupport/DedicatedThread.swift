@@ -23,13 +23,15 @@ package final class DedicatedThread: @unchecked Sendable {
     package static func start(name: String, _ body: @escaping @Sendable () -> Void) -> DedicatedThread {
         let thread = DedicatedThread()
         let start = Unmanaged.passRetained(Start(name: name, body: body)).toOpaque()
-        let result = pthread_create(&thread.identifier, nil, { argument in
-            guard let argument else { return nil }
-            let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-            cp_thread_name(start.name)
-            start.body()
-            return nil
-        }, start)
+        let result = pthread_create(
+            &thread.identifier, nil,
+            { argument in
+                guard let argument else { return nil }
+                let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+                cp_thread_name(start.name)
+                start.body()
+                return nil
+            }, start)
         precondition(result == 0, "pthread_create for \(name) failed with error \(result)")
         return thread
     }

@@ -2,8 +2,8 @@
 
 /// A value behind a POSIX lock, for locks that threads contend for.
 ///
-/// Like `Synchronization.Mutex`, whose waiting path lies in an uninstrumented library: ThreadSanitizer does not see
-/// that path and reports races inside `withLock` under contention. It does see POSIX locks.
+/// Like `Synchronization.Mutex`, whose waiting path lies in an uninstrumented library: ThreadSanitizer does
+/// not see that path and reports races inside `withLock` under contention. It does see POSIX locks.
 package final class Locked<Value>: @unchecked Sendable {
     // @unchecked: `value` is protected by `lock`.
     private let lock = ConditionLock()

@@ -53,7 +53,8 @@ struct FileTests {
             try PrivateFile.write(text, to: path)
             #expect(code { _ = try KeyFile.read(path) } == .badKey, "\(text)")
         }
-        try PrivateFile.write("# people\n\n\(keys.publicKey.rawValue) worker\n\(other.publicKey.rawValue) king\n", to: path)
+        try PrivateFile.write(
+            "# people\n\n\(keys.publicKey.rawValue) worker\n\(other.publicKey.rawValue) king\n", to: path)
         do {
             _ = try AllowList(file: path)
             Issue.record("a role that does not exist was accepted")
@@ -73,8 +74,10 @@ struct FileTests {
         var reassembler = BulkReassembler(transferByteCountMax: 10_000, totalByteCountMax: 30_000)
         for size in [0, 1, 99, 100, 101, 250, 1000] {
             let content = pattern(size, seed: UInt64(size))
-            let first = Array(BulkChunker.messages(transfer: 1, content: Payload(content), to: a, chunkByteCount: 100))
-            let second = Array(BulkChunker.messages(transfer: 1, content: Payload(content), to: b, chunkByteCount: 100))
+            let first = Array(
+                BulkChunker.messages(transfer: 1, content: Payload(content), to: a, chunkByteCount: 100))
+            let second = Array(
+                BulkChunker.messages(transfer: 1, content: Payload(content), to: b, chunkByteCount: 100))
             var finished: [BulkReassembler.Transfer] = []
             for (x, y) in zip(first, second) {
                 if let done = try reassembler.accept(x) { finished.append(done) }
@@ -99,17 +102,22 @@ struct FileTests {
         _ = try reassembler.accept(chunks[0])
         #expect(code { _ = try reassembler.accept(chunks[0]) } == .malformed)
         #expect(reassembler.openCount == 0)
-        let large = Array(BulkChunker.messages(transfer: 8, content: Payload(pattern(1001, seed: 2)), to: peer))
+        let large = Array(
+            BulkChunker.messages(transfer: 8, content: Payload(pattern(1001, seed: 2)), to: peer))
         #expect(code { _ = try reassembler.accept(large[0]) } == .overLimit)
         for transfer: UInt64 in 1...2 {
             let part = Array(
-                BulkChunker.messages(transfer: transfer, content: Payload(pattern(700, seed: 3)), to: peer, chunkByteCount: 100))
+                BulkChunker.messages(
+                    transfer: transfer, content: Payload(pattern(700, seed: 3)), to: peer, chunkByteCount: 100
+                ))
             _ = try reassembler.accept(part[0])
         }
         #expect(code { _ = try reassembler.accept(chunks[0]) } == .overLimit)
         reassembler.forget(peer: peer)
         #expect(try reassembler.accept(chunks[0]) == nil)
-        #expect(code { _ = try reassembler.accept(Message(peer: peer, channel: .bulk, parts: [content])) } == .malformed)
+        #expect(
+            code { _ = try reassembler.accept(Message(peer: peer, channel: .bulk, parts: [content])) }
+                == .malformed)
     }
 
     @Test("lent memory is released exactly when the last payload is gone")
@@ -143,10 +151,13 @@ struct FileTests {
         let queue = BoundedQueue<Message>(itemCountMax: 100, byteCountMax: 1 << 20)
         let (a, b) = (PeerIdentity("a"), PeerIdentity("b"))
         let log = EventLog()
-        let sender = InMemoryTransport(identity: a, network: network, deliveries: .direct { _ in }) { log.record($0) }
+        let sender = InMemoryTransport(identity: a, network: network, deliveries: .direct { _ in }) {
+            log.record($0)
+        }
         let receiver = InMemoryTransport(
             identity: b, network: network,
-            deliveries: ChannelDeliveries(control: .queue(queue), exchange: .queue(queue), bulk: .queue(queue)))
+            deliveries: ChannelDeliveries(
+                control: .queue(queue), exchange: .queue(queue), bulk: .queue(queue)))
         #expect(code { try sender.send(Message(peer: b, channel: .control, parts: [])) } == .unknownPeer)
         let address = PeerAddress(identity: b, endpoints: .anyPort(on: "127.0.0.1"))
         try sender.connect(to: address)

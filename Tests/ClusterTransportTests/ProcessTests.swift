@@ -45,7 +45,8 @@ struct ProcessTests {
         try client.transport.connect(to: echo.address)
         #expect(client.events.waitConnected(echo.address.identity))
         try client.transport.send(
-            Message(peer: echo.address.identity, channel: .exchange, parts: [Payload(pattern(300_000, seed: 1))]))
+            Message(
+                peer: echo.address.identity, channel: .exchange, parts: [Payload(pattern(300_000, seed: 1))]))
         #expect(client.receive(.exchange)?.parts.map(\.bytes) == [pattern(300_000, seed: 1)])
         let start = MonotonicInstant.now
         kill(echo.process.processIdentifier, signal)

@@ -37,7 +37,8 @@ struct SecurityTests {
         let server = try TestNode(allowing: [client.identity])
         defer { client.transport.close(); server.transport.close() }
         let wrong = PeerAddress(
-            identity: try CurveKeyPair.generate().publicKey, endpoints: try #require(server.transport.endpoints))
+            identity: try CurveKeyPair.generate().publicKey,
+            endpoints: try #require(server.transport.endpoints))
         try client.transport.connect(to: wrong)
         #expect(server.events.wait(isProtocolFailure) != nil)
         #expect(server.transport.statistics.keysAdmitted == 3, "only the self-test's own key was let in")
@@ -63,7 +64,8 @@ struct SecurityTests {
         try second.transport.connect(to: server.address)
         for node in [first, second, first] {
             try node.transport.send(
-                Message(peer: server.identity, channel: .control, parts: [Payload(node.identity.rawValue.utf8)]))
+                Message(
+                    peer: server.identity, channel: .control, parts: [Payload(node.identity.rawValue.utf8)]))
             let message = try #require(server.receive(.control))
             #expect(message.parts[0].bytes == Array(message.peer.rawValue.utf8))
         }
@@ -99,13 +101,15 @@ struct SecurityTests {
             let endpoint = try #require(server.transport.endpoints)[channel]
             for seed in 0..<20 {
                 let connection = try RawConnection(endpoint)
-                connection.send(seed % 2 == 0 ? Array("GET / HTTP/1.1\r\n\r\n".utf8) : pattern(400, seed: UInt64(seed)))
+                connection.send(
+                    seed % 2 == 0 ? Array("GET / HTTP/1.1\r\n\r\n".utf8) : pattern(400, seed: UInt64(seed)))
                 #expect(seed > 4 || connection.waitClosed(seconds: 10))
             }
             // A ZMTP greeting, then a command frame that declares 4 GiB.
             let connection = try RawConnection(endpoint)
             connection.send(
-                [0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1] + Array("CURVE".utf8) + [UInt8](repeating: 0, count: 47))
+                [0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1] + Array("CURVE".utf8)
+                    + [UInt8](repeating: 0, count: 47))
             connection.send([6, 0, 0, 0, 1, 0, 0, 0, 0])
             #expect(connection.waitClosed(seconds: 10))
         }
@@ -125,7 +129,8 @@ struct SecurityTests {
             let connection = try RawConnection(endpoint)
             // A greeting with another mechanism than CURVE.
             connection.send(
-                [0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0] + Array("NULL".utf8) + [UInt8](repeating: 0, count: 48))
+                [0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0] + Array("NULL".utf8)
+                    + [UInt8](repeating: 0, count: 48))
             #expect(connection.waitClosed(seconds: 10))
         }
         var reported = 0

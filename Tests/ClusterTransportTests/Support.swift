@@ -39,7 +39,8 @@ final class TestNode: Sendable {
 
     init(
         allowing: [PeerIdentity] = [], keys: CurveKeyPair? = nil, listens: Bool = true,
-        plainName: String? = nil, queueItems: Int = 4096, change: (inout ZeroMQConfiguration) -> Void = { _ in }
+        plainName: String? = nil, queueItems: Int = 4096,
+        change: (inout ZeroMQConfiguration) -> Void = { _ in }
     ) throws {
         self.keys = try keys ?? CurveKeyPair.generate()
         allowList = AllowList(Dictionary(uniqueKeysWithValues: allowing.map { ($0, Role.worker) }))
@@ -65,7 +66,8 @@ final class TestNode: Sendable {
     }
 
     func receive(_ channel: Channel, seconds: UInt64 = 10) -> Message? {
-        queues[Int(channel.rawValue)].pop(until: MonotonicInstant.now.advanced(byMilliseconds: seconds * 1000))
+        queues[Int(channel.rawValue)].pop(
+            until: MonotonicInstant.now.advanced(byMilliseconds: seconds * 1000))
     }
 }
 

@@ -87,7 +87,9 @@ struct ZeroMQTransportTests {
     @Test("a slow consumer bounds memory, loses nothing, and stops only its own traffic")
     func backpressure() throws {
         let (server, client) = try connectedPair(
-            server: { $0.exchange.windowByteCount = 4 << 20; $0.exchange.messageByteCountMax = 1 << 20 },
+            server: {
+                $0.exchange.windowByteCount = 4 << 20; $0.exchange.messageByteCountMax = 1 << 20
+            },
             client: { $0.exchange.queueByteCountMax = 10 << 20 }, queueItems: 2)
         let other = try TestNode(allowing: [client.identity])
         defer { client.transport.close(); server.transport.close(); other.transport.close() }
@@ -129,7 +131,9 @@ struct ZeroMQTransportTests {
         let count = 500
         for index in 0..<count {
             try client.transport.send(
-                Message(peer: server.identity, channel: .control, parts: [Payload(pattern(1000, seed: UInt64(index)))]))
+                Message(
+                    peer: server.identity, channel: .control,
+                    parts: [Payload(pattern(1000, seed: UInt64(index)))]))
         }
         try client.transport.send(Message(peer: server.identity, channel: .exchange, parts: [Payload([1])]))
         #expect(server.receive(.exchange) != nil)
@@ -149,7 +153,9 @@ struct ZeroMQTransportTests {
                 return nil
             } catch { return error.code }
         }
-        let largest = Payload(byteCount: limits.partByteCountMax) { $0.initializeMemory(as: UInt8.self, repeating: 1) }
+        let largest = Payload(byteCount: limits.partByteCountMax) {
+            $0.initializeMemory(as: UInt8.self, repeating: 1)
+        }
         let tooLarge = Payload(byteCount: limits.partByteCountMax + 1) { _ in }
         #expect(code([largest], to: server.identity) == nil)
         #expect(server.receive(.control)?.byteCount == limits.partByteCountMax)
@@ -163,7 +169,9 @@ struct ZeroMQTransportTests {
     func overLimitPeer() throws {
         // The client believes in larger limits than the server's.
         let (server, client) = try connectedPair(
-            server: { $0.exchange.partCountMax = 4; $0.exchange.messageByteCountMax = 1 << 20 })
+            server: {
+                $0.exchange.partCountMax = 4; $0.exchange.messageByteCountMax = 1 << 20
+            })
         let other = try TestNode(listens: false)
         defer { client.transport.close(); server.transport.close(); other.transport.close() }
         server.allowList.add(other.identity, role: .worker)

@@ -49,7 +49,9 @@ struct BoundedQueueTests {
         let sum = Locked(0)
         let far = MonotonicInstant.now.advanced(byMilliseconds: 60_000)
         let producers = (0..<3).map { _ in
-            DedicatedThread.start(name: "producer") { for value in 1...500 { _ = queue.push(value, until: far) } }
+            DedicatedThread.start(name: "producer") {
+                for value in 1...500 { _ = queue.push(value, until: far) }
+            }
         }
         let consumers = (0..<3).map { _ in
             DedicatedThread.start(name: "consumer") {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A second process for the transport's tests, and a round-trip measurement.
-//   transport-probe echo             reads one line from stdin: `curve SECRET CLIENT_KEY` or `plain NAME`; prints
-//                                    `listening CONTROL EXCHANGE BULK`, then echoes every message until stdin ends
+//   transport-probe echo [spin microseconds]
+//       Reads one line from stdin, `curve SECRET CLIENT_KEY` or `plain NAME`; prints
+//       `listening CONTROL EXCHANGE BULK`, then echoes every message until stdin ends.
 //   transport-probe round-trip [spin microseconds] [rounds]
 import ClusterTransport
 import Foundation
@@ -26,7 +27,8 @@ func echo(spin: Int) throws {
     let words = (readLine() ?? "").split(separator: " ")
     let box = TransportBox()
     var configuration = ZeroMQConfiguration(
-        security: try security(words), listen: .anyPort(on: "127.0.0.1"), deliveries: .direct { box.echo($0) })
+        security: try security(words), listen: .anyPort(on: "127.0.0.1"), deliveries: .direct { box.echo($0) }
+    )
     configuration.spinMicroseconds = spin
     let transport = try ZeroMQTransport(configuration)
     box.transport.withLock { $0 = transport }
@@ -60,7 +62,8 @@ func roundTrip(curve: Bool, byteCount: Int, rounds: Int, spin: Int, hop: String)
     let peer = curve ? serverKeys.publicKey : PeerIdentity("echo")
     try transport.connect(
         to: PeerAddress(
-            identity: peer, endpoints: ChannelEndpoints(control: words[1], exchange: words[2], bulk: words[3])))
+            identity: peer, endpoints: ChannelEndpoints(control: words[1], exchange: words[2], bulk: words[3])
+        ))
     let payload = Payload(byteCount: byteCount) { $0.initializeMemory(as: UInt8.self, repeating: 7) }
     var times: [Double] = []
     for round in 0..<rounds + 50 {
@@ -92,7 +95,8 @@ if arguments.count > 1, arguments[1] == "echo" {
     for curve in [false, true] {
         for byteCount in [64, 4 << 10, 256 << 10] {
             for hop in ["sleep", "spin"] {
-                print(try roundTrip(curve: curve, byteCount: byteCount, rounds: rounds, spin: number, hop: hop))
+                print(
+                    try roundTrip(curve: curve, byteCount: byteCount, rounds: rounds, spin: number, hop: hop))
             }
         }
     }

@@ -48,7 +48,9 @@ package final class InMemoryNetwork: @unchecked Sendable {
         }
     }
 
-    func register(_ transport: InMemoryTransport) { lock.withLock { endpoints[transport.identity] = transport } }
+    func register(_ transport: InMemoryTransport) {
+        lock.withLock { endpoints[transport.identity] = transport }
+    }
 
     func unregister(_ identity: PeerIdentity) { lock.withLock { endpoints[identity] = nil } }
 
@@ -78,7 +80,8 @@ package final class InMemoryNetwork: @unchecked Sendable {
         inFlight.insert((due, sequence, from, message), at: index)
     }
 
-    /// Waits for the next message at most 100 ms (so the thread notices that the network is gone) and delivers it.
+    /// Waits for the next message at most 100 ms (so the thread notices that the network is gone) and
+    /// delivers it.
     private func carryOne() -> Bool {
         var delivery: (InMemoryTransport, Message)?
         let goesOn = lock.withLock {
@@ -103,8 +106,8 @@ package final class InMemoryNetwork: @unchecked Sendable {
     }
 }
 
-/// An endpoint of an ``InMemoryNetwork``. It has no byte credits: while a delivery queue is full the whole network
-/// waits, and senders meet its limit of messages on their way.
+/// An endpoint of an ``InMemoryNetwork``. It has no byte credits: while a delivery queue is full the whole
+/// network waits, and senders meet its limit of messages on their way.
 package final class InMemoryTransport: Transport {
     package let identity: PeerIdentity
     private let network: InMemoryNetwork
@@ -126,7 +129,9 @@ package final class InMemoryTransport: Transport {
     }
 
     package func send(_ message: Message) throws(TransportError) {
-        guard !isClosed.load(ordering: .acquiring) else { throw TransportError(.closed, "the transport is closed") }
+        guard !isClosed.load(ordering: .acquiring) else {
+            throw TransportError(.closed, "the transport is closed")
+        }
         guard peers.withLock({ $0.contains(message.peer) }) else {
             throw TransportError(.unknownPeer, "peer \(message.peer) is not connected on \(message.channel)")
         }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A transfer of any size travels as bulk messages of two parts: a header of 32 bytes, little endian
-// (transfer u64, offset u64, total u64, chunk bytes u64), and at most 1 MiB of content. Chunks of one transfer come
-// in order; transfers from one peer may interleave. Integrity beyond the wire's own (CURVE authenticates each frame)
-// is the caller's: weights are compared by hash.
+// A transfer of any size travels as bulk messages of two parts: a header of 32 bytes, little endian (transfer
+// u64, offset u64, total u64, chunk bytes u64), and at most 1 MiB of content. Chunks of one transfer come in
+// order; transfers from one peer may interleave. Integrity beyond the wire's own (CURVE authenticates each
+// frame) is the caller's: weights are compared by hash.
 
 /// Cuts a payload into messages for the bulk channel.
 package enum BulkChunker {
@@ -38,7 +38,8 @@ package enum BulkChunker {
 
 /// Puts the chunks of transfers together again, within limits that hold before memory is taken.
 ///
-/// Content is copied out of the messages, so their credit returns at once. Not thread-safe: one consumer owns it.
+/// Content is copied out of the messages, so their credit returns at once. Not thread-safe: one consumer owns
+/// it.
 package struct BulkReassembler: Sendable {
     /// A finished transfer.
     package struct Transfer: Sendable {
@@ -73,7 +74,8 @@ package struct BulkReassembler: Sendable {
 
     /// Takes one bulk message; returns the transfer that it completes.
     ///
-    /// - throws: ``TransportError`` with code `malformed` or `overLimit`; the transfer it belonged to is forgotten.
+    /// - throws: ``TransportError`` with code `malformed` or `overLimit`; the transfer it belonged to is
+    ///   forgotten.
     package mutating func accept(_ message: Message) throws(TransportError) -> Transfer? {
         guard message.parts.count == 2, message.parts[0].byteCount == BulkChunker.headerByteCount else {
             throw TransportError(.malformed, "bulk message from \(message.peer) has no chunk header")
@@ -83,7 +85,8 @@ package struct BulkReassembler: Sendable {
         }
         let key = Key(peer: message.peer, transfer: fields[0])
         do throws(TransportError) {
-            return try append(message.parts[1], key: key, offset: fields[1], total: fields[2], length: fields[3])
+            return try append(
+                message.parts[1], key: key, offset: fields[1], total: fields[2], length: fields[3])
         } catch {
             forget(key)
             throw error
@@ -100,7 +103,8 @@ package struct BulkReassembler: Sendable {
     ) throws(TransportError) -> Transfer? {
         let place = "transfer \(key.transfer) from \(key.peer)"
         guard total <= UInt64(transferByteCountMax) else {
-            throw TransportError(.overLimit, "\(place) announces \(total) bytes; the limit is \(transferByteCountMax)")
+            throw TransportError(
+                .overLimit, "\(place) announces \(total) bytes; the limit is \(transferByteCountMax)")
         }
         if open[key] == nil {
             guard offset == 0 else {
@@ -108,7 +112,8 @@ package struct BulkReassembler: Sendable {
             }
             guard open.count < openCountMax, promisedByteCount + Int(total) <= totalByteCountMax else {
                 throw TransportError(
-                    .overLimit, "\(place): \(open.count) transfers with \(promisedByteCount) bytes are already open")
+                    .overLimit,
+                    "\(place): \(open.count) transfers with \(promisedByteCount) bytes are already open")
             }
             open[key] = (Int(total), [])
             promisedByteCount += Int(total)
@@ -121,7 +126,9 @@ package struct BulkReassembler: Sendable {
         guard isExpected else {
             promisedByteCount -= entry.total
             throw TransportError(
-                .malformed, "\(place): chunk of \(chunk.byteCount) bytes at \(offset); expected at \(entry.content.count)")
+                .malformed,
+                "\(place): chunk of \(chunk.byteCount) bytes at \(offset); expected at \(entry.content.count)"
+            )
         }
         chunk.withUnsafeBytes { entry.content.append(contentsOf: $0) }
         if entry.content.count < entry.total {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The three kinds of traffic between processes. Each has sockets, limits and queues of its own, so that a slow
-/// transfer of weights never delays a lease and a burst of control messages never delays an expert dispatch.
+/// The three kinds of traffic between processes. Each has sockets, limits and queues of its own, so that a
+/// slow transfer of weights never delays a lease and a burst of control messages never delays an expert
+/// dispatch.
 package enum Channel: UInt8, CaseIterable, Sendable {
     /// Protobuf control messages. No byte credits; the socket's high-water mark is the limit.
     case control = 0
@@ -14,8 +15,8 @@ package enum Channel: UInt8, CaseIterable, Sendable {
     package var usesCredits: Bool { self != .control }
 }
 
-/// Who a peer is: under CURVE its public key (Z85, 40 characters) as the ZAP handler verified it, never a name the
-/// peer chose. In the insecure loopback form it is the name the peer gave, which proves nothing.
+/// Who a peer is: under CURVE its public key (Z85, 40 characters) as the ZAP handler verified it, never a
+/// name the peer chose. In the insecure loopback form it is the name the peer gave, which proves nothing.
 package struct PeerIdentity: Hashable, Sendable, CustomStringConvertible, Comparable {
     /// The Z85 public key or, in the insecure loopback form, the name.
     package let rawValue: String
@@ -29,8 +30,8 @@ package struct PeerIdentity: Hashable, Sendable, CustomStringConvertible, Compar
     package static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
 }
 
-/// One byte message to or from a peer. A receiver sees it whole or not at all, at most once, and in the order of
-/// sending per (peer, channel) for as long as the connection lives.
+/// One byte message to or from a peer. A receiver sees it whole or not at all, at most once, and in the order
+/// of sending per (peer, channel) for as long as the connection lives.
 package struct Message: Sendable {
     /// The destination when sending, the verified origin when receiving.
     package var peer: PeerIdentity

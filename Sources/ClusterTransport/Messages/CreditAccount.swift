@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import RuntimeSupport
 
-/// The receiving side's account for one connection: how many bytes the sender has in our memory, and how many were
-/// released and not yet granted back. Grants are batched to a quarter of the window, so at rest a sender always
-/// holds more than three quarters of it.
+/// The receiving side's account for one connection: how many bytes the sender has in our memory, and how many
+/// were released and not yet granted back. Grants are batched to a quarter of the window, so at rest a sender
+/// always holds more than three quarters of it.
 final class CreditAccount: Sendable {
     private struct State {
         var held = 0
@@ -21,7 +21,8 @@ final class CreditAccount: Sendable {
         self.onGrant = onGrant
     }
 
-    /// Starts a session: what was released is forgotten, and the result is what the sender may use from now on.
+    /// Starts a session: what was released is forgotten, and the result is what the sender may use from now
+    /// on.
     func openSession() -> Int {
         state.withLock {
             $0 = State(held: $0.held)

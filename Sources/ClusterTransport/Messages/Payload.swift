@@ -2,12 +2,12 @@
 internal import CZeroMQ
 internal import Glibc
 
-/// Immutable bytes that travel without being copied: out, libzmq borrows the memory and releases the owner when the
-/// bytes have left; in, the payload owns the libzmq message. Slices share the owner. Usable and releasable on any
-/// thread.
+/// Immutable bytes that travel without being copied: out, libzmq borrows the memory and releases the owner
+/// when the bytes have left; in, the payload owns the libzmq message. Slices share the owner. Usable and
+/// releasable on any thread.
 ///
-/// A payload received on a channel with credits holds its sender's credit until the last reference is dropped:
-/// copy what is kept for long.
+/// A payload received on a channel with credits holds its sender's credit until the last reference is
+/// dropped: copy what is kept for long.
 package struct Payload: Sendable {
     let storage: PayloadStorage
     private let offset: Int
@@ -33,7 +33,8 @@ package struct Payload: Sendable {
     }
 
     /// Allocates `byteCount` bytes and lets `fill` write all of them; they are never copied again.
-    package init<E: Error>(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws(E) -> Void) throws(E) {
+    package init<E: Error>(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws(E) -> Void) throws(E)
+    {
         let base = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 1), alignment: 64)
         do {
             try fill(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
@@ -44,7 +45,8 @@ package struct Payload: Sendable {
         self.init(storage: PayloadStorage(base: base, byteCount: byteCount, owner: .allocation(base)))
     }
 
-    /// Lends memory that `owner` keeps alive and unchanged until it is released, which may happen on a libzmq thread.
+    /// Lends memory that `owner` keeps alive and unchanged until it is released, which may happen on a libzmq
+    /// thread.
     package init(lending bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) {
         self.init(
             storage: PayloadStorage(base: bytes.baseAddress, byteCount: bytes.count, owner: .object(owner)))
@@ -75,8 +77,8 @@ package struct Payload: Sendable {
 
 /// The memory behind one or more payloads, released in the way it was obtained.
 final class PayloadStorage: @unchecked Sendable {
-    // @unchecked: immutable; zmq_msg_close on a received message is allowed on any thread that is its only user
-    // (content and metadata are reference counted with atomics inside libzmq).
+    // @unchecked: immutable; zmq_msg_close on a received message is allowed on any thread that is its only
+    // user (content and metadata are reference counted with atomics inside libzmq).
 
     enum Owner {
         case allocation(UnsafeMutableRawPointer)

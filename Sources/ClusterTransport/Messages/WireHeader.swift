@@ -2,7 +2,8 @@
 //
 // Every transport message starts with a frame of exactly 24 bytes, little endian:
 //   0 magic "APT1" (4)   4 kind (1)   5 zero (1)   6 part count (2)   8 session (8)   16 value (8)
-// `session` is drawn by the dialling side for each connection; frames of an earlier connection are dropped by it.
+// `session` is drawn by the dialling side for each connection; frames of an earlier connection are dropped by
+// it.
 
 /// The first frame of every transport message.
 struct WireHeader: Equatable {
@@ -10,7 +11,8 @@ struct WireHeader: Equatable {
     enum Kind: UInt8 {
         /// Application parts follow; `value` is their total in bytes.
         case data = 1
-        /// Opens a session in both directions; `value` is the credit in bytes that the receiver of it may use.
+        /// Opens a session in both directions; `value` is the credit in bytes that the receiver of it may
+        /// use.
         case hello = 2
         /// Returns credit; `value` is the number of bytes.
         case credit = 3

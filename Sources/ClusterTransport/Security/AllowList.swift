@@ -13,9 +13,9 @@ package enum Role: String, CaseIterable, Sendable {
     case coordinator
 }
 
-/// The public keys that may connect, with their roles. Shared and thread-safe; a key added while the cluster runs is
-/// let in at its next handshake. Removing a key refuses its next handshake; the connections it has are dropped by
-/// `disconnect(from:)`.
+/// The public keys that may connect, with their roles. Shared and thread-safe; a key added while the cluster
+/// runs is let in at its next handshake. Removing a key refuses its next handshake; the connections it has
+/// are dropped by `disconnect(from:)`.
 package final class AllowList: Sendable {
     /// Most keys held.
     package static let entryCountMax = 65_536
@@ -24,7 +24,8 @@ package final class AllowList: Sendable {
 
     /// Creates a list.
     package init(_ entries: [PeerIdentity: Role] = [:]) {
-        precondition(entries.count <= Self.entryCountMax, "\(entries.count) keys exceed \(Self.entryCountMax)")
+        precondition(
+            entries.count <= Self.entryCountMax, "\(entries.count) keys exceed \(Self.entryCountMax)")
         roles = Locked(entries)
     }
 
@@ -34,23 +35,28 @@ package final class AllowList: Sendable {
     package convenience init(file path: String) throws(TransportError) {
         var entries: [PeerIdentity: Role] = [:]
         for (number, fields) in KeyLines.parse(try PrivateFile.read(path, byteCountMax: 8 << 20)) {
-            guard fields.count == 2, CurveKeyPair.isKey(fields[0]), let role = Role(rawValue: fields[1]) else {
+            guard fields.count == 2, CurveKeyPair.isKey(fields[0]), let role = Role(rawValue: fields[1])
+            else {
                 let names = Role.allCases.map(\.rawValue).joined(separator: "|")
-                throw TransportError(.badKey, "\(path):\(number): expected `KEY \(names)` with a key of 40 characters")
+                throw TransportError(
+                    .badKey, "\(path):\(number): expected `KEY \(names)` with a key of 40 characters")
             }
             guard entries.updateValue(role, forKey: PeerIdentity(fields[0])) == nil else {
                 throw TransportError(.badKey, "\(path):\(number): this key is listed twice")
             }
         }
         guard entries.count <= Self.entryCountMax else {
-            throw TransportError(.overLimit, "\(path) has \(entries.count) keys; the limit is \(Self.entryCountMax)")
+            throw TransportError(
+                .overLimit, "\(path) has \(entries.count) keys; the limit is \(Self.entryCountMax)")
         }
         self.init(entries)
     }
 
     /// Writes the list, sorted by key, with mode 0600.
     package func write(to path: String) throws(TransportError) {
-        let lines = roles.withLock { $0.sorted { $0.key < $1.key } }.map { "\($0.key.rawValue) \($0.value.rawValue)\n" }
+        let lines = roles.withLock { $0.sorted { $0.key < $1.key } }.map {
+            "\($0.key.rawValue) \($0.value.rawValue)\n"
+        }
         try PrivateFile.write(lines.joined(), to: path)
     }
 

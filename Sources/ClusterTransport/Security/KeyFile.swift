@@ -10,7 +10,8 @@ package enum KeyFile {
     /// - throws: ``TransportError`` with code `fileAccess`.
     package static func write(_ keys: CurveKeyPair, to path: String) throws(TransportError) {
         try PrivateFile.write(
-            "# CURVE key pair. Keep the secret line secret.\npublic \(keys.publicKey.rawValue)\nsecret \(keys.secretKey)\n",
+            "# CURVE key pair. Keep the secret line secret.\n"
+                + "public \(keys.publicKey.rawValue)\nsecret \(keys.secretKey)\n",
             to: path)
     }
 
@@ -21,11 +22,14 @@ package enum KeyFile {
         var found: [String: String] = [:]
         for (number, fields) in KeyLines.parse(try PrivateFile.read(path, byteCountMax: byteCountMax)) {
             guard fields.count == 2, ["public", "secret"].contains(fields[0]), found[fields[0]] == nil else {
-                throw TransportError(.badKey, "\(path):\(number): expected one `public KEY` and one `secret KEY` line")
+                throw TransportError(
+                    .badKey, "\(path):\(number): expected one `public KEY` and one `secret KEY` line")
             }
             found[fields[0]] = fields[1]
         }
-        guard let secret = found["secret"] else { throw TransportError(.badKey, "\(path) has no `secret KEY` line") }
+        guard let secret = found["secret"] else {
+            throw TransportError(.badKey, "\(path) has no `secret KEY` line")
+        }
         guard let keys = try? CurveKeyPair(secretKey: secret) else {
             throw TransportError(.badKey, "\(path): the secret key is not 40 characters of Z85")
         }
@@ -41,7 +45,8 @@ enum KeyLines {
     /// The non-empty lines as (line number from 1, words).
     static func parse(_ text: String) -> [(number: Int, fields: [String])] {
         text.split(separator: "\n", omittingEmptySubsequences: false).enumerated().compactMap { index, line in
-            let fields = line.split(whereSeparator: { $0 == " " || $0 == "\t" || $0 == "\r" }).map(String.init)
+            let fields = line.split(whereSeparator: { $0 == " " || $0 == "\t" || $0 == "\r" }).map(
+                String.init)
             return fields.isEmpty || fields[0] == "#" ? nil : (index + 1, fields)
         }
     }

@@ -3,7 +3,8 @@ internal import Glibc
 
 /// Small text files that nobody but their owner may read: keys and allow-lists.
 enum PrivateFile {
-    /// Reads at most `byteCountMax` bytes of a regular file that belongs to this user and is closed to all others.
+    /// Reads at most `byteCountMax` bytes of a regular file that belongs to this user and is closed to all
+    /// others.
     static func read(_ path: String, byteCountMax: Int) throws(TransportError) -> String {
         let descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
         guard descriptor >= 0 else { throw failure("cannot open", path) }
@@ -20,15 +21,19 @@ enum PrivateFile {
         }
         guard status.st_uid == geteuid() else {
             throw TransportError(
-                .filePermissions, "\(path) belongs to user \(status.st_uid); it must belong to user \(geteuid())")
+                .filePermissions,
+                "\(path) belongs to user \(status.st_uid); it must belong to user \(geteuid())")
         }
         guard status.st_size <= byteCountMax else {
-            throw TransportError(.overLimit, "\(path) has \(status.st_size) bytes; the limit is \(byteCountMax)")
+            throw TransportError(
+                .overLimit, "\(path) has \(status.st_size) bytes; the limit is \(byteCountMax)")
         }
         var bytes = [UInt8](repeating: 0, count: byteCountMax)
         var filled = 0
         while filled < byteCountMax {
-            let got = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + filled, $0.count - filled) }
+            let got = bytes.withUnsafeMutableBytes {
+                Glibc.read(descriptor, $0.baseAddress! + filled, $0.count - filled)
+            }
             if got < 0 && errno == EINTR { continue }
             guard got >= 0 else { throw failure("cannot read", path) }
             if got == 0 { break }
@@ -46,7 +51,9 @@ enum PrivateFile {
         do throws(TransportError) {
             try writeAll(Array(text.utf8), descriptor, temporary)
             // The umask may only have removed bits; fchmod makes the mode exact.
-            guard fchmod(descriptor, 0o600) == 0, fsync(descriptor) == 0 else { throw failure("cannot sync", temporary) }
+            guard fchmod(descriptor, 0o600) == 0, fsync(descriptor) == 0 else {
+                throw failure("cannot sync", temporary)
+            }
             guard rename(temporary, path) == 0 else { throw failure("cannot rename to", path) }
         } catch {
             close(descriptor)
@@ -57,10 +64,13 @@ enum PrivateFile {
         syncDirectory(of: path)
     }
 
-    private static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(TransportError) {
+    private static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(TransportError)
+    {
         var done = 0
         while done < bytes.count {
-            let wrote = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress! + done, $0.count - done) }
+            let wrote = bytes.withUnsafeBytes {
+                Glibc.write(descriptor, $0.baseAddress! + done, $0.count - done)
+            }
             if wrote < 0 && errno == EINTR { continue }
             guard wrote > 0 else { throw failure("cannot write", path) }
             done += wrote

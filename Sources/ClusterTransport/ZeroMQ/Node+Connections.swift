@@ -4,15 +4,16 @@ internal import Glibc
 
 /// Connections: how they begin, say hello, break and are reset.
 ///
-/// At each handshake the dialling side draws a session number and says hello with the credit it grants; the other
-/// side answers with hello and its own. Data flows after that. Both sides start a session with fresh credit, less
-/// what is still held from earlier ones, so a broken connection leaks none.
+/// At each handshake the dialling side draws a session number and says hello with the credit it grants; the
+/// other side answers with hello and its own. Data flows after that. Both sides start a session with fresh
+/// credit, less what is still held from earlier ones, so a broken connection leaks none.
 extension Node {
     /// Dials `address` on every channel, replacing earlier dials to the same peer.
     func dial(_ address: PeerAddress) throws(TransportError) {
         for channel in Channel.allCases {
             guard let link = makeLink(address.identity, channel) else {
-                throw TransportError(.overLimit, "too many peers; the limit is \(PeerDirectory.linkCountMax / 3)")
+                throw TransportError(
+                    .overLimit, "too many peers; the limit is \(PeerDirectory.linkCountMax / 3)")
             }
             if let old = link.dialed { hangUp(old) }
             try dial(link, address.endpoints[channel])
@@ -79,11 +80,13 @@ extension Node {
         }
     }
 
-    /// libzmq never retries a refused key, but the key may be allowed later: dial anew after the longest delay.
+    /// libzmq never retries a refused key, but the key may be allowed later: dial anew after the longest
+    /// delay.
     private func redialLater(_ connection: Connection) {
         loop.schedule(afterMilliseconds: UInt64(configuration.reconnectMillisecondsMax)) {
             [weak self, weak connection] in
-            guard let self, let connection, connection.link.dialed === connection, let address = connection.address
+            guard let self, let connection, connection.link.dialed === connection,
+                let address = connection.address
             else { return }
             let link = connection.link
             self.hangUp(connection)
@@ -120,14 +123,17 @@ extension Node {
         connection.isReady = true
         link.accepted = connection
         accepted[channel, default: [:]][origin.key] = connection
-        if origin.descriptor >= 0 { acceptedByDescriptor[channel, default: [:]][origin.descriptor] = connection }
+        if origin.descriptor >= 0 {
+            acceptedByDescriptor[channel, default: [:]][origin.descriptor] = connection
+        }
         sendControl(connection)
         emit(.connected(peer, channel))
         flush(link)
         if brokenDescriptors[channel]?.contains(origin.descriptor) ?? false { loseIfStillBroken(connection) }
     }
 
-    /// The connection broke before its hello was read, or the news that its descriptor is in use again is late.
+    /// The connection broke before its hello was read, or the news that its descriptor is in use again is
+    /// late.
     private func loseIfStillBroken(_ connection: Connection) {
         loop.schedule(afterMilliseconds: 1000) { [weak self, weak connection] in
             guard let self, let connection else { return }
@@ -194,9 +200,10 @@ extension Node {
             hangUp(connection)
             if let address { try? dial(link, address) }
         } else {
-            // libzmq cannot drop one peer of a ROUTER. Shutting its descriptor down makes libzmq see the end of the
-            // stream. Monitor events are read first and the descriptor is forgotten with its connection, so a
-            // descriptor used again by another connection is hit only within microseconds; that one reconnects.
+            // libzmq cannot drop one peer of a ROUTER. Shutting its descriptor down makes libzmq see the end
+            // of the stream. Monitor events are read first and the descriptor is forgotten with its
+            // connection, so a descriptor used again by another connection is hit only within microseconds;
+            // that one reconnects.
             if connection.descriptor >= 0 { shutdown(connection.descriptor, Int32(SHUT_RDWR)) }
             lose(connection)
         }

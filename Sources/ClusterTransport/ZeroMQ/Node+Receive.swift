@@ -63,7 +63,8 @@ extension Node {
     }
 
     private func readKnown(
-        _ connection: Connection, _ socket: ZMQSocket, _ polled: PolledSocket, _ key: RoutingKey, _ channel: Channel
+        _ connection: Connection, _ socket: ZMQSocket, _ polled: PolledSocket, _ key: RoutingKey,
+        _ channel: Channel
     ) {
         guard let header = WireHeader(frame) else {
             loop.drain(socket)
@@ -76,7 +77,8 @@ extension Node {
     }
 
     private func readUnknown(
-        _ routingID: [UInt8], _ socket: ZMQSocket, _ polled: PolledSocket, _ key: RoutingKey, _ channel: Channel
+        _ routingID: [UInt8], _ socket: ZMQSocket, _ polled: PolledSocket, _ key: RoutingKey,
+        _ channel: Channel
     ) {
         let header = WireHeader(frame)
         guard let header, header.kind == .hello, !routingID.isEmpty else {
@@ -89,8 +91,8 @@ extension Node {
         welcome(header, origin, polled, channel)
     }
 
-    /// Whether the frame in `scratch` carries the identity of the connection. The ZAP handler's User-Id is libzmq's
-    /// own metadata of the authenticated connection; a peer cannot set it.
+    /// Whether the frame in `scratch` carries the identity of the connection. The ZAP handler's User-Id is
+    /// libzmq's own metadata of the authenticated connection; a peer cannot set it.
     private func isVerified(_ connection: Connection) -> Bool {
         guard case .curve = configuration.security else { return true }
         guard let userID = zmq_msg_gets(loop.scratch, "User-Id") else { return false }
@@ -133,17 +135,20 @@ extension Node {
         if header.kind == .credit {
             loop.drain(socket)
             let window = configuration[limits: connection.link.channel].windowByteCount
-            connection.sendCredit = min(connection.sendCredit + Int(clamping: header.value), max(window, 1 << 40))
+            connection.sendCredit = min(
+                connection.sendCredit + Int(clamping: header.value), max(window, 1 << 40))
             return flush(connection.link)
         }
         let limits = configuration[limits: connection.link.channel]
         let hasParts = zmq_msg_more(loop.scratch) != 0
-        guard Int(header.partCount) <= limits.partCountMax, header.value <= UInt64(limits.messageByteCountMax),
+        guard Int(header.partCount) <= limits.partCountMax,
+            header.value <= UInt64(limits.messageByteCountMax),
             hasParts == (header.partCount > 0), hasParts || header.value == 0
         else {
             loop.drain(socket)
             return strike(
-                connection, "message of \(header.partCount) parts and \(header.value) bytes breaks the limits")
+                connection, "message of \(header.partCount) parts and \(header.value) bytes breaks the limits"
+            )
         }
         let charge = Int(header.value) + Message.overheadByteCount
         var token: CreditToken?
@@ -191,7 +196,9 @@ extension Node {
     // MARK: Delivery
 
     /// Whether reading of a channel is stopped because its queue is full.
-    func isPaused(_ channel: Channel) -> Bool { !channel.usesCredits && !(overflow[channel]?.isEmpty ?? true) }
+    func isPaused(_ channel: Channel) -> Bool {
+        !channel.usesCredits && !(overflow[channel]?.isEmpty ?? true)
+    }
 
     private func deliver(_ message: Message) {
         let channel = message.channel
@@ -232,7 +239,8 @@ extension Node {
     private func setPaused(_ channel: Channel) {
         guard !channel.usesCredits else { return }
         let isPaused = isPaused(channel)
-        let sockets = [routers[channel]] + directory.all.map { $0.channel == channel ? $0.dialed?.socket : nil }
+        let sockets =
+            [routers[channel]] + directory.all.map { $0.channel == channel ? $0.dialed?.socket : nil }
         for socket in sockets.compactMap({ $0 }) where socket.wantsInput == isPaused {
             socket.wantsInput = !isPaused
             loop.isPollSetStale = true

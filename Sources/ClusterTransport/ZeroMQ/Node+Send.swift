@@ -36,7 +36,9 @@ extension Node {
                     $0.messagesSent += 1
                     $0.bytesSent += message.byteCount
                 }
-                if link.channel == .exchange { loop.lastExchangeNanoseconds = MonotonicInstant.now.nanoseconds }
+                if link.channel == .exchange {
+                    loop.lastExchangeNanoseconds = MonotonicInstant.now.nanoseconds
+                }
             case .wouldBlock: return markBlocked(connection)
             case .unreachable: lose(connection, isUnreachable: true)
             }
@@ -66,7 +68,8 @@ extension Node {
             }
         }
         guard connection.unsentGrant > 0 else { return }
-        let grant = WireHeader(kind: .credit, session: connection.session, value: UInt64(connection.unsentGrant))
+        let grant = WireHeader(
+            kind: .credit, session: connection.session, value: UInt64(connection.unsentGrant))
         switch send(grant, on: connection, hasMore: false) {
         case .sent: connection.unsentGrant = 0
         case .wouldBlock: markBlocked(connection)
@@ -77,7 +80,8 @@ extension Node {
     /// Grants what consumers have released.
     func grantCredit(_ link: PeerLink, isDialed: Bool) {
         guard let account = isDialed ? link.dialedAccount : link.acceptedAccount else { return }
-        guard let connection = isDialed ? link.dialed : link.accepted, connection.isReady, !connection.needsHello
+        guard let connection = isDialed ? link.dialed : link.accepted, connection.isReady,
+            !connection.needsHello
         else { return }  // the next hello announces it; the account keeps `isScheduled` until then
         connection.unsentGrant += account.takeGrant()
         sendControl(connection)
@@ -113,12 +117,15 @@ extension Node {
         let socket = connection.socket.socket
         guard !socket.isClosed else { return .unreachable }
         if !connection.routingID.isEmpty {
-            let error = connection.routingID.withUnsafeBytes { socket.send($0, flags: ZMQ_DONTWAIT | ZMQ_SNDMORE) }
+            let error = connection.routingID.withUnsafeBytes {
+                socket.send($0, flags: ZMQ_DONTWAIT | ZMQ_SNDMORE)
+            }
             if error != 0 { return error == EAGAIN ? .wouldBlock : .unreachable }
         }
         let error = withUnsafeTemporaryAllocation(byteCount: WireHeader.byteCount, alignment: 8) { bytes in
             header.encode(into: bytes)
-            return socket.send(UnsafeRawBufferPointer(bytes), flags: ZMQ_DONTWAIT | (hasMore ? ZMQ_SNDMORE : 0))
+            return socket.send(
+                UnsafeRawBufferPointer(bytes), flags: ZMQ_DONTWAIT | (hasMore ? ZMQ_SNDMORE : 0))
         }
         return error == 0 ? .sent : error == EAGAIN ? .wouldBlock : .unreachable
     }

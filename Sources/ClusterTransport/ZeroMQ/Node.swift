@@ -36,7 +36,8 @@ final class Node {
     private var suppressedCount = 0
 
     init(
-        configuration: ZeroMQConfiguration, identity: PeerIdentity, zapDomain: String, directory: PeerDirectory,
+        configuration: ZeroMQConfiguration, identity: PeerIdentity, zapDomain: String,
+        directory: PeerDirectory,
         counters: TransportCounters, loop: SocketLoop
     ) {
         self.configuration = configuration
@@ -137,7 +138,9 @@ final class Node {
     /// Whether the ZAP handler lets `key` in.
     func admits(_ key: PeerIdentity) -> Bool {
         var isAdmitted = false
-        if case .curve(_, let allowList) = configuration.security { isAdmitted = allowList.role(of: key) != nil }
+        if case .curve(_, let allowList) = configuration.security {
+            isAdmitted = allowList.role(of: key) != nil
+        }
         if let selfTestKey, key == selfTestKey { isAdmitted = true }
         switch configuration.fault {
         case .admitsEveryKey: isAdmitted = true

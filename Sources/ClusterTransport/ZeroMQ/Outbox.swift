@@ -7,8 +7,8 @@ internal import Synchronization
 
 /// The way into the socket thread: a queue and an eventfd that sits in the thread's poll set.
 ///
-/// Sends are bounded by each link's ``SendBudget`` before they get here, credit grants by one per link and direction,
-/// and the rest are calls that wait for their answer; so the queue needs no limit of its own.
+/// Sends are bounded by each link's ``SendBudget`` before they get here, credit grants by one per link and
+/// direction, and the rest are calls that wait for their answer; so the queue needs no limit of its own.
 final class Outbox: Sendable {
     /// Something for the socket thread to do.
     enum Command: Sendable {

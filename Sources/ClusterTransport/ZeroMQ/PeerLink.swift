@@ -2,8 +2,8 @@
 internal import DequeModule
 internal import RuntimeSupport
 
-/// Everything about one peer on one channel. Found by senders in the directory; its queues and connections belong
-/// to the socket thread.
+/// Everything about one peer on one channel. Found by senders in the directory; its queues and connections
+/// belong to the socket thread.
 final class PeerLink: @unchecked Sendable {
     // @unchecked: `var` properties are touched on the socket thread only; the rest is immutable and Sendable.
     struct Key: Hashable, Sendable {
@@ -22,8 +22,8 @@ final class PeerLink: @unchecked Sendable {
     var dialed: Connection?
     /// The newest connection the peer dialled.
     var accepted: Connection?
-    /// What the peer has in our memory, by direction of the connection. They outlive connections, so a peer that
-    /// reconnects does not get its window twice.
+    /// What the peer has in our memory, by direction of the connection. They outlive connections, so a peer
+    /// that reconnects does not get its window twice.
     var dialedAccount: CreditAccount?
     var acceptedAccount: CreditAccount?
 
@@ -72,8 +72,8 @@ final class PeerDirectory: Sendable {
     }
 }
 
-/// The 128 random bits that name one dialling socket at the ROUTER it dials; new for each incarnation. It routes
-/// replies and proves nothing.
+/// The 128 random bits that name one dialling socket at the ROUTER it dials; new for each incarnation. It
+/// routes replies and proves nothing.
 struct RoutingKey: Hashable {
     static let byteCount = 16
     let high: UInt64
@@ -86,8 +86,8 @@ struct RoutingKey: Hashable {
         low = bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
     }
 
-    /// A routing id for a new DEALER: 16 random bytes (the first not 0, which libzmq reserves) and, in the insecure
-    /// loopback form, the name.
+    /// A routing id for a new DEALER: 16 random bytes (the first not 0, which libzmq reserves) and, in the
+    /// insecure loopback form, the name.
     static func random(name: String = "") -> [UInt8] {
         var generator = SystemRandomNumberGenerator()
         var bytes = (0..<byteCount).map { _ in UInt8.random(in: 0...255, using: &generator) }

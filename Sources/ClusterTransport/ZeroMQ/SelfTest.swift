@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CZeroMQ
 
-/// The start-up test of access control: on each server socket a random key must be refused by the ZAP handler (400),
-/// and a key that it was told of must be let in. libzmq with a dead handler fails one or the other.
+/// The start-up test of access control: on each server socket a random key must be refused by the ZAP handler
+/// (400), and a key that it was told of must be let in. libzmq with a dead handler fails one or the other.
 final class SelfTest {
     private struct Probe {
         let channel: Channel
@@ -55,7 +55,8 @@ final class SelfTest {
         try SocketOptions.applyCommon(to: socket, node.configuration, channel)
         socket.set(ZMQ_LINGER, 0)
         try SocketOptions.applyClient(
-            to: socket, keys: keys, serverKey: serverKey, routingID: RoutingKey.random(), connectTimeout: 2000)
+            to: socket, keys: keys, serverKey: serverKey, routingID: RoutingKey.random(), connectTimeout: 2000
+        )
         probes[index].monitor = try node.loop.monitor(socket) { [unowned self] event, value in
             self.observe(event, value, index)
         }
@@ -74,7 +75,8 @@ final class SelfTest {
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH where !probe.expectsAdmission && value == 400: break
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH, ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL,
             ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            return finish(failure("the \(probe.channel) socket did not answer as it must (event \(event), \(value))"))
+            return finish(
+                failure("the \(probe.channel) socket did not answer as it must (event \(event), \(value))"))
         default: return
         }
         // The first outcome counts; the closed socket reports no second one.
@@ -85,7 +87,8 @@ final class SelfTest {
 
     private func failure(_ reason: String) -> TransportError {
         TransportError(
-            .selfTestFailed, "access control does not work, refusing to run: \(reason); check the libzmq installation")
+            .selfTestFailed,
+            "access control does not work, refusing to run: \(reason); check the libzmq installation")
     }
 
     private func finish(_ error: TransportError?) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The body of the one socket thread of the process (`zmq-io`): commands from the outbox, timers, and every socket in
-// one zmq_poll set. Nothing here sleeps except zmq_poll, and nothing here is touched by another thread.
+// The body of the one socket thread of the process (`zmq-io`): commands from the outbox, timers, and every
+// socket in one zmq_poll set. Nothing here sleeps except zmq_poll, and nothing here is touched by another
+// thread.
 internal import CZeroMQ
 internal import DequeModule
 internal import Glibc
@@ -96,7 +97,8 @@ final class SocketLoop {
         }
         let watcher = try ZMQSocket(context: context, type: ZMQ_PAIR)
         watcher.set(ZMQ_LINGER, 0)
-        // No limit: a full monitor makes libzmq's I/O thread wait for us, while we may wait for its monitor lock.
+        // No limit: a full monitor makes libzmq's I/O thread wait for us, while we may wait for its monitor
+        // lock.
         watcher.set(ZMQ_RCVHWM, 0)
         guard zmq_connect(watcher.handle, address) == 0 else {
             watcher.close()
@@ -112,7 +114,8 @@ final class SocketLoop {
         return polled
     }
 
-    /// Closes a monitored socket and its monitor, in the order that cannot make an I/O thread wait for a reader.
+    /// Closes a monitored socket and its monitor, in the order that cannot make an I/O thread wait for a
+    /// reader.
     func remove(_ socket: PolledSocket, monitor: PolledSocket?) {
         if !socket.socket.isClosed { zmq_socket_monitor(socket.socket.handle, nil, 0) }
         remove(socket)
@@ -202,11 +205,16 @@ final class SocketLoop {
 
     private func rebuildPollSet() {
         isPollSetStale = false
-        itemSockets = polled.filter { $0.isMonitor } + polled.filter { !$0.isMonitor && ($0.wantsInput || $0.wantsOutput) }
-        items = [zmq_pollitem_t(socket: nil, fd: outbox.eventDescriptor, events: Int16(ZMQ_POLLIN), revents: 0)]
+        itemSockets =
+            polled.filter { $0.isMonitor }
+            + polled.filter { !$0.isMonitor && ($0.wantsInput || $0.wantsOutput) }
+        items = [
+            zmq_pollitem_t(socket: nil, fd: outbox.eventDescriptor, events: Int16(ZMQ_POLLIN), revents: 0)
+        ]
         for socket in itemSockets {
             let events = (socket.wantsInput ? ZMQ_POLLIN : 0) | (socket.wantsOutput ? ZMQ_POLLOUT : 0)
-            items.append(zmq_pollitem_t(socket: socket.socket.handle, fd: 0, events: Int16(events), revents: 0))
+            items.append(
+                zmq_pollitem_t(socket: socket.socket.handle, fd: 0, events: Int16(events), revents: 0))
         }
     }
 }

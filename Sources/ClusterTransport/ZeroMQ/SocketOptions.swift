@@ -2,11 +2,11 @@
 internal import CZeroMQ
 internal import Glibc
 
-/// The options of our sockets. libzmq's defaults are unsafe for us (RELIABILITY.md section 3): no size limit, no
-/// heartbeats, silent drops, and CURVE that lets every key in when nobody answers ZAP.
+/// The options of our sockets. libzmq's defaults are unsafe for us (RELIABILITY.md section 3): no size limit,
+/// no heartbeats, silent drops, and CURVE that lets every key in when nobody answers ZAP.
 enum SocketOptions {
-    /// ZMQ_ZAP_ENFORCE_DOMAIN: with it a CURVE server refuses all when there is no ZAP handler. It is in the draft
-    /// part of the header, but Debian's 4.3.4 honours it (probed).
+    /// ZMQ_ZAP_ENFORCE_DOMAIN: with it a CURVE server refuses all when there is no ZAP handler. It is in the
+    /// draft part of the header, but Debian's 4.3.4 honours it (probed).
     static let zapEnforceDomain: Int32 = 93
 
     static func applyCommon(
@@ -31,8 +31,8 @@ enum SocketOptions {
     ) throws(TransportError) {
         // Without it a ROUTER drops silently what it cannot route or queue.
         socket.set(ZMQ_ROUTER_MANDATORY, 1)
-        // Routing ids are random per incarnation; a socket that reconnects before its old connection is found dead
-        // takes its own id over, where it would otherwise be ignored.
+        // Routing ids are random per incarnation; a socket that reconnects before its old connection is found
+        // dead takes its own id over, where it would otherwise be ignored.
         socket.set(ZMQ_ROUTER_HANDOVER, 1)
         if case .curve(let keys, _) = configuration.security {
             socket.set(ZMQ_CURVE_SERVER, 1)
@@ -44,10 +44,12 @@ enum SocketOptions {
 
     /// - Parameter serverKey: what the server must prove to own.
     static func applyClient(
-        to socket: ZMQSocket, keys: CurveKeyPair?, serverKey: PeerIdentity, routingID: [UInt8], connectTimeout: Int32
+        to socket: ZMQSocket, keys: CurveKeyPair?, serverKey: PeerIdentity, routingID: [UInt8],
+        connectTimeout: Int32
     ) throws(TransportError) {
         socket.set(ZMQ_ROUTING_ID, bytes: routingID)
-        // A message handed to libzmq belongs to one connection and dies with it: nothing old reaches a new server.
+        // A message handed to libzmq belongs to one connection and dies with it: nothing old reaches a new
+        // server.
         socket.set(ZMQ_IMMEDIATE, 1)
         socket.set(ZMQ_CONNECT_TIMEOUT, connectTimeout)
         if let keys {

@@ -5,8 +5,9 @@ internal import Synchronization
 
 /// The process's one socket thread with its one libzmq context, shared by all transports of the process.
 ///
-/// One context, because in libzmq 4.3.4 terminating a context can crash another one that uses libsodium (libzmq
-/// #4242). The thread starts with the first transport and ends with the last; the next one starts afresh.
+/// One context, because in libzmq 4.3.4 terminating a context can crash another one that uses libsodium
+/// (libzmq #4242). The thread starts with the first transport and ends with the last; the next one starts
+/// afresh.
 final class SocketThread: Sendable {
     private struct Shared {
         var thread: SocketThread?
@@ -80,7 +81,9 @@ final class SocketThread: Sendable {
     func perform(_ body: @escaping @Sendable (SocketLoop) -> Void) { outbox.push(.perform(body)) }
 
     /// Runs `body` on the socket thread and waits until it has called its completion with a result.
-    func call<R: Sendable>(_ body: @escaping @Sendable (SocketLoop, @escaping @Sendable (R) -> Void) -> Void) -> R {
+    func call<R: Sendable>(_ body: @escaping @Sendable (SocketLoop, @escaping @Sendable (R) -> Void) -> Void)
+        -> R
+    {
         precondition(!isCurrent, "a handler on the socket thread may not wait for it")
         let answer = BoundedQueue<R>(itemCountMax: 1, byteCountMax: 1)
         perform { loop in body(loop) { _ = answer.tryPush($0) } }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ZAP (https://rfc.zeromq.org/spec/27): libzmq asks this handler about every CURVE handshake of the process.
-// Request frames: version, request id, domain, address, identity, mechanism, credentials (32 bytes of public key).
-// Reply frames: version, request id, status code, status text, user id, metadata.
+// Request frames: version, request id, domain, address, identity, mechanism, credentials (32 bytes of public
+// key). Reply frames: version, request id, status code, status text, user id, metadata.
 internal import CZeroMQ
 
 /// Answers handshakes by the allow-list of the transport whose ZAP domain they name.
@@ -28,7 +28,8 @@ final class ZAPHandler {
         repeat {
             guard socket.receive(loop.scratch) else { return false }
             if frames.count < 8 {
-                let bytes = UnsafeRawBufferPointer(start: zmq_msg_data(loop.scratch), count: zmq_msg_size(loop.scratch))
+                let bytes = UnsafeRawBufferPointer(
+                    start: zmq_msg_data(loop.scratch), count: zmq_msg_size(loop.scratch))
                 frames.append(Array(bytes.prefix(256)))
             }
         } while zmq_msg_more(loop.scratch) != 0

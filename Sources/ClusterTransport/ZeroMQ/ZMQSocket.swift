@@ -2,8 +2,8 @@
 internal import CZeroMQ
 internal import Glibc
 
-/// A libzmq socket. It is created, used and closed on the socket thread alone: "ØMQ sockets are not thread safe.
-/// Applications MUST NOT use a socket from multiple threads" (http://api.zeromq.org/4-3:zmq-socket).
+/// A libzmq socket. It is created, used and closed on the socket thread alone: "ØMQ sockets are not thread
+/// safe. Applications MUST NOT use a socket from multiple threads" (http://api.zeromq.org/4-3:zmq-socket).
 final class ZMQSocket {
     let handle: UnsafeMutableRawPointer
     private(set) var isClosed = false
@@ -38,8 +38,12 @@ final class ZMQSocket {
 
     /// Sets a key in Z85.
     func setKey(_ option: Int32, _ key: String) throws(TransportError) {
-        let result = Array(key.utf8).withUnsafeBytes { zmq_setsockopt(handle, option, $0.baseAddress, $0.count) }
-        guard result == 0 else { throw TransportError(.badKey, "libzmq refuses a key: it is not 40 characters of Z85") }
+        let result = Array(key.utf8).withUnsafeBytes {
+            zmq_setsockopt(handle, option, $0.baseAddress, $0.count)
+        }
+        guard result == 0 else {
+            throw TransportError(.badKey, "libzmq refuses a key: it is not 40 characters of Z85")
+        }
     }
 
     /// ZMQ_POLLIN and ZMQ_POLLOUT as they are now.
@@ -71,7 +75,8 @@ final class ZMQSocket {
         let owner = Unmanaged.passRetained(payload.storage)
         let result = zmq_msg_init_data(
             scratch, UnsafeMutableRawPointer(mutating: base), payload.byteCount,
-            { _, owner in if let owner { Unmanaged<PayloadStorage>.fromOpaque(owner).release() } }, owner.toOpaque())
+            { _, owner in if let owner { Unmanaged<PayloadStorage>.fromOpaque(owner).release() } },
+            owner.toOpaque())
         guard result == 0 else {
             owner.release()
             return ENOMEM

@@ -6,7 +6,8 @@ package struct ZeroMQConfiguration: Sendable {
     package enum Security: Sendable {
         /// CURVE with our key pair; only keys on the list may connect to us.
         case curve(keys: CurveKeyPair, allowList: AllowList)
-        /// Plain text, for 127/8 only: identity is the name a peer gives (in its routing id) and proves nothing.
+        /// Plain text, for 127/8 only: identity is the name a peer gives (in its routing id) and proves
+        /// nothing.
         case insecureLoopback(name: String)
     }
 
@@ -21,13 +22,14 @@ package struct ZeroMQConfiguration: Sendable {
     package var control = ChannelLimits.control
     package var exchange = ChannelLimits.exchange
     package var bulk = ChannelLimits.bulk
-    /// How long the socket thread looks for new work before it sleeps, while an exchange message was seen within
-    /// the last millisecond. 0 never spins. Spinning takes a core from the compute threads for that long.
+    /// How long the socket thread looks for new work before it sleeps, while an exchange message was seen
+    /// within the last millisecond. 0 never spins. Spinning takes a core from the compute threads for that
+    /// long.
     package var spinMicroseconds = 0
     /// How long queued messages may take to leave after `close`.
     package var lingerMilliseconds: Int32 = 1000
-    /// ZMTP ping interval, reply time-out and the time-out asked of the peer. They prove that the peer's process
-    /// runs, not that it makes progress; that is the application's beat.
+    /// ZMTP ping interval, reply time-out and the time-out asked of the peer. They prove that the peer's
+    /// process runs, not that it makes progress; that is the application's beat.
     package var heartbeatIntervalMilliseconds: Int32 = 500
     package var heartbeatTimeoutMilliseconds: Int32 = 1500
     package var heartbeatTimeToLiveMilliseconds: Int32 = 2000
@@ -70,8 +72,8 @@ package struct ZeroMQConfiguration: Sendable {
     }
 }
 
-/// The limits of one channel, in bytes and counts. Frames stay near 1 MiB so that a peer without a key can make the
-/// process hold no more than that for its connection.
+/// The limits of one channel, in bytes and counts. Frames stay near 1 MiB so that a peer without a key can
+/// make the process hold no more than that for its connection.
 package struct ChannelLimits: Sendable, Equatable {
     /// Largest part.
     package var partByteCountMax: Int
@@ -105,13 +107,16 @@ package struct ChannelLimits: Sendable, Equatable {
 
     func validate(_ channel: Channel) throws(TransportError) {
         let isUsable =
-            partByteCountMax > 0 && (1...1024).contains(partCountMax) && messageByteCountMax > 0 && highWaterMark > 0
+            partByteCountMax > 0 && (1...1024).contains(partCountMax) && messageByteCountMax > 0
+            && highWaterMark > 0
             && queueByteCountMax >= messageByteCountMax + Message.overheadByteCount
-            && (!channel.usesCredits || windowByteCount * 3 / 4 >= messageByteCountMax + Message.overheadByteCount)
+            && (!channel.usesCredits
+                || windowByteCount * 3 / 4 >= messageByteCountMax + Message.overheadByteCount)
         guard isUsable else {
             throw TransportError(
                 .overLimit,
-                "limits of \(channel) do not fit together: a message must fit the queue and 3/4 of the credit window")
+                "limits of \(channel) do not fit: a message must fit the queue and 3/4 of the credit window"
+            )
         }
     }
 
@@ -119,16 +124,20 @@ package struct ChannelLimits: Sendable, Equatable {
     func check(_ message: Message) throws(TransportError) {
         guard message.parts.count <= partCountMax else {
             throw TransportError(
-                .overLimit, "\(message.channel) message with \(message.parts.count) parts; the limit is \(partCountMax)")
+                .overLimit,
+                "\(message.channel) message with \(message.parts.count) parts; the limit is \(partCountMax)")
         }
         if let part = message.parts.first(where: { $0.byteCount > partByteCountMax }) {
             throw TransportError(
-                .overLimit, "\(message.channel) part of \(part.byteCount) bytes; the limit is \(partByteCountMax)")
+                .overLimit,
+                "\(message.channel) part of \(part.byteCount) bytes; the limit is \(partByteCountMax)")
         }
         guard message.byteCount <= messageByteCountMax else {
             throw TransportError(
                 .overLimit,
-                "\(message.channel) message of \(message.byteCount) bytes; the limit is \(messageByteCountMax)")
+                "\(message.channel) message of \(message.byteCount) bytes; the limit is "
+                    + "\(messageByteCountMax)"
+            )
         }
     }
 }

@@ -2,11 +2,11 @@
 package import RuntimeSupport
 internal import Synchronization
 
-/// The transport over libzmq: a ROUTER for each channel where it listens and a DEALER for each channel of each peer
-/// it dials, all on the process's one socket thread.
+/// The transport over libzmq: a ROUTER for each channel where it listens and a DEALER for each channel of
+/// each peer it dials, all on the process's one socket thread.
 ///
-/// Under CURVE one key means one live process: when two processes dial with the same key, the newer one is served
-/// and the older one is reported as disconnected.
+/// Under CURVE one key means one live process: when two processes dial with the same key, the newer one is
+/// served and the older one is reported as disconnected.
 package final class ZeroMQTransport: Transport {
     package let identity: PeerIdentity
     /// Where this transport listens, with real ports; nil when it only dials.
@@ -28,7 +28,8 @@ package final class ZeroMQTransport: Transport {
 
     /// Opens the sockets and proves that access control works; returns when peers can connect.
     ///
-    /// - throws: ``TransportError``: `refusedInsecure` for plain text outside 127/8, `badEndpoint`, `bindFailed`,
+    /// - throws: ``TransportError``: `refusedInsecure` for plain text outside 127/8, `badEndpoint`,
+    ///   `bindFailed`,
     ///   `badKey`, `overLimit` for limits that do not fit together, `selfTestFailed`.
     package init(_ configuration: ZeroMQConfiguration) throws(TransportError) {
         identity = try Self.validate(configuration)
@@ -61,7 +62,8 @@ package final class ZeroMQTransport: Transport {
 
     deinit { close() }
 
-    private static func validate(_ configuration: ZeroMQConfiguration) throws(TransportError) -> PeerIdentity {
+    private static func validate(_ configuration: ZeroMQConfiguration) throws(TransportError) -> PeerIdentity
+    {
         for channel in Channel.allCases { try configuration[limits: channel].validate(channel) }
         if let listen = configuration.listen {
             for channel in Channel.allCases {
@@ -84,7 +86,8 @@ package final class ZeroMQTransport: Transport {
         guard case .insecureLoopback = configuration.security, !endpoint.isLoopback else { return }
         throw TransportError(
             .refusedInsecure,
-            "refusing to \(verb) \(endpoint.text) without CURVE keys; create keys with `apus keys` or use 127.0.0.1")
+            "refusing to \(verb) \(endpoint.text) without CURVE keys; create some with `apus keys` or use 127/8"
+        )
     }
 
     private static func open(
@@ -162,8 +165,8 @@ package final class ZeroMQTransport: Transport {
         thread.perform { _ in handle.node?.disconnect(peer) }
     }
 
-    /// Closes the sockets; the last transport of the process waits until its messages have left or the linger time
-    /// is over. Not to be called from a handler.
+    /// Closes the sockets; the last transport of the process waits until its messages have left or the linger
+    /// time is over. Not to be called from a handler.
     package func close() {
         let handle = handle.withLock { handle -> NodeHandle? in
             defer { handle = nil }
