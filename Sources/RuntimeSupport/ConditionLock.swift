@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import Glibc
+import Glibc
 
-/// A lock with one condition variable, for the few places where a thread must sleep until another one acts.
-///
-/// Everything that never waits uses `Synchronization.Mutex`. Never wait on a cooperative-pool thread.
+/// A POSIX mutex with one condition variable: the meeting point of threads that must wait for one another.
+/// (`Synchronization.Mutex` has no way to wait.)
 package final class ConditionLock: @unchecked Sendable {
-    // @unchecked: both pointers are set once and point to objects that POSIX lets any thread use.
+    // @unchecked: the pointers are set once; the objects behind them are made for use from any thread.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
-    /// Creates an unlocked lock whose timed waits follow the monotonic clock.
     package init() {
         pthread_mutex_init(mutex, nil)
         var attributes = pthread_condattr_t()
@@ -26,28 +24,25 @@ package final class ConditionLock: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    /// Runs `body` while holding the lock. Not recursive.
+    package func lock() { pthread_mutex_lock(mutex) }
+    package func unlock() { pthread_mutex_unlock(mutex) }
+    package func broadcast() { pthread_cond_broadcast(condition) }
+    package func signal() { pthread_cond_signal(condition) }
+
+    /// Runs `body` with the lock held.
     package func withLock<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+        lock()
+        defer { unlock() }
         return try body()
     }
 
-    /// Sleeps until woken. The caller holds the lock and tests its predicate in a loop (wake-ups may be
-    /// spurious).
+    /// Releases the lock, waits for a wake-up, takes the lock again. May return without a reason: test in a loop.
     package func wait() { pthread_cond_wait(condition, mutex) }
 
-    /// Sleeps until woken or until `deadline`; false when the deadline passed. The caller holds the lock.
+    /// As ``wait()``, at most until `deadline`; false when the deadline passed.
     package func wait(until deadline: MonotonicInstant) -> Bool {
         var time = timespec(
-            tv_sec: Int(deadline.nanoseconds / 1_000_000_000),
-            tv_nsec: Int(deadline.nanoseconds % 1_000_000_000))
+            tv_sec: Int(deadline.nanoseconds / 1_000_000_000), tv_nsec: Int(deadline.nanoseconds % 1_000_000_000))
         return pthread_cond_timedwait(condition, mutex, &time) != ETIMEDOUT
     }
-
-    /// Wakes one waiter.
-    package func signal() { pthread_cond_signal(condition) }
-
-    /// Wakes all waiters.
-    package func broadcast() { pthread_cond_broadcast(condition) }
 }
