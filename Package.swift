@@ -45,6 +45,9 @@ let package = Package(
         library(
             "Checkpoints",
             ["CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
+        library(
+            "ClusterTransport",
+            ["RuntimeSupport", "CPlatform", "CZeroMQ", .product(name: "DequeModule", package: "swift-collections")]),
         // Layer 4
         library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         // Layer 7
@@ -64,6 +67,10 @@ let package = Package(
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
+        tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),
+        .executableTarget(
+            name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],
+            path: "Tests/TransportProbe", swiftSettings: houseSettings),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -27,7 +27,7 @@ package final class ComputePool: Sendable {
         let loops = LoopBoard()
         self.loops = loops
         for index in 1..<max(threadCount, 1) {
-            OSThread.start(name: "kernel-\(index)") { loops.help() }
+            _ = DedicatedThread.start(name: "kernel-\(index)") { loops.help() }
         }
     }
 
