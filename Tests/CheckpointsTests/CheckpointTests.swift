@@ -51,9 +51,8 @@ struct CheckpointTests {
         let meta =
             try JSONSerialization.jsonObject(
                 with: Data(contentsOf: Fixtures.url("models/\(model)/ref/meta.json"))) as? [String: Any]
-        if let count = meta?["parameters"] as? Int ?? meta?["parameter_count"] as? Int {
-            #expect(checkpoint.configuration.parameterCounts.total == count)
-        }
+        let count = try #require(meta?["params"] as? Int)
+        #expect(checkpoint.configuration.parameterCounts.total == count)
         checkpoint.dropPages()
     }
 
