@@ -29,6 +29,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-collections.git", from: "1.2.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-protobuf.git", from: "1.39.0"),
+        .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.10.0"),
     ],
     targets: [
         // Layer 0: C
@@ -41,6 +43,12 @@ let package = Package(
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
         library("Tokenization", [.product(name: "Crypto", package: "swift-crypto")]),
+        .target(
+            name: "ClusterProtocol",
+            dependencies: [
+                "RuntimeSupport", .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ], exclude: ["Schema"], swiftSettings: houseSettings),
         // Layer 3
         library(
             "Checkpoints",
@@ -50,6 +58,12 @@ let package = Package(
             ["RuntimeSupport", "CPlatform", "CZeroMQ", .product(name: "DequeModule", package: "swift-collections")]),
         // Layer 4
         library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
+        library(
+            "ClusterCore",
+            [
+                "ClusterProtocol", "ClusterTransport", "RuntimeSupport",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
         // Layer 5
         library("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         // Layer 7
@@ -69,6 +83,7 @@ let package = Package(
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
+        tests("ClusterCore", ["ClusterProtocol", "ClusterTransport", "RuntimeSupport"]),
         tests("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),
         .executableTarget(
