@@ -29,6 +29,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-collections.git", from: "1.2.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.2"),
+        .package(url: "https://github.com/jpsim/Yams.git", from: "6.2.2"),
     ],
     targets: [
         // Layer 0: C
@@ -40,7 +41,14 @@ let package = Package(
         library("RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
+        library(
+            "JobSpecification",
+            [
+                "RuntimeSupport", .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Yams", package: "Yams"),
+            ]),
         // Layer 3
+        library("Rewards", ["CPlatform", "RuntimeSupport"]),
         library(
             "Checkpoints",
             ["CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
@@ -58,6 +66,8 @@ let package = Package(
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("RuntimeSupport"),
+        tests("JobSpecification", ["RuntimeSupport"]),
+        tests("Rewards", ["CPlatform", "RuntimeSupport"]),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
