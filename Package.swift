@@ -31,6 +31,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-protobuf.git", from: "1.39.0"),
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.10.0"),
+        .package(url: "https://github.com/jpsim/Yams.git", from: "6.2.2"),
     ],
     targets: [
         // Layer 0: C
@@ -49,7 +50,14 @@ let package = Package(
                 "RuntimeSupport", .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ], exclude: ["Schema"], swiftSettings: houseSettings),
+        library(
+            "JobSpecification",
+            [
+                "RuntimeSupport", .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Yams", package: "Yams"),
+            ]),
         // Layer 3
+        library("Rewards", ["CPlatform", "RuntimeSupport"]),
         library(
             "Checkpoints",
             ["CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
@@ -66,6 +74,23 @@ let package = Package(
             ]),
         // Layer 5
         library("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        // Layer 6
+        library(
+            "CoordinatorRuntime",
+            [
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "JobSpecification", "Rewards",
+                "RuntimeSupport", "Tokenization", .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
+        library(
+            "WorkerRuntime",
+            [
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "CKernels", "ExpertParallel",
+                "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
         // Layer 7
         library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
         // Layer 8
@@ -80,6 +105,8 @@ let package = Package(
         tests("CKernels"),
         tests("RuntimeSupport"),
         tests("Tokenization"),
+        tests("JobSpecification", ["RuntimeSupport"]),
+        tests("Rewards", ["CPlatform", "RuntimeSupport"]),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),

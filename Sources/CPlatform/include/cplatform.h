@@ -2,6 +2,7 @@
 // What Glibc's Swift module does not export. Linux only.
 #pragma once
 #include "cplatform_files.h"
+#include "cplatform_process.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Child processes with limits. Linux only.
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+
+/// Resource limits of a child (setrlimit, soft = hard); 0 leaves the inherited limit.
+struct cp_process_limits {
+    uint64_t address_space_bytes;
+    uint64_t cpu_seconds;
+    uint64_t file_size_bytes;
+    uint64_t open_file_count;
+};
+
+/// Starts `path` in a process group of its own, with `limits`, default signal actions, no core dumps, no inherited
+/// descriptor but the three given ones, and SIGKILL when the calling *thread* ends (PR_SET_PDEATHSIG), so call it
+/// from a thread that outlives the child. `argv` and `envp` end with NULL.
+/// Returns the process id, also its group id; -1 and errno when any step up to and including execve failed.
+pid_t cp_spawn_limited(
+    const char *path, char *const argv[], char *const envp[], int stdin_fd, int stdout_fd, int stderr_fd,
+    const struct cp_process_limits *limits);
+
+/// Keeps SIGPIPE from the calling thread, so that writing to a dead child is EPIPE instead of a signal.
+void cp_block_sigpipe(void);

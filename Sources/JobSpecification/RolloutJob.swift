@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// `kind: rollout`: G responses to each prompt, their rewards and advantages, and the teacher's log-probabilities.
+package struct RolloutJob: Equatable, Sendable {
+    package let name: String
+    package let model: ModelSection
+    package let teacher: TeacherSection?
+    package let data: DataSection
+    /// Responses per prompt (G).
+    package let groupSize: Int
+    package let sampling: SamplingSection
+    package let thinking: ThinkingSection
+    /// Key of every random stream of the job.
+    package let seed: Int
+    /// Version of the policy's weights, recorded with every token.
+    package let policyVersion: Int
+    /// In the order written; empty when nothing is rewarded.
+    package let rewards: [RewardSection]
+    package let advantage: AdvantageSection
+    package let droppedGroups: DroppedGroupsSection
+    package let resources: ResourcesSection
+    /// Directory of the run.
+    package let output: String
+
+    static let keys = [
+        "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "seed", "policy_version",
+        "reward", "advantage", "dropped_groups", "resources", "output",
+    ]
+
+    init(_ fields: YAMLFields, rewardNames: [String]?) throws(JobError) {
+        name = try fields.required("name").jobName()
+        model = try ModelSection(fields.required("model"))
+        teacher = if let reader = fields["teacher"] { try TeacherSection(reader) } else { nil }
+        data = try DataSection(fields.required("data"))
+        groupSize = try fields.integer("group_size", 1...4096, default: 8)
+        sampling = try SamplingSection(fields["sampling"])
+        thinking = try ThinkingSection(fields["thinking"], maxNewTokens: sampling.maxNewTokens)
+        seed = try fields.integer("seed", 0...Int.max, default: 0)
+        policyVersion = try fields.integer("policy_version", 0...Int.max, default: 0)
+        rewards = if let reader = fields["reward"] {
+            try RewardSection.list(reader, knownNames: rewardNames)
+        } else { [] }
+        advantage = try AdvantageSection(fields["advantage"])
+        droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
+        resources = try ResourcesSection(fields["resources"])
+        output = try fields.required("output").filePath()
+        if sampling.temperature == 0, groupSize > 1 {
+            throw fields.error(
+                "group_size", "the \(groupSize) responses of a group are equal at sampling.temperature 0: "
+                    + "set group_size: 1 or a higher temperature")
+        }
+    }
+
+    /// Every setting, defaults included.
+    package var resolved: ResolvedValue {
+        .section([
+            "kind": .string("rollout"), "name": .string(name), "model": model.resolved,
+            "teacher": teacher?.resolved, "data": data.resolved, "group_size": .integer(groupSize),
+            "sampling": sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),
+            "policy_version": .integer(policyVersion),
+            "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
+            "dropped_groups": droppedGroups.resolved, "resources": resources.resolved, "output": .string(output),
+        ])
+    }
+}
+
+extension YAMLReader {
+    /// A job's name: it becomes part of file names.
+    func jobName() throws(JobError) -> String {
+        let name = try string(byteCountMax: 64)
+        let isWord = name.utf8.allSatisfy {
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.".utf8.contains($0)
+        }
+        guard isWord, name.first != ".", name.first != "-" else {
+            throw error(.invalidValue, "'\(name)' is not a name of letters, digits, '-', '_' and '.'")
+        }
+        return name
+    }
+}

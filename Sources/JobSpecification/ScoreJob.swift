@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// `kind: score`: log-probabilities of given tokens under one model.
+package struct ScoreJob: Equatable, Sendable {
+    package let name: String
+    package let model: ModelSection
+    package let data: DataSection
+    package let outputs: TeacherOutputs
+    /// Temperature by which logits are divided before the softmax.
+    package let temperature: Double
+    package let policyVersion: Int
+    package let resources: ResourcesSection
+    /// Directory of the run.
+    package let output: String
+
+    static let keys = [
+        "kind", "name", "model", "data", "outputs", "temperature", "policy_version", "resources", "output",
+    ]
+
+    init(_ fields: YAMLFields) throws(JobError) {
+        name = try fields.required("name").jobName()
+        model = try ModelSection(fields.required("model"))
+        data = try DataSection(fields.required("data"))
+        outputs = if let reader = fields["outputs"] { try TeacherOutputs(reader) } else { .sampled }
+        temperature = try fields.number("temperature", .above(0, upTo: 100), default: 1)
+        policyVersion = try fields.integer("policy_version", 0...Int.max, default: 0)
+        resources = try ResourcesSection(fields["resources"])
+        output = try fields.required("output").filePath()
+    }
+
+    /// Every setting, defaults included.
+    package var resolved: ResolvedValue {
+        .section([
+            "kind": .string("score"), "name": .string(name), "model": model.resolved, "data": data.resolved,
+            "outputs": outputs.resolved, "temperature": .number(temperature),
+            "policy_version": .integer(policyVersion), "resources": resources.resolved, "output": .string(output),
+        ])
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Whose defaults an advantage section starts from.
+package enum AdvantagePreset: String, CaseIterable, Sendable {
+    /// (r - mean) / (std + 1e-4), std with n - 1.
+    case trl
+    /// (r - mean) / (std + 1e-6), std with n - 1; a group of one keeps its reward.
+    case verl
+    /// r - mean.
+    case drGRPO = "dr_grpo"
+}
+
+/// Whose standard deviation divides (TRL's `scale_rewards`).
+package enum RewardScale: String, CaseIterable, Sendable {
+    case group, batch, none
+}
+
+/// In which order several rewards are combined (TRL's `multi_objective_aggregation`).
+package enum RewardAggregation: String, CaseIterable, Sendable {
+    case sumThenNormalize = "sum_then_normalize"
+    case normalizeThenSum = "normalize_then_sum"
+}
+
+/// `advantage:` how rewards of a group become advantages.
+package struct AdvantageSection: Equatable, Sendable {
+    package let preset: AdvantagePreset
+    package let scale: RewardScale
+    /// Divide the variance by n - 1 (true) or n.
+    package let unbiased: Bool
+    package let epsilon: Double
+    package let aggregation: RewardAggregation
+
+    /// Reads the section (a preset's name alone is enough); nil is an absent one.
+    package init(_ reader: YAMLReader?) throws(JobError) {
+        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "advantage")
+        var fields: YAMLFields?
+        if case .scalar = reader.node.content {
+            preset = try reader.choice()
+        } else {
+            let read = try reader.fields([
+                "preset", "scale_rewards", "unbiased", "epsilon", "multi_objective_aggregation",
+            ])
+            preset = try read.choice("preset", default: .trl)
+            fields = read
+        }
+        scale = try fields?.choice("scale_rewards", default: nil) ?? (preset == .drGRPO ? .none : .group)
+        unbiased = try fields?.boolean("unbiased", default: true) ?? true
+        let epsilon = preset == .trl ? 1e-4 : 1e-6
+        self.epsilon = try fields?.number("epsilon", .closed(0, 1), default: epsilon) ?? epsilon
+        aggregation = try fields?.choice("multi_objective_aggregation", default: nil) ?? .sumThenNormalize
+        if aggregation == .normalizeThenSum, scale != .group, let fields {
+            throw fields.error(
+                "multi_objective_aggregation", "normalize_then_sum needs scale_rewards: group, not \(scale.rawValue)")
+        }
+    }
+
+    package var resolved: ResolvedValue {
+        .section([
+            "preset": .string(preset.rawValue), "scale_rewards": .string(scale.rawValue),
+            "unbiased": .boolean(unbiased), "epsilon": .number(epsilon),
+            "multi_objective_aggregation": .string(aggregation.rawValue),
+        ])
+    }
+}
+
+/// Which groups carry no signal and go.
+package enum DroppedGroupPolicy: String, CaseIterable, Sendable {
+    case keep
+    /// Groups whose rewards are all equal are left out of training.
+    case dropZeroVariance = "drop_zero_variance"
+}
+
+/// What becomes of responses that hit `max_new_tokens`.
+package enum TruncatedPolicy: String, CaseIterable, Sendable {
+    /// They count with their reward.
+    case keep
+    /// They leave their group.
+    case drop
+}
+
+/// `dropped_groups:` which groups and members do not reach training.
+package struct DroppedGroupsSection: Equatable, Sendable {
+    package let policy: DroppedGroupPolicy
+    package let truncated: TruncatedPolicy
+
+    /// Reads the section; nil is an absent one.
+    package init(_ reader: YAMLReader?) throws(JobError) {
+        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "dropped_groups")
+        let fields = try reader.fields(["policy", "truncated"])
+        policy = try fields.choice("policy", default: .keep)
+        truncated = try fields.choice("truncated", default: .keep)
+    }
+
+    package var resolved: ResolvedValue {
+        .section(["policy": .string(policy.rawValue), "truncated": .string(truncated.rawValue)])
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Arithmetic of the forward pass; a property of the job, whatever the dtype of the stored weights.
+package enum ComputeType: String, CaseIterable, Sendable {
+    case fp32, bf16
+
+    /// Bytes of one key or value element in the cache.
+    package var byteCount: Int { self == .fp32 ? 4 : 2 }
+}
+
+/// `model:` the policy that generates, or the model that scores.
+package struct ModelSection: Equatable, Sendable {
+    /// Directory of a Hugging Face checkpoint, as written: relative paths count from where the job is submitted.
+    package let path: String
+    package let compute: ComputeType
+    /// Copies of each expert shard (or of a dense model) among the workers.
+    package let replicas: Int
+
+    package init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(["path", "compute", "replicas"])
+        path = try fields.required("path").filePath()
+        compute = try fields.choice("compute", default: .bf16)
+        replicas = try fields.integer("replicas", 1...1024, default: 1)
+    }
+
+    package var resolved: ResolvedValue {
+        .section(["path": .string(path), "compute": .string(compute.rawValue), "replicas": .integer(replicas)])
+    }
+}
+
+/// What a scoring pass keeps of each position.
+package enum TeacherOutputs: Equatable, Sendable {
+    /// The log-probability of the token that is there.
+    case sampled
+    /// Also the K most likely tokens with their log-probabilities.
+    case topK(Int)
+    /// All vocabulary rows.
+    case full
+
+    /// Reads `sampled`, `full` or `{top_k: K}` (also `top_k: K` as the words of one string).
+    package init(_ reader: YAMLReader) throws(JobError) {
+        if case .mapping = reader.node.content {
+            self = .topK(try reader.fields(["top_k"]).required("top_k").integer(1...4096))
+            return
+        }
+        switch try reader.text() {
+        case "sampled": self = .sampled
+        case "full": self = .full
+        case let other:
+            throw reader.error(.invalidValue, "'\(other)' is not one of sampled, full, {top_k: K}")
+        }
+    }
+
+    package var resolved: ResolvedValue {
+        switch self {
+        case .sampled: .string("sampled")
+        case .topK(let count): .mapping(["top_k": .integer(count)])
+        case .full: .string("full")
+        }
+    }
+}
+
+/// `teacher:` a frozen model that scores the policy's rollouts.
+package struct TeacherSection: Equatable, Sendable {
+    package let path: String
+    package let compute: ComputeType
+    package let outputs: TeacherOutputs
+
+    package init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(["path", "compute", "outputs"])
+        path = try fields.required("path").filePath()
+        compute = try fields.choice("compute", default: .bf16)
+        outputs = if let reader = fields["outputs"] { try TeacherOutputs(reader) } else { .sampled }
+    }
+
+    package var resolved: ResolvedValue {
+        .section([
+            "path": .string(path), "compute": .string(compute.rawValue), "outputs": outputs.resolved,
+        ])
+    }
+}

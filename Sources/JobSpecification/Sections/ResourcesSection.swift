@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// `resources:` what a worker may use. None of it changes a result.
+package struct ResourcesSection: Equatable, Sendable {
+    /// Compute threads of a worker; 0 is one per core.
+    package let threadsPerWorker: Int
+    /// Bytes of key/value cache on a worker.
+    package let kvCacheByteCount: Int
+    /// Tokens of one cache page: a power of two that divides the attention segment of 256.
+    package let pageSize: Int
+    /// Tokens of one forward pass.
+    package let maxBatchTokens: Int
+    /// Sequences under way at once.
+    package let maxSequences: Int
+
+    /// Reads the section; nil is an absent one.
+    package init(_ reader: YAMLReader?) throws(JobError) {
+        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "resources")
+        let fields = try reader.fields([
+            "threads_per_worker", "kv_cache_bytes", "page_size", "max_batch_tokens", "max_sequences",
+        ])
+        threadsPerWorker = try fields.integer("threads_per_worker", 0...1024, default: 0)
+        kvCacheByteCount = try fields["kv_cache_bytes"]?.byteCount((1 << 16)...(1 << 46)) ?? (1 << 30)
+        pageSize = try fields.integer("page_size", 1...256, default: 64)
+        guard pageSize & (pageSize - 1) == 0 else {
+            throw fields.error("page_size", "\(pageSize) is not a power of two")
+        }
+        maxBatchTokens = try fields.integer("max_batch_tokens", 1...1_048_576, default: 2048)
+        maxSequences = try fields.integer("max_sequences", 1...65_536, default: 64)
+        guard maxSequences <= maxBatchTokens else {
+            throw fields.error(
+                "max_sequences", "\(maxSequences) sequences need a token each; max_batch_tokens is \(maxBatchTokens)")
+        }
+    }
+
+    package var resolved: ResolvedValue {
+        .section([
+            "threads_per_worker": .integer(threadsPerWorker), "kv_cache_bytes": .integer(kvCacheByteCount),
+            "page_size": .integer(pageSize), "max_batch_tokens": .integer(maxBatchTokens),
+            "max_sequences": .integer(maxSequences),
+        ])
+    }
+}

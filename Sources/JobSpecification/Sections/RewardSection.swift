@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// One reward function of a job, by its registry name.
+package struct RewardSection: Equatable, Sendable {
+    package let name: String
+    /// Factor in the sum over functions.
+    package let weight: Double
+    /// Options of the function as written; the registry reads them.
+    package let options: [String: String]
+
+    /// Reads `reward:`, one name, one mapping or a list of either.
+    /// - Parameter knownNames: the registry's names; nil accepts any well-formed name.
+    package static func list(_ reader: YAMLReader, knownNames: [String]?) throws(JobError) -> [RewardSection] {
+        guard case .sequence = reader.node.content else { return [try RewardSection(reader, knownNames: knownNames)] }
+        var result: [RewardSection] = []
+        for item in try reader.items(16) {
+            let reward = try RewardSection(item, knownNames: knownNames)
+            guard !result.contains(where: { $0.name == reward.name && $0.options == reward.options }) else {
+                throw item.error(.invalidValue, "'\(reward.name)' occurs twice; use its weight")
+            }
+            result.append(reward)
+        }
+        guard !result.isEmpty else { throw reader.error(.invalidValue, "is an empty list") }
+        return result
+    }
+
+    private init(_ reader: YAMLReader, knownNames: [String]?) throws(JobError) {
+        let nameReader: YAMLReader
+        if case .mapping = reader.node.content {
+            let fields = try reader.fields(["name", "weight", "options"])
+            nameReader = try fields.required("name")
+            weight = try fields.number("weight", .closed(-1_000_000, 1_000_000), default: 1)
+            let texts = try fields["options"]?.scalarTexts(32) ?? []
+            options = Dictionary(texts.map { ($0.name, $0.text) }) { first, _ in first }
+        } else {
+            nameReader = reader
+            weight = 1
+            options = [:]
+        }
+        name = try nameReader.string(byteCountMax: 64)
+        if let knownNames, !knownNames.contains(name) {
+            let near = EditDistance.nearest(to: name, among: knownNames)
+            let hint = near.map { "did you mean '\($0)'?" } ?? "rewards: \(knownNames.joined(separator: ", "))"
+            throw nameReader.error(.invalidValue, "unknown reward '\(name)'; \(hint)")
+        }
+    }
+
+    package var resolved: ResolvedValue {
+        .section([
+            "name": .string(name), "weight": .number(weight),
+            "options": options.isEmpty ? nil : .mapping(options.mapValues { .string($0) }),
+        ])
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Whether the chat template asks for thinking.
+package enum ThinkingMode: String, CaseIterable, Sendable {
+    case on, off
+    /// Whatever the template does when it is not told.
+    case `default`
+}
+
+/// `thinking:` mode and budget. A budget ends the thinking of a response by force-fed tokens, inside the sampling loop.
+package struct ThinkingSection: Equatable, Sendable {
+    package let mode: ThinkingMode
+    /// Tokens of thinking after which the stop-thinking text is forced; nil is no budget.
+    package let budget: Int?
+
+    /// Tokens of the stop-thinking text (Qwen documentation, quickstart).
+    package static let stopTextTokenCount = 24
+
+    /// Reads the section; nil is an absent one.
+    package init(_ reader: YAMLReader?, maxNewTokens: Int) throws(JobError) {
+        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "thinking")
+        let fields = try reader.fields(["mode", "budget"])
+        mode = try fields.choice("mode", default: .default)
+        budget = try fields["budget"]?.integer(1...1_048_576)
+        guard let budget else { return }
+        if mode == .off { throw fields.error("budget", "a budget without thinking: remove it or set thinking.mode") }
+        guard budget + Self.stopTextTokenCount < maxNewTokens else {
+            throw fields.error(
+                "budget",
+                "\(budget) and the \(Self.stopTextTokenCount) tokens of the stop-thinking text leave no room for an "
+                    + "answer: sampling.max_new_tokens is \(maxNewTokens)")
+        }
+    }
+
+    package var resolved: ResolvedValue {
+        .section(["mode": .string(mode.rawValue), "budget": budget.map { .integer($0) }])
+    }
+}

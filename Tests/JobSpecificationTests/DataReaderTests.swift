@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import JobSpecification
+import Testing
+
+@Suite struct DataReaderTests {
+    /// Runs `body` with a file of `text` and the data section `section`.
+    private func withData<R>(_ text: String, _ section: String = "", _ body: (URL, DataSection) throws -> R) throws -> R {
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("apus-data-\(UUID().uuidString).jsonl")
+        try Data(text.utf8).write(to: url)
+        defer { try? FileManager.default.removeItem(at: url) }
+        let reader = YAMLReader(try YAMLNode.parse("{path: x, \(section)}"), path: "data")
+        return try body(url, try DataSection(reader))
+    }
+
+    private func failure(_ text: String, _ section: String = "") throws -> String {
+        try withData(text, section) { url, data in
+            do {
+                var reader = try DataReader<PromptRecord>(prompts: url, data)
+                _ = try reader.readAll()
+                return "accepted"
+            } catch { return "\((error as? JobError)?.message ?? "?")" }
+        }
+    }
+
+    @Test func columns() throws {
+        let text = """
+            {"prompt":"What?","answer":42}
+            {"messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}],"solution":"1/2","id":"b"}
+
+            {"prompt":[{"role":"user","content":"u"}],"id":7,"extra":[1,{"a":null}]}
+            """
+        let records = try withData(text) { url, data in
+            var reader = try DataReader<PromptRecord>(prompts: url, data)
+            return try reader.readAll()
+        }
+        #expect(records.map(\.id) == ["row-1", "b", "7"])
+        #expect(records.map(\.answer) == ["42", "1/2", nil])
+        #expect(records[0].content == .text("What?"))
+        #expect(
+            records[1].content
+                == .messages([ChatMessage(role: "system", content: "s"), ChatMessage(role: "user", content: "u")]))
+        #expect(records[2].lineNumber == 4)
+    }
+
+    @Test func problemsNameTheLine() throws {
+        let good = "{\"prompt\":\"a\"}\n"
+        #expect(try failure(good + "{\"prompt\":").hasPrefix("line 2: is not JSON"))
+        #expect(try failure(good + "[1]").hasPrefix("line 2: is a list, not an object"))
+        #expect(try failure(good + "{}").hasPrefix("line 2: no column 'prompt' or 'messages'"))
+        #expect(try failure("{\"prompt\":\"\"}").hasPrefix("line 1: 'prompt' is empty"))
+        #expect(try failure("{\"prompt\":\"a\",\"messages\":[]}").hasPrefix("line 1: both"))
+        #expect(try failure("{\"messages\":[{\"role\":\"boss\",\"content\":\"\"}]}").contains("'boss'"))
+        #expect(
+            try failure("{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}]}").contains("nothing left to answer"))
+        #expect(
+            try failure("{\"prompt\":\"a\",\"id\":\"x\"}\n{\"prompt\":\"b\",\"id\":\"x\"}")
+                .hasPrefix("line 2: the id 'x' occurs twice"))
+        #expect(try failure("{\"prompt\":\"a\",\"answer\":\"1\",\"solution\":\"2\"}").contains("differ"))
+        #expect(
+            try failure("{\"prompt\":\"\(String(repeating: "a", count: 100))\"}", "max_row_bytes: 64")
+                .hasPrefix("line 1: longer than data.max_row_bytes (64)"))
+    }
+
+    @Test func skippingKeepsOrderAndCounts() throws {
+        var text = ""
+        for index in 0..<500 { text += index % 3 == 1 ? "garbage \(index)\n" : "{\"prompt\":\"p\(index)\"}\n" }
+        text += "{\"prompt\":\"\(String(repeating: "b", count: 600_000))\"}\n{\"prompt\":\"last\"}"
+        try withData(text, "on_bad_row: skip, max_row_bytes: 1000") { url, data in
+            var reader = try DataReader<PromptRecord>(prompts: url, data)
+            let records = try reader.readAll()
+            #expect(records.count == 334)
+            #expect(records[1].id == "row-3")
+            #expect(records.last?.content == .text("last"))
+            #expect(records.last?.lineNumber == 502)
+            #expect(reader.skippedCount == 168)
+            #expect(reader.skipped.count == 100)
+            #expect(reader.skipped[0].lineNumber == 2)
+            #expect(reader.skipped[0].reason == "is not JSON")
+        }
+    }
+
+    @Test func limitStopsBeforeLaterRows() throws {
+        try withData("{\"prompt\":\"a\"}\ngarbage", "limit: 1") { url, data in
+            var reader = try DataReader<PromptRecord>(prompts: url, data)
+            #expect(try reader.readAll().count == 1)
+        }
+    }
+
+    @Test func namedColumns() throws {
+        try withData("{\"question\":\"a\",\"gold\":\"b\",\"answer\":\"c\"}", "prompt_column: question, answer_column: gold") {
+            url, data in
+            var reader = try DataReader<PromptRecord>(prompts: url, data)
+            let record = try reader.next()
+            #expect(record?.content == .text("a"))
+            #expect(record?.answer == "b")
+        }
+    }
+
+    @Test func scoreRows() throws {
+        let text = "{\"token_ids\":[1,2,3]}\n{\"text\":\"t\"}\n{\"messages\":[{\"role\":\"user\",\"content\":\"u\"}]}\n"
+        try withData(text) { url, data in
+            var reader = try DataReader<ScoreRecord>(scores: url, data)
+            let contents = try reader.readAll().map(\.content)
+            #expect(
+                contents == [.tokens([1, 2, 3]), .text("t"), .messages([ChatMessage(role: "user", content: "u")])])
+        }
+        try withData("{\"token_ids\":[1,-2]}") { url, data in
+            var reader = try DataReader<ScoreRecord>(scores: url, data)
+            #expect(throws: JobError.self) { try reader.next() }
+        }
+    }
+
+    @Test func arithmeticPromptsAreReproducible() throws {
+        let small = try ArithmeticPrompts(count: 3, seed: 7)
+        let large = try ArithmeticPrompts(count: 200, seed: 7)
+        #expect((0..<3).map(small.line) == (0..<3).map(large.line))
+        #expect(try ArithmeticPrompts(count: 1, seed: 8).line(0) != small.line(0))
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString).jsonl")
+        defer { try? FileManager.default.removeItem(at: url) }
+        try large.write(to: url)
+        let section = try DataSection(YAMLReader(YAMLNode.parse("path: x"), path: "data"))
+        var reader = try DataReader<PromptRecord>(prompts: url, section)
+        #expect(try reader.readAll() == (0..<200).map(large.record))
+        #expect(throws: JobError.self) { try ArithmeticPrompts(count: 0, seed: 1) }
+    }
+}
