@@ -874,42 +874,122 @@ package nonisolated struct WireGrant: Sendable {
 }
 
 /// Responses wanted for one prompt.
-package nonisolated struct WireRolloutGroup: @unchecked Sendable {
+package nonisolated struct WireRolloutGroup: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var group: UInt32 {
-    get {_storage._group}
-    set {_uniqueStorage()._group = newValue}
-  }
+  package var group: UInt32 = 0
 
   /// Siblings still missing.
-  package var siblings: [UInt32] {
-    get {_storage._siblings}
-    set {_uniqueStorage()._siblings = newValue}
-  }
+  package var siblings: [UInt32] = []
 
   /// Little-endian int32 token ids.
-  package var prompt: Data {
-    get {_storage._prompt}
-    set {_uniqueStorage()._prompt = newValue}
-  }
+  package var prompt: Data = Data()
 
   /// The row of data, JSON: what verifiers see.
-  package var row: String {
-    get {_storage._row}
-    set {_uniqueStorage()._row = newValue}
-  }
+  package var row: String = String()
 
   package var settings: WireGenerationSettings {
-    get {_storage._settings ?? WireGenerationSettings()}
-    set {_uniqueStorage()._settings = newValue}
+    get {_settings ?? WireGenerationSettings()}
+    set {_settings = newValue}
   }
   /// Returns true if `settings` has been explicitly set.
-  package var hasSettings: Bool {_storage._settings != nil}
+  package var hasSettings: Bool {self._settings != nil}
   /// Clears the value of `settings`. Subsequent reads from it will return its default value.
-  package mutating func clearSettings() {_uniqueStorage()._settings = nil}
+  package mutating func clearSettings() {self._settings = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _settings: WireGenerationSettings? = nil
+}
+
+package nonisolated struct WireGenerationSettings: @unchecked Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var temperature: Float {
+    get {_storage._temperature}
+    set {_uniqueStorage()._temperature = newValue}
+  }
+
+  package var topP: Float {
+    get {_storage._topP}
+    set {_uniqueStorage()._topP = newValue}
+  }
+
+  package var topK: UInt32 {
+    get {_storage._topK}
+    set {_uniqueStorage()._topK = newValue}
+  }
+
+  package var minP: Float {
+    get {_storage._minP}
+    set {_uniqueStorage()._minP = newValue}
+  }
+
+  package var repetitionPenalty: Float {
+    get {_storage._repetitionPenalty}
+    set {_uniqueStorage()._repetitionPenalty = newValue}
+  }
+
+  package var presencePenalty: Float {
+    get {_storage._presencePenalty}
+    set {_uniqueStorage()._presencePenalty = newValue}
+  }
+
+  package var maxNewTokens: UInt32 {
+    get {_storage._maxNewTokens}
+    set {_uniqueStorage()._maxNewTokens = newValue}
+  }
+
+  package var stopIds: [Int32] {
+    get {_storage._stopIds}
+    set {_uniqueStorage()._stopIds = newValue}
+  }
+
+  package var seed: UInt64 {
+    get {_storage._seed}
+    set {_uniqueStorage()._seed = newValue}
+  }
+
+  /// Present when thinking is limited.
+  package var thinkingLimit: WireThinkingLimit {
+    get {_storage._thinkingLimit ?? WireThinkingLimit()}
+    set {_uniqueStorage()._thinkingLimit = newValue}
+  }
+  /// Returns true if `thinkingLimit` has been explicitly set.
+  package var hasThinkingLimit: Bool {_storage._thinkingLimit != nil}
+  /// Clears the value of `thinkingLimit`. Subsequent reads from it will return its default value.
+  package mutating func clearThinkingLimit() {_uniqueStorage()._thinkingLimit = nil}
+
+  package var usableVocabulary: UInt32 {
+    get {_storage._usableVocabulary}
+    set {_uniqueStorage()._usableVocabulary = newValue}
+  }
+
+  package var rewards: [WireRewardSettings] {
+    get {_storage._rewards}
+    set {_uniqueStorage()._rewards = newValue}
+  }
+
+  package var stopStrings: [String] {
+    get {_storage._stopStrings}
+    set {_uniqueStorage()._stopStrings = newValue}
+  }
+
+  /// How a teacher scores, or the settings of a score job.
+  package var score: WireScoreSettings {
+    get {_storage._score ?? WireScoreSettings()}
+    set {_uniqueStorage()._score = newValue}
+  }
+  /// Returns true if `score` has been explicitly set.
+  package var hasScore: Bool {_storage._score != nil}
+  /// Clears the value of `score`. Subsequent reads from it will return its default value.
+  package mutating func clearScore() {_uniqueStorage()._score = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -918,50 +998,21 @@ package nonisolated struct WireRolloutGroup: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
-package nonisolated struct WireGenerationSettings: Sendable {
+package nonisolated struct WireScoreSettings: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   package var temperature: Float = 0
 
-  package var topP: Float = 0
-
+  /// 0: the token's own log-probability only; else the K most likely.
   package var topK: UInt32 = 0
 
-  package var minP: Float = 0
-
-  package var repetitionPenalty: Float = 0
-
-  package var presencePenalty: Float = 0
-
-  package var maxNewTokens: UInt32 = 0
-
-  package var stopIds: [Int32] = []
-
-  package var seed: UInt64 = 0
-
-  /// Present when thinking is limited.
-  package var thinkingLimit: WireThinkingLimit {
-    get {_thinkingLimit ?? WireThinkingLimit()}
-    set {_thinkingLimit = newValue}
-  }
-  /// Returns true if `thinkingLimit` has been explicitly set.
-  package var hasThinkingLimit: Bool {self._thinkingLimit != nil}
-  /// Clears the value of `thinkingLimit`. Subsequent reads from it will return its default value.
-  package mutating func clearThinkingLimit() {self._thinkingLimit = nil}
-
-  package var usableVocabulary: UInt32 = 0
-
-  package var rewards: [WireRewardSettings] = []
-
-  package var stopStrings: [String] = []
+  package var full: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
-
-  fileprivate var _thinkingLimit: WireThinkingLimit? = nil
 }
 
 package nonisolated struct WireThinkingLimit: Sendable {
@@ -1012,16 +1063,20 @@ package nonisolated struct WireScoreSequence: Sendable {
 
   package var firstScored: UInt32 = 0
 
-  package var temperature: Float = 0
-
-  /// 0: the token's own log-probability only; else the K most likely.
-  package var topK: UInt32 = 0
-
-  package var full: Bool = false
+  package var settings: WireScoreSettings {
+    get {_settings ?? WireScoreSettings()}
+    set {_settings = newValue}
+  }
+  /// Returns true if `settings` has been explicitly set.
+  package var hasSettings: Bool {self._settings != nil}
+  /// Clears the value of `settings`. Subsequent reads from it will return its default value.
+  package mutating func clearSettings() {self._settings = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
+
+  fileprivate var _settings: WireScoreSettings? = nil
 }
 
 package nonisolated struct WireWithdraw: Sendable {
@@ -3393,12 +3448,75 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
   package static let protoMessageName: String = _protobuf_package + ".RolloutGroup"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}siblings\0\u{1}prompt\0\u{1}row\0\u{1}settings\0")
 
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.group) }()
+      case 2: try { try decoder.decodeRepeatedUInt32Field(value: &self.siblings) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.prompt) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.row) }()
+      case 5: try { try decoder.decodeSingularMessageField(value: &self._settings) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.group != 0 {
+      try visitor.visitSingularUInt32Field(value: self.group, fieldNumber: 1)
+    }
+    if !self.siblings.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.siblings, fieldNumber: 2)
+    }
+    if !self.prompt.isEmpty {
+      try visitor.visitSingularBytesField(value: self.prompt, fieldNumber: 3)
+    }
+    if !self.row.isEmpty {
+      try visitor.visitSingularStringField(value: self.row, fieldNumber: 4)
+    }
+    try { if let v = self._settings {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireRolloutGroup, rhs: WireRolloutGroup) -> Bool {
+    if lhs.group != rhs.group {return false}
+    if lhs.siblings != rhs.siblings {return false}
+    if lhs.prompt != rhs.prompt {return false}
+    if lhs.row != rhs.row {return false}
+    if lhs._settings != rhs._settings {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".GenerationSettings"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0")
+
   fileprivate class _StorageClass {
-    var _group: UInt32 = 0
-    var _siblings: [UInt32] = []
-    var _prompt: Data = Data()
-    var _row: String = String()
-    var _settings: WireGenerationSettings? = nil
+    var _temperature: Float = 0
+    var _topP: Float = 0
+    var _topK: UInt32 = 0
+    var _minP: Float = 0
+    var _repetitionPenalty: Float = 0
+    var _presencePenalty: Float = 0
+    var _maxNewTokens: UInt32 = 0
+    var _stopIds: [Int32] = []
+    var _seed: UInt64 = 0
+    var _thinkingLimit: WireThinkingLimit? = nil
+    var _usableVocabulary: UInt32 = 0
+    var _rewards: [WireRewardSettings] = []
+    var _stopStrings: [String] = []
+    var _score: WireScoreSettings? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -3409,11 +3527,20 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
     private init() {}
 
     init(copying source: _StorageClass) {
-      _group = source._group
-      _siblings = source._siblings
-      _prompt = source._prompt
-      _row = source._row
-      _settings = source._settings
+      _temperature = source._temperature
+      _topP = source._topP
+      _topK = source._topK
+      _minP = source._minP
+      _repetitionPenalty = source._repetitionPenalty
+      _presencePenalty = source._presencePenalty
+      _maxNewTokens = source._maxNewTokens
+      _stopIds = source._stopIds
+      _seed = source._seed
+      _thinkingLimit = source._thinkingLimit
+      _usableVocabulary = source._usableVocabulary
+      _rewards = source._rewards
+      _stopStrings = source._stopStrings
+      _score = source._score
     }
   }
 
@@ -3432,11 +3559,20 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
         // allocates stack space for every case branch when no optimizations are
         // enabled. https://github.com/apple/swift-protobuf/issues/1034
         switch fieldNumber {
-        case 1: try { try decoder.decodeSingularUInt32Field(value: &_storage._group) }()
-        case 2: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._siblings) }()
-        case 3: try { try decoder.decodeSingularBytesField(value: &_storage._prompt) }()
-        case 4: try { try decoder.decodeSingularStringField(value: &_storage._row) }()
-        case 5: try { try decoder.decodeSingularMessageField(value: &_storage._settings) }()
+        case 1: try { try decoder.decodeSingularFloatField(value: &_storage._temperature) }()
+        case 2: try { try decoder.decodeSingularFloatField(value: &_storage._topP) }()
+        case 3: try { try decoder.decodeSingularUInt32Field(value: &_storage._topK) }()
+        case 4: try { try decoder.decodeSingularFloatField(value: &_storage._minP) }()
+        case 5: try { try decoder.decodeSingularFloatField(value: &_storage._repetitionPenalty) }()
+        case 6: try { try decoder.decodeSingularFloatField(value: &_storage._presencePenalty) }()
+        case 7: try { try decoder.decodeSingularUInt32Field(value: &_storage._maxNewTokens) }()
+        case 8: try { try decoder.decodeRepeatedInt32Field(value: &_storage._stopIds) }()
+        case 9: try { try decoder.decodeSingularUInt64Field(value: &_storage._seed) }()
+        case 10: try { try decoder.decodeSingularMessageField(value: &_storage._thinkingLimit) }()
+        case 11: try { try decoder.decodeSingularUInt32Field(value: &_storage._usableVocabulary) }()
+        case 12: try { try decoder.decodeRepeatedMessageField(value: &_storage._rewards) }()
+        case 13: try { try decoder.decodeRepeatedStringField(value: &_storage._stopStrings) }()
+        case 14: try { try decoder.decodeSingularMessageField(value: &_storage._score) }()
         default: break
         }
       }
@@ -3449,35 +3585,71 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
       // allocates stack space for every if/case branch local when no optimizations
       // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
       // https://github.com/apple/swift-protobuf/issues/1182
-      if _storage._group != 0 {
-        try visitor.visitSingularUInt32Field(value: _storage._group, fieldNumber: 1)
+      if _storage._temperature.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._temperature, fieldNumber: 1)
       }
-      if !_storage._siblings.isEmpty {
-        try visitor.visitPackedUInt32Field(value: _storage._siblings, fieldNumber: 2)
+      if _storage._topP.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._topP, fieldNumber: 2)
       }
-      if !_storage._prompt.isEmpty {
-        try visitor.visitSingularBytesField(value: _storage._prompt, fieldNumber: 3)
+      if _storage._topK != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._topK, fieldNumber: 3)
       }
-      if !_storage._row.isEmpty {
-        try visitor.visitSingularStringField(value: _storage._row, fieldNumber: 4)
+      if _storage._minP.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._minP, fieldNumber: 4)
       }
-      try { if let v = _storage._settings {
-        try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+      if _storage._repetitionPenalty.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._repetitionPenalty, fieldNumber: 5)
+      }
+      if _storage._presencePenalty.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._presencePenalty, fieldNumber: 6)
+      }
+      if _storage._maxNewTokens != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._maxNewTokens, fieldNumber: 7)
+      }
+      if !_storage._stopIds.isEmpty {
+        try visitor.visitPackedInt32Field(value: _storage._stopIds, fieldNumber: 8)
+      }
+      if _storage._seed != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._seed, fieldNumber: 9)
+      }
+      try { if let v = _storage._thinkingLimit {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+      } }()
+      if _storage._usableVocabulary != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._usableVocabulary, fieldNumber: 11)
+      }
+      if !_storage._rewards.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._rewards, fieldNumber: 12)
+      }
+      if !_storage._stopStrings.isEmpty {
+        try visitor.visitRepeatedStringField(value: _storage._stopStrings, fieldNumber: 13)
+      }
+      try { if let v = _storage._score {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 14)
       } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  package static func ==(lhs: WireRolloutGroup, rhs: WireRolloutGroup) -> Bool {
+  package static func ==(lhs: WireGenerationSettings, rhs: WireGenerationSettings) -> Bool {
     if lhs._storage !== rhs._storage {
       let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
         let _storage = _args.0
         let rhs_storage = _args.1
-        if _storage._group != rhs_storage._group {return false}
-        if _storage._siblings != rhs_storage._siblings {return false}
-        if _storage._prompt != rhs_storage._prompt {return false}
-        if _storage._row != rhs_storage._row {return false}
-        if _storage._settings != rhs_storage._settings {return false}
+        if _storage._temperature != rhs_storage._temperature {return false}
+        if _storage._topP != rhs_storage._topP {return false}
+        if _storage._topK != rhs_storage._topK {return false}
+        if _storage._minP != rhs_storage._minP {return false}
+        if _storage._repetitionPenalty != rhs_storage._repetitionPenalty {return false}
+        if _storage._presencePenalty != rhs_storage._presencePenalty {return false}
+        if _storage._maxNewTokens != rhs_storage._maxNewTokens {return false}
+        if _storage._stopIds != rhs_storage._stopIds {return false}
+        if _storage._seed != rhs_storage._seed {return false}
+        if _storage._thinkingLimit != rhs_storage._thinkingLimit {return false}
+        if _storage._usableVocabulary != rhs_storage._usableVocabulary {return false}
+        if _storage._rewards != rhs_storage._rewards {return false}
+        if _storage._stopStrings != rhs_storage._stopStrings {return false}
+        if _storage._score != rhs_storage._score {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -3487,9 +3659,9 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
   }
 }
 
-nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  package static let protoMessageName: String = _protobuf_package + ".GenerationSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0")
+nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ScoreSettings"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_k\0\u{1}full\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3498,84 +3670,30 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularFloatField(value: &self.temperature) }()
-      case 2: try { try decoder.decodeSingularFloatField(value: &self.topP) }()
-      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.topK) }()
-      case 4: try { try decoder.decodeSingularFloatField(value: &self.minP) }()
-      case 5: try { try decoder.decodeSingularFloatField(value: &self.repetitionPenalty) }()
-      case 6: try { try decoder.decodeSingularFloatField(value: &self.presencePenalty) }()
-      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.maxNewTokens) }()
-      case 8: try { try decoder.decodeRepeatedInt32Field(value: &self.stopIds) }()
-      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.seed) }()
-      case 10: try { try decoder.decodeSingularMessageField(value: &self._thinkingLimit) }()
-      case 11: try { try decoder.decodeSingularUInt32Field(value: &self.usableVocabulary) }()
-      case 12: try { try decoder.decodeRepeatedMessageField(value: &self.rewards) }()
-      case 13: try { try decoder.decodeRepeatedStringField(value: &self.stopStrings) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.topK) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.full) }()
       default: break
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
     if self.temperature.bitPattern != 0 {
       try visitor.visitSingularFloatField(value: self.temperature, fieldNumber: 1)
     }
-    if self.topP.bitPattern != 0 {
-      try visitor.visitSingularFloatField(value: self.topP, fieldNumber: 2)
-    }
     if self.topK != 0 {
-      try visitor.visitSingularUInt32Field(value: self.topK, fieldNumber: 3)
+      try visitor.visitSingularUInt32Field(value: self.topK, fieldNumber: 2)
     }
-    if self.minP.bitPattern != 0 {
-      try visitor.visitSingularFloatField(value: self.minP, fieldNumber: 4)
-    }
-    if self.repetitionPenalty.bitPattern != 0 {
-      try visitor.visitSingularFloatField(value: self.repetitionPenalty, fieldNumber: 5)
-    }
-    if self.presencePenalty.bitPattern != 0 {
-      try visitor.visitSingularFloatField(value: self.presencePenalty, fieldNumber: 6)
-    }
-    if self.maxNewTokens != 0 {
-      try visitor.visitSingularUInt32Field(value: self.maxNewTokens, fieldNumber: 7)
-    }
-    if !self.stopIds.isEmpty {
-      try visitor.visitPackedInt32Field(value: self.stopIds, fieldNumber: 8)
-    }
-    if self.seed != 0 {
-      try visitor.visitSingularUInt64Field(value: self.seed, fieldNumber: 9)
-    }
-    try { if let v = self._thinkingLimit {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
-    } }()
-    if self.usableVocabulary != 0 {
-      try visitor.visitSingularUInt32Field(value: self.usableVocabulary, fieldNumber: 11)
-    }
-    if !self.rewards.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.rewards, fieldNumber: 12)
-    }
-    if !self.stopStrings.isEmpty {
-      try visitor.visitRepeatedStringField(value: self.stopStrings, fieldNumber: 13)
+    if self.full != false {
+      try visitor.visitSingularBoolField(value: self.full, fieldNumber: 3)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  package static func ==(lhs: WireGenerationSettings, rhs: WireGenerationSettings) -> Bool {
+  package static func ==(lhs: WireScoreSettings, rhs: WireScoreSettings) -> Bool {
     if lhs.temperature != rhs.temperature {return false}
-    if lhs.topP != rhs.topP {return false}
     if lhs.topK != rhs.topK {return false}
-    if lhs.minP != rhs.minP {return false}
-    if lhs.repetitionPenalty != rhs.repetitionPenalty {return false}
-    if lhs.presencePenalty != rhs.presencePenalty {return false}
-    if lhs.maxNewTokens != rhs.maxNewTokens {return false}
-    if lhs.stopIds != rhs.stopIds {return false}
-    if lhs.seed != rhs.seed {return false}
-    if lhs._thinkingLimit != rhs._thinkingLimit {return false}
-    if lhs.usableVocabulary != rhs.usableVocabulary {return false}
-    if lhs.rewards != rhs.rewards {return false}
-    if lhs.stopStrings != rhs.stopStrings {return false}
+    if lhs.full != rhs.full {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3668,7 +3786,7 @@ nonisolated extension WireRewardSettings: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireScoreSequence: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ScoreSequence"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}sibling\0\u{1}tokens\0\u{3}first_scored\0\u{1}temperature\0\u{3}top_k\0\u{1}full\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}sibling\0\u{1}tokens\0\u{3}first_scored\0\u{1}settings\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3680,15 +3798,17 @@ nonisolated extension WireScoreSequence: SwiftProtobuf.Message, SwiftProtobuf._M
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.sibling) }()
       case 3: try { try decoder.decodeSingularBytesField(value: &self.tokens) }()
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.firstScored) }()
-      case 5: try { try decoder.decodeSingularFloatField(value: &self.temperature) }()
-      case 6: try { try decoder.decodeSingularUInt32Field(value: &self.topK) }()
-      case 7: try { try decoder.decodeSingularBoolField(value: &self.full) }()
+      case 5: try { try decoder.decodeSingularMessageField(value: &self._settings) }()
       default: break
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.group != 0 {
       try visitor.visitSingularUInt32Field(value: self.group, fieldNumber: 1)
     }
@@ -3701,15 +3821,9 @@ nonisolated extension WireScoreSequence: SwiftProtobuf.Message, SwiftProtobuf._M
     if self.firstScored != 0 {
       try visitor.visitSingularUInt32Field(value: self.firstScored, fieldNumber: 4)
     }
-    if self.temperature.bitPattern != 0 {
-      try visitor.visitSingularFloatField(value: self.temperature, fieldNumber: 5)
-    }
-    if self.topK != 0 {
-      try visitor.visitSingularUInt32Field(value: self.topK, fieldNumber: 6)
-    }
-    if self.full != false {
-      try visitor.visitSingularBoolField(value: self.full, fieldNumber: 7)
-    }
+    try { if let v = self._settings {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3718,9 +3832,7 @@ nonisolated extension WireScoreSequence: SwiftProtobuf.Message, SwiftProtobuf._M
     if lhs.sibling != rhs.sibling {return false}
     if lhs.tokens != rhs.tokens {return false}
     if lhs.firstScored != rhs.firstScored {return false}
-    if lhs.temperature != rhs.temperature {return false}
-    if lhs.topK != rhs.topK {return false}
-    if lhs.full != rhs.full {return false}
+    if lhs._settings != rhs._settings {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ClusterProtocol
-internal import ClusterTransport
+package import ClusterTransport
 internal import SwiftProtobuf
 internal import RuntimeSupport
 
 extension Coordinator {
+    /// The workers that are told when the coordinator stops.
+    package var workerIdentities: [PeerIdentity] { members.values.map(\.identity).sorted() }
+
     func jobList(_ request: WireListJobs, _ now: MonotonicInstant) -> WireJobList {
         .with {
             $0.jobs = state.jobs.values.filter { request.job == 0 || $0.id == request.job }.sorted { $0.id < $1.id }
