@@ -125,10 +125,12 @@ package struct Dispatch: Sendable {
         else { throw FrameError("row starts are not ascending") }
         for row in 0..<assignment.rowCount {
             var previous = -1
+            var place = 0
             for entry in assignment.entries(of: row) {
                 let expert = Int(assignment.experts[entry])
-                guard expert > previous, assignment.weights[entry].isFinite,
-                    let subtree = subtrees.last(where: { $0.first <= expert }), expert < subtree.first + subtree.size
+                while place < subtrees.count, subtrees[place].first + subtrees[place].size <= expert { place += 1 }
+                guard expert > previous, assignment.weights[entry].isFinite, place < subtrees.count,
+                    subtrees[place].first <= expert
                 else { throw FrameError("row \(row): expert \(expert) is out of order or in no subtree") }
                 previous = expert
             }

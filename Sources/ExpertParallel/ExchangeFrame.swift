@@ -7,10 +7,10 @@
 //
 // A header is 64 little-endian bytes. Everything a decoder is told is checked against limits and against the bytes
 // that really came before anything is allocated.
-package import ClusterTransport
-package import Qwen3
+internal import ClusterTransport
+internal import Qwen3
 internal import RuntimeSupport
-package import Tensors
+internal import Tensors
 
 /// What a dispatch is about; owners batch dispatches that agree in all of it.
 package struct ExchangeTopic: Hashable, Sendable {
