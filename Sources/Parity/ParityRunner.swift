@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
 package import RuntimeSupport
+internal import Tokenization
 
 /// Runs every fixture kind that a directory holds.
 package enum ParityRunner {
@@ -16,6 +17,26 @@ package enum ParityRunner {
                 capture("models", directory.lastPathComponent) { try ModelParity(directory, pool: pool).run() }
             }
         },
+        Kind(folder: "tokenizer") { root, _ in
+            try subdirectories(root).filter { FileManager.default.fileExists(atPath: $0.appending(path: "tokenizer.json").path) }
+                .flatMap { directory in
+                    capture("tokenizer", directory.lastPathComponent) { try TokenizerParity(directory).run() }
+                }
+        },
+        Kind(folder: "chat_template") { root, _ in
+            try TokenizerParity.chatTemplate(root, released: try releasedTokenizer())
+        },
+        Kind(folder: "tokenizer_real") { root, _ in
+            guard let tokenizer = try releasedTokenizer() else {
+                return [
+                    .skipped(
+                        "tokenizer_real", "encode and decode",
+                        "set APUS_QWEN_TOKENIZER to a directory with the released Qwen3 tokenizer.json")
+                ]
+            }
+            return try TokenizerParity.released(root, tokenizer)
+        },
+        Kind(folder: "sampling") { root, _ in try SamplingParity(root).run() },
         Kind(folder: "numeric") { root, _ in try NumericParity(root).run() },
         Kind(folder: "safetensors_files") { root, _ in try SafetensorsParity(root).run() },
     ]
@@ -39,6 +60,13 @@ package enum ParityRunner {
         _ kind: String, _ name: String, _ body: () throws -> [ParityCase]
     ) -> [ParityCase] {
         do { return try body() } catch { return [.failed(kind, name, String(describing: error))] }
+    }
+
+    /// The released Qwen3 tokenizer, which is not shipped: APUS_QWEN_TOKENIZER names its directory.
+    private static func releasedTokenizer() throws -> Tokenizer? {
+        try ProcessInfo.processInfo.environment["APUS_QWEN_TOKENIZER"].map {
+            try Tokenizer(directory: URL(fileURLWithPath: $0))
+        }
     }
 
     private static func isDirectory(_ url: URL) -> Bool {

@@ -27,16 +27,17 @@ package final class ComputePool: Sendable {
         let loops = LoopBoard()
         self.loops = loops
         for index in 1..<max(threadCount, 1) {
-            OSThread.start(name: "kernel-\(index)") { loops.help() }
+            _ = DedicatedThread.start(name: "kernel-\(index)") { loops.help() }
         }
     }
 
     deinit { loops.stop() }
 
     /// Calls `body(0) … body(count - 1)`, each once, in any order, on up to ``threadCount`` threads; returns when all
-    /// have returned. The calling thread is set up for kernels (flush-to-zero) as a side effect.
+    /// have returned. Tasks run with flush-to-zero on; the calling thread gets its own mode back.
     package func parallel(_ count: Int, priority: Priority = .local, _ body: (Int) -> Void) {
-        _ = ck_thread_setup()
+        let mode = ck_thread_setup()
+        defer { ck_thread_restore(mode) }
         if priority == .local, threadCount == 1 || count <= 1 {
             for index in 0..<max(count, 0) {
                 loops.helpServing()

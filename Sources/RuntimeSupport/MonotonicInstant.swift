@@ -10,6 +10,9 @@ package struct MonotonicInstant: Hashable, Comparable, Sendable {
     /// Reads the machine's monotonic clock. Pure code takes instants as arguments instead.
     package static var now: MonotonicInstant { MonotonicInstant(nanoseconds: cp_monotonic_nanoseconds()) }
 
+    /// Later than any wait lasts: for waits that end by an event alone.
+    package static let distantFuture = MonotonicInstant(nanoseconds: UInt64(Int64.max))
+
     package static func < (a: Self, b: Self) -> Bool { a.nanoseconds < b.nanoseconds }
 
     package func advanced(byMilliseconds milliseconds: UInt64) -> Self {

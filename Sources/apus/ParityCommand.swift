@@ -22,18 +22,22 @@ struct ParityCommand: ParsableCommand {
     func run() throws {
         var failed = 0
         var count = 0
+        var skipped = 0
         try reporting(ExitStatus.badInput) {
             try ParityRunner.run(URL(fileURLWithPath: directory), pool: ComputePool(threadCount: threads)) { result in
                 count += 1
+                if result.isSkipped { skipped += 1 }
                 if !result.passed { failed += 1 }
-                if result.passed && failuresOnly { return }
+                if result.passed && !result.isSkipped && failuresOnly { return }
                 let name = "\(result.kind)/\(result.name)"
                 let numbers = String(format: "%10.2e %10.2e", result.worstError, result.tolerance)
-                let verdict = result.passed ? "ok  " : "FAIL"
+                let verdict = result.isSkipped ? "skip" : result.passed ? "ok  " : "FAIL"
                 print("\(verdict) \(numbers)  \(name)\(result.detail.isEmpty ? "" : "  (\(result.detail))")")
             }
         }
-        print("\(count - failed) of \(count) cases within tolerance  (columns: verdict, worst error, tolerance, case)")
+        print(
+            "\(count - failed - skipped) of \(count) cases within tolerance, \(failed) failed, \(skipped) skipped  "
+                + "(columns: verdict, worst error, tolerance, case)")
         if failed > 0 { throw ExitCode.failure }
     }
 }

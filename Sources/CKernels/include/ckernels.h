@@ -95,6 +95,8 @@ void ck_softmax(float *x, int64_t count);
 
 /// Keys of one segment; segments start at the sequence's own position 0.
 #define CK_ATTENTION_SEGMENT 256
+/// Largest head_size of ck_attention (its running sums live on the stack).
+#define CK_ATTENTION_HEAD_SIZE_MAX 1024
 
 /// Attention of ONE query position for `query_heads` heads over keys 0..<key_count of its sequence.
 /// query: [query_heads, head_size] fp32 (already normalised and rotated). Head h reads key/value head

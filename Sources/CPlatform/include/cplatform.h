@@ -31,3 +31,6 @@ static inline void cp_spin_pause(void) {
     __asm__ volatile("yield");
 #endif
 }
+
+/// CRC-32C (Castagnoli) of `bytes`, continued from `seed` (0 to begin).
+uint32_t cp_crc32c(uint32_t seed, const void *bytes, size_t byte_count);

@@ -79,7 +79,8 @@ package final class Checkpoint: Sendable {
             (0..<configuration.expertCount).contains(expert)
         else {
             throw CheckpointError(
-                .notFound, "the model has no such expert: \(configuration.layerCount) layers, "
+                .notFound,
+                "the model has no such expert: \(configuration.layerCount) layers, "
                     + "\(configuration.expertCount) experts in each layer with experts",
                 file: directory.path, tensor: name.rawValue)
         }

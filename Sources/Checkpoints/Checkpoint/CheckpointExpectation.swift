@@ -20,7 +20,8 @@ struct CheckpointExpectation {
         for (name, shape) in expectedTensors() {
             expectedNames.insert(name)
             guard let (shard, entry) = index.locate(name) else {
-                throw failure(name, "is missing, expected \(shape)", "the checkpoint is incomplete: fetch it again")
+                throw failure(
+                    name, "is missing, expected \(shape)", "the checkpoint is incomplete: fetch it again")
             }
             let file = index.shards[shard].name
             guard entry.shape == shape else {
@@ -35,8 +36,10 @@ struct CheckpointExpectation {
             }
             if let elementType, stored != elementType {
                 throw failure(
-                    name, "in \(file) has dtype \(stored.rawValue), expected \(elementType.rawValue) as in "
-                        + (configuration.storageType == nil ? "the other tensors" : "config.json's torch_dtype"),
+                    name,
+                    "in \(file) has dtype \(stored.rawValue), expected \(elementType.rawValue) as in "
+                        + (configuration.storageType == nil
+                            ? "the other tensors" : "config.json's torch_dtype"),
                     "store all weights in one type and name it in config.json")
             }
             elementType = stored
@@ -67,7 +70,9 @@ struct CheckpointExpectation {
                 continue
             }
             // The first matrix of a layer stands for the two fused tensors.
-            guard tensor.expert == 0, tensor.name == TensorName.layer(layer).expert(0, .gate) else { continue }
+            guard tensor.expert == 0, tensor.name == TensorName.layer(layer).expert(0, .gate) else {
+                continue
+            }
             let names = TensorName.layer(layer)
             let (experts, hidden) = (configuration.expertCount, configuration.hiddenSize)
             let size = configuration.moeIntermediateSize

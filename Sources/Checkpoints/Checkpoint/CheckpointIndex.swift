@@ -45,16 +45,20 @@ package struct CheckpointIndex: Sendable {
             let names = Set(weightMap.map(\.shard)).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
             guard names.count <= CheckpointIndex.shardCountMax else {
                 throw CheckpointError(
-                    .limitExceeded, "names \(names.count) shards, at most \(CheckpointIndex.shardCountMax) "
+                    .limitExceeded,
+                    "names \(names.count) shards, at most \(CheckpointIndex.shardCountMax) "
                         + "are read", file: indexURL.path)
             }
             for name in names { shards.append(try CheckpointIndex.readShard(name, of: directory)) }
-            let positions = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($0.element, $0.offset) })
+            let positions = Dictionary(
+                uniqueKeysWithValues: names.enumerated().map { ($0.element, $0.offset) })
             for (tensor, shard) in weightMap { shardOfTensor[tensor] = positions[shard]! }
         } else {
             throw CheckpointError(
-                .notFound, "has neither \(CheckpointIndex.singleFileName) nor \(CheckpointIndex.indexFileName)",
-                file: directory.path, remedy: "give the directory of a Hugging Face checkpoint in safetensors form")
+                .notFound,
+                "has neither \(CheckpointIndex.singleFileName) nor \(CheckpointIndex.indexFileName)",
+                file: directory.path,
+                remedy: "give the directory of a Hugging Face checkpoint in safetensors form")
         }
         self.shards = shards
         self.totalByteCount = totalByteCount
@@ -78,9 +82,11 @@ package struct CheckpointIndex: Sendable {
                     file: url.path, tensor: member.key)
             }
             // A shard lives in the directory of its index: no path may lead elsewhere.
-            guard !shard.isEmpty, !shard.contains("/"), shard != ".", shard != "..", !shard.contains("\0") else {
+            guard !shard.isEmpty, !shard.contains("/"), shard != ".", shard != "..", !shard.contains("\0")
+            else {
                 throw CheckpointError(
-                    .malformedJSON, "'weight_map' names the file \"\(shard)\"", file: url.path, tensor: member.key,
+                    .malformedJSON, "'weight_map' names the file \"\(shard)\"", file: url.path,
+                    tensor: member.key,
                     remedy: "a shard must be a plain file name")
             }
             return (member.key, shard)
@@ -97,7 +103,8 @@ package struct CheckpointIndex: Sendable {
         let url = directory.appendingPathComponent(name)
         guard SystemCall.exists(url.path) else {
             throw CheckpointError(
-                .inconsistentCheckpoint, "the index names this shard, but there is no such file", file: url.path,
+                .inconsistentCheckpoint, "the index names this shard, but there is no such file",
+                file: url.path,
                 remedy: "fetch the missing shard")
         }
         let (header, size) = try SafetensorsFile.readHeader(url)
@@ -115,7 +122,8 @@ package struct CheckpointIndex: Sendable {
                 }
                 guard indexed == position else {
                     throw disagreement(
-                        entry.name, "is in \(shard.name), but the index expects it in \(shards[indexed].name)")
+                        entry.name, "is in \(shard.name), but the index expects it in \(shards[indexed].name)"
+                    )
                 }
             }
         }

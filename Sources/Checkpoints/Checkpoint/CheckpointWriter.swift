@@ -98,13 +98,15 @@ package final class CheckpointWriter: Sendable {
         do {
             for writer in writers { try writer.finish() }
             if plan.shards.count > 1 {
-                let map = plan.shards.flatMap { shard in shard.tensors.map { (tensor: $0.name, shard: shard.name) } }
+                let map = plan.shards.flatMap { shard in
+                    shard.tensors.map { (tensor: $0.name, shard: shard.name) }
+                }
                 let index = CheckpointIndex.json(weightMap: map, totalByteCount: plan.totalByteCount)
-                try add(CheckpointIndex.indexFileName, index.prettyPrinted + "\n")
+                try add(CheckpointIndex.indexFileName, index.prettyPrinted() + "\n")
             }
-            try add("config.json", configuration.json.prettyPrinted + "\n")
+            try add("config.json", configuration.fileText)
             if configuration.generation != GenerationDefaults() {
-                try add("generation_config.json", configuration.generation.json.prettyPrinted + "\n")
+                try add("generation_config.json", configuration.generation.fileText)
             }
             try directory.commit()
         } catch {

@@ -32,7 +32,9 @@ package struct TensorName: Hashable, Sendable, CustomStringConvertible {
     package struct Layer: Sendable, Hashable {
         package let index: Int
 
-        private func name(_ suffix: String) -> TensorName { TensorName("model.layers.\(index).\(suffix).weight") }
+        private func name(_ suffix: String) -> TensorName {
+            TensorName("model.layers.\(index).\(suffix).weight")
+        }
 
         /// `[C]`, before attention.
         package var inputNorm: TensorName { name("input_layernorm") }

@@ -31,7 +31,8 @@ struct ConfigurationFields {
     /// The error for a value that is well-formed but asks for something Apus does not do.
     func unsupported(_ name: String, _ value: JSONValue, _ remedy: String) -> CheckpointError {
         CheckpointError(
-            .unsupportedConfiguration, "field '\(prefix)\(name)' is \(value.kind)", file: file, remedy: remedy)
+            .unsupportedConfiguration, "field '\(prefix)\(name)' is \(value.kind)", file: file, remedy: remedy
+        )
     }
 
     /// The error for an absent field.
@@ -108,7 +109,9 @@ struct ConfigurationFields {
         try agreeing(names) { name, value in
             guard case .array(let values) = value else { throw invalid(name, "a list of strings", value) }
             return try values.map { element in
-                guard case .string(let string) = element else { throw invalid(name, "a list of strings", element) }
+                guard case .string(let string) = element else {
+                    throw invalid(name, "a list of strings", element)
+                }
                 return string
             }
         }
@@ -129,7 +132,9 @@ struct ConfigurationFields {
         }
     }
 
-    private func agreeing<T: Equatable>(_ names: [String], _ read: (String, JSONValue) throws -> T) throws -> T? {
+    private func agreeing<T: Equatable>(_ names: [String], _ read: (String, JSONValue) throws -> T) throws
+        -> T?
+    {
         var found: (name: String, value: T)?
         for name in names {
             guard let json = self[name] else { continue }

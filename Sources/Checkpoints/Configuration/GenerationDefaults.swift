@@ -29,7 +29,8 @@ package struct GenerationDefaults: Hashable, Sendable {
     package init(_ json: JSONValue, file: String) throws {
         let fields = try ConfigurationFields(json, file: file)
         self.init(
-            eosTokenIDs: try fields.integers(["eos_token_id"], 0...Qwen3Configuration.Limits.vocabularySize) ?? [],
+            eosTokenIDs: try fields.integers(["eos_token_id"], 0...Qwen3Configuration.Limits.vocabularySize)
+                ?? [],
             bosTokenID: try fields.integer(["bos_token_id"], 0...Qwen3Configuration.Limits.vocabularySize),
             padTokenID: try fields.integer(["pad_token_id"], 0...Qwen3Configuration.Limits.vocabularySize),
             isSampling: try fields.bool(["do_sample"]),
@@ -38,7 +39,10 @@ package struct GenerationDefaults: Hashable, Sendable {
             topP: try fields.real(["top_p"], 0...1))
     }
 
-    /// The form of the released files.
+    /// The text of generation_config.json, byte for byte that of the released files for their values.
+    package var fileText: String { json.prettyPrinted(indent: 4) }
+
+    /// The fields that are set.
     package var json: JSONValue {
         var members: [JSONValue.Member] = []
         func add(_ key: String, _ value: JSONValue?) {

@@ -66,7 +66,8 @@ extension Qwen3Configuration {
             }
             headSize = hiddenSize / heads
         }
-        let maxPositions = try fields.requiredInteger(["max_position_embeddings"], 1...Limits.maxPositionEmbeddings)
+        let maxPositions = try fields.requiredInteger(
+            ["max_position_embeddings"], 1...Limits.maxPositionEmbeddings)
         let rope = try Qwen3Configuration.readRope(fields, maxPositionEmbeddings: maxPositions)
         let tokenIDs = 0...Limits.vocabularySize
         let experts = modelType == .moe ? try Qwen3Configuration.readExperts(fields, layerCount) : nil
@@ -105,14 +106,16 @@ extension Qwen3Configuration {
     }
 
     private static func readExperts(_ fields: ConfigurationFields, _ layerCount: Int) throws -> Experts {
-        let expertCount = try fields.requiredInteger(["num_experts", "num_local_experts"], 1...Limits.expertCount)
+        let expertCount = try fields.requiredInteger(
+            ["num_experts", "num_local_experts"], 1...Limits.expertCount)
         guard let normTopKProb = try fields.bool(["norm_topk_prob"]) else {
             throw fields.missing(["norm_topk_prob"])
         }
         return Experts(
             expertCount: expertCount,
             expertsPerToken: try fields.requiredInteger(["num_experts_per_tok"], 1...expertCount),
-            intermediateSize: try fields.requiredInteger(["moe_intermediate_size"], 1...Limits.intermediateSize),
+            intermediateSize: try fields.requiredInteger(
+                ["moe_intermediate_size"], 1...Limits.intermediateSize),
             normTopKProb: normTopKProb,
             decoderSparseStep: try fields.integer(["decoder_sparse_step"], 1...Limits.layerCount) ?? 1,
             mlpOnlyLayers: try fields.integers(["mlp_only_layers"], 0...layerCount - 1) ?? [],
@@ -151,7 +154,9 @@ extension Qwen3Configuration {
         let older = try fields.object("rope_scaling").flatMap {
             try readScaling($0, maxPositionEmbeddings: maxPositionEmbeddings)
         }
-        let newer = try parameters.flatMap { try readScaling($0, maxPositionEmbeddings: maxPositionEmbeddings) }
+        let newer = try parameters.flatMap {
+            try readScaling($0, maxPositionEmbeddings: maxPositionEmbeddings)
+        }
         if fields["rope_scaling"] != nil, parameters != nil, older != newer {
             throw CheckpointError(
                 .invalidConfiguration, "fields 'rope_scaling' and 'rope_parameters' disagree",
@@ -170,12 +175,15 @@ extension Qwen3Configuration {
         guard type == "yarn" else {
             throw fields.unsupported("rope_type", .string(type), "Apus knows \"default\" and \"yarn\"")
         }
-        guard let factor = try fields.real(["factor"], 1...1_000_000) else { throw fields.missing(["factor"]) }
+        guard let factor = try fields.real(["factor"], 1...1_000_000) else {
+            throw fields.missing(["factor"])
+        }
         let scaling = RotaryScaling(
             factor: factor,
             // As transformers does; the released recipe always writes the field (32768).
             originalMaxPositionEmbeddings: try fields.integer(
-                ["original_max_position_embeddings"], 1...Limits.maxPositionEmbeddings) ?? maxPositionEmbeddings,
+                ["original_max_position_embeddings"], 1...Limits.maxPositionEmbeddings)
+                ?? maxPositionEmbeddings,
             betaFast: try fields.real(["beta_fast"], 1e-6...1e6) ?? 32,
             betaSlow: try fields.real(["beta_slow"], 1e-6...1e6) ?? 1,
             attentionFactor: try fields.real(["attention_factor"], 0...1e6),

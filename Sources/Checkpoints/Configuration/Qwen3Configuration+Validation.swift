@@ -45,7 +45,8 @@ extension Qwen3Configuration {
             return
         }
         throw fields.unsupported(
-            "sliding_window", .integer(window), "Apus has no sliding window; set 'use_sliding_window' to false")
+            "sliding_window", .integer(window),
+            "Apus has no sliding window; set 'use_sliding_window' to false")
     }
 
     /// Checks what the fields must be to each other. `file` names them in errors.
@@ -55,9 +56,11 @@ extension Qwen3Configuration {
             guard condition else { throw CheckpointError(.invalidConfiguration, message(), file: file) }
         }
         let sizes = [
-            ("hidden_size", hiddenSize, Limits.hiddenSize), ("num_hidden_layers", layerCount, Limits.layerCount),
+            ("hidden_size", hiddenSize, Limits.hiddenSize),
+            ("num_hidden_layers", layerCount, Limits.layerCount),
             ("num_attention_heads", attentionHeadCount, Limits.headCount),
-            ("num_key_value_heads", keyValueHeadCount, Limits.headCount), ("head_dim", headSize, Limits.headSize),
+            ("num_key_value_heads", keyValueHeadCount, Limits.headCount),
+            ("head_dim", headSize, Limits.headSize),
             ("vocab_size", vocabularySize, Limits.vocabularySize),
             ("max_position_embeddings", maxPositionEmbeddings, Limits.maxPositionEmbeddings),
         ]
@@ -70,7 +73,8 @@ extension Qwen3Configuration {
                 + "\(keyValueHeadCount)")
         try require(headSize % 2 == 0, "'head_dim' \(headSize) is odd; rotary embeddings need pairs")
         try require(
-            (0..<layerCount).allSatisfy(isMoELayer) || (1...Limits.intermediateSize).contains(intermediateSize),
+            (0..<layerCount).allSatisfy(isMoELayer)
+                || (1...Limits.intermediateSize).contains(intermediateSize),
             "field 'intermediate_size' is missing or out of range, and the model has dense layers")
         if let experts {
             try require(
@@ -85,12 +89,14 @@ extension Qwen3Configuration {
         }
         for id in eosTokenIDs + [bosTokenID, padTokenID].compactMap({ $0 }) {
             try require(
-                (0..<vocabularySize).contains(id), "token id \(id) is outside the vocabulary of \(vocabularySize)")
+                (0..<vocabularySize).contains(id),
+                "token id \(id) is outside the vocabulary of \(vocabularySize)")
         }
         let widest = max(
             vocabularySize, querySize, intermediateSize, 2 * moeIntermediateSize * max(1, expertCount))
         try require(
             widest * hiddenSize <= Limits.tensorElementCount,
-            "a tensor of \(widest) x \(hiddenSize) elements, at most \(Limits.tensorElementCount) are supported")
+            "a tensor of \(widest) x \(hiddenSize) elements, at most \(Limits.tensorElementCount) are supported"
+        )
     }
 }

@@ -5,8 +5,11 @@ extension Qwen3Configuration {
     /// The version of transformers whose file form is written; newer versions read it too.
     package static let writtenVersion = "4.51.0"
 
+    /// The text of config.json, byte for byte that of the released files for their configurations.
+    package var fileText: String { json.prettyPrinted() }
+
     /// config.json in the form of the released files (transformers 4.51): every field written, since a reader's
-    /// defaults differ from the released values. `json.prettyPrinted + "\n"` has the bytes of the released files.
+    /// defaults differ from the released values.
     package var json: JSONValue {
         var members: [JSONValue.Member] = [
             .init("architectures", .array([.string(modelType.architecture)])),

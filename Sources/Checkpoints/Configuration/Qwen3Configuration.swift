@@ -79,9 +79,11 @@ package struct Qwen3Configuration: Hashable, Sendable {
 
     package init(
         hiddenSize: Int, layerCount: Int, attentionHeadCount: Int, keyValueHeadCount: Int, headSize: Int,
-        intermediateSize: Int, experts: Experts? = nil, vocabularySize: Int, maxPositionEmbeddings: Int = 40_960,
+        intermediateSize: Int, experts: Experts? = nil, vocabularySize: Int,
+        maxPositionEmbeddings: Int = 40_960,
         rmsNormEpsilon: Double = 1e-6, ropeTheta: Double = 1_000_000, ropeScaling: RotaryScaling? = nil,
-        tieWordEmbeddings: Bool = false, initializerRange: Double = 0.02, storageType: ElementType? = .bfloat16,
+        tieWordEmbeddings: Bool = false, initializerRange: Double = 0.02,
+        storageType: ElementType? = .bfloat16,
         configuredEOSTokenIDs: [Int] = [], bosTokenID: Int? = nil, padTokenID: Int? = nil,
         generation: GenerationDefaults = GenerationDefaults()
     ) {

@@ -19,7 +19,8 @@ package struct RotaryScaling: Hashable, Sendable {
 
     package init(
         factor: Double, originalMaxPositionEmbeddings: Int, betaFast: Double = 32, betaSlow: Double = 1,
-        attentionFactor: Double? = nil, mscale: Double? = nil, mscaleAllDim: Double? = nil, truncate: Bool = true
+        attentionFactor: Double? = nil, mscale: Double? = nil, mscaleAllDim: Double? = nil,
+        truncate: Bool = true
     ) {
         self.factor = factor
         self.originalMaxPositionEmbeddings = originalMaxPositionEmbeddings

@@ -87,6 +87,8 @@ package final class DurableFile: Sendable {
             return state == .open
         }
         guard open, descriptor >= 0 else { return }
+        // The space is free now, not only when the last reference to this object goes.
+        _ = ftruncate(descriptor, 0)
         unlink(temporaryPath)
     }
 

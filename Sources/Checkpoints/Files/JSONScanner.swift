@@ -49,7 +49,8 @@ struct JSONScanner {
 
     mutating func expect(_ character: Unicode.Scalar) throws(Failure) {
         guard consume(character) else {
-            throw failure(offset < bytes.count ? "expected '\(character)'" : "text ends, expected '\(character)'")
+            throw failure(
+                offset < bytes.count ? "expected '\(character)'" : "text ends, expected '\(character)'")
         }
     }
 
@@ -156,7 +157,8 @@ struct JSONScanner {
         if offset < bytes.count, bytes[offset] | 0x20 == UInt8(ascii: "e") {
             isReal = true
             offset += 1
-            if offset < bytes.count, bytes[offset] == UInt8(ascii: "+") || bytes[offset] == UInt8(ascii: "-") {
+            if offset < bytes.count, bytes[offset] == UInt8(ascii: "+") || bytes[offset] == UInt8(ascii: "-")
+            {
                 offset += 1
             }
             guard skipDigits() > 0 else { throw failure("expected a digit in the exponent") }

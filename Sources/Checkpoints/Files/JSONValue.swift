@@ -70,14 +70,14 @@ package indirect enum JSONValue: Equatable, Sendable {
         }
     }
 
-    /// The text as Python's `json.dumps(sort_keys=True, indent=2)` writes it, without a newline at the end.
-    package var prettyPrinted: String {
+    /// The text as Python's `json.dumps(sort_keys=True, indent=indent)` writes it, without a newline at the end.
+    package func prettyPrinted(indent: Int = 2) -> String {
         var text = ""
-        write(into: &text, indentation: 0)
+        write(into: &text, indent: indent, level: 0)
         return text
     }
 
-    private func write(into text: inout String, indentation: Int) {
+    private func write(into text: inout String, indent: Int, level: Int) {
         switch self {
         case .null: text += "null"
         case .bool(let value): text += value ? "true" : "false"
@@ -87,29 +87,30 @@ package indirect enum JSONValue: Equatable, Sendable {
             text += value.description
         case .string(let value): JSONValue.write(value, into: &text)
         case .array(let values):
-            JSONValue.writeList(values.count, "[", "]", into: &text, indentation) { index, text in
-                values[index].write(into: &text, indentation: indentation + 1)
+            JSONValue.writeList(values.count, "[", "]", into: &text, indent, level) { index, text in
+                values[index].write(into: &text, indent: indent, level: level + 1)
             }
         case .object(let members):
             let sorted = members.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-            JSONValue.writeList(sorted.count, "{", "}", into: &text, indentation) { index, text in
+            JSONValue.writeList(sorted.count, "{", "}", into: &text, indent, level) { index, text in
                 JSONValue.write(sorted[index].key, into: &text)
                 text += ": "
-                sorted[index].value.write(into: &text, indentation: indentation + 1)
+                sorted[index].value.write(into: &text, indent: indent, level: level + 1)
             }
         }
     }
 
     private static func writeList(
-        _ count: Int, _ opening: String, _ closing: String, into text: inout String, _ indentation: Int,
+        _ count: Int, _ opening: String, _ closing: String, into text: inout String, _ indent: Int,
+        _ level: Int,
         _ element: (Int, inout String) -> Void
     ) {
         text += opening
         for index in 0..<count {
-            text += (index == 0 ? "\n" : ",\n") + String(repeating: "  ", count: indentation + 1)
+            text += (index == 0 ? "\n" : ",\n") + String(repeating: " ", count: indent * (level + 1))
             element(index, &text)
         }
-        if count > 0 { text += "\n" + String(repeating: "  ", count: indentation) }
+        if count > 0 { text += "\n" + String(repeating: " ", count: indent * level) }
         text += closing
     }
 

@@ -48,7 +48,8 @@ package struct CheckpointInitializer: Sendable {
     /// Writes the checkpoint to `target`, on all cores.
     /// - Parameter progress: told the bytes written so far and in all, after each tensor.
     /// - Throws: `targetExists`, `diskFull`, `fileSystem`, `invalidConfiguration`; nothing remains then.
-    package func write(to target: URL, progress: (_ written: Int, _ total: Int) -> Void = { _, _ in }) throws {
+    package func write(to target: URL, progress: (_ written: Int, _ total: Int) -> Void = { _, _ in }) throws
+    {
         let writer = try CheckpointWriter(
             target, configuration: configuration, storesRedundantHead: storesRedundantHead,
             shardByteCountMax: shardByteCountMax)
@@ -83,7 +84,8 @@ package struct CheckpointInitializer: Sendable {
         let batch = chunk * CheckpointInitializer.chunksPerBatch
         let count = tensor.elementCount
         let size = elementType.byteCount
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(batch, count) * size, alignment: 64)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: min(batch, count) * size, alignment: 64)
         defer { buffer.deallocate() }
         // @unchecked: each iteration below writes a part of its own.
         nonisolated(unsafe) let parts = buffer

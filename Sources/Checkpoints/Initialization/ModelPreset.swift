@@ -47,7 +47,8 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
     ///   - storageType: how weights are stored.
     /// - Throws: `invalidOption` when the tokenizer does not fit.
     package func configuration(
-        layerCount: Int? = nil, tokenizer: TokenizerFacts = releasedTokenizer, storageType: ElementType = .bfloat16
+        layerCount: Int? = nil, tokenizer: TokenizerFacts = releasedTokenizer,
+        storageType: ElementType = .bfloat16
     ) throws -> Qwen3Configuration {
         var configuration = shape
         if let layerCount {

@@ -18,7 +18,8 @@ package struct SafetensorsFile: Sendable {
             let count = try SafetensorsHeader.headerByteCount(
                 UnsafeRawBufferPointer(rebasing: bytes.prefix(8)), fileByteCount: bytes.count, file: url.path)
             return try SafetensorsHeader(
-                UnsafeRawBufferPointer(rebasing: bytes[8..<8 + count]), fileByteCount: bytes.count, file: url.path)
+                UnsafeRawBufferPointer(rebasing: bytes[8..<8 + count]), fileByteCount: bytes.count,
+                file: url.path)
         }
     }
 
@@ -38,8 +39,8 @@ package struct SafetensorsFile: Sendable {
     package func view(_ entry: SafetensorsHeader.Entry) -> TensorView {
         TensorView(
             name: entry.name, dataType: entry.dataType, shape: entry.shape, file: file,
-            byteRange: entry.dataRange.lowerBound + header.dataOffset
-                ..< entry.dataRange.upperBound + header.dataOffset)
+            byteRange: entry.dataRange.lowerBound + header.dataOffset..<entry.dataRange.upperBound
+                + header.dataOffset)
     }
 
     /// Reads and checks only the header of `url`, without keeping the file open or mapped.

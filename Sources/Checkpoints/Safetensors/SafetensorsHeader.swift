@@ -38,7 +38,9 @@ package struct SafetensorsHeader: Sendable {
     package let dataOffset: Int
 
     /// Reads N from the first 8 bytes of a file of `fileByteCount` bytes.
-    static func headerByteCount(_ prefix: UnsafeRawBufferPointer, fileByteCount: Int, file: String) throws -> Int {
+    static func headerByteCount(_ prefix: UnsafeRawBufferPointer, fileByteCount: Int, file: String) throws
+        -> Int
+    {
         guard prefix.count >= 8 else {
             throw CheckpointError(
                 .malformedFile, "has \(prefix.count) bytes, a safetensors file has at least 8", file: file,
@@ -99,20 +101,24 @@ package struct SafetensorsHeader: Sendable {
     private func checkCoverage(dataByteCount: Int, file: String) throws {
         var end = 0
         let order = entries.sorted {
-            ($0.dataRange.lowerBound, $0.dataRange.upperBound) < ($1.dataRange.lowerBound, $1.dataRange.upperBound)
+            ($0.dataRange.lowerBound, $0.dataRange.upperBound) < (
+                $1.dataRange.lowerBound, $1.dataRange.upperBound
+            )
         }
         for entry in order {
             guard entry.dataRange.lowerBound == end else {
                 let what = entry.dataRange.lowerBound > end ? "leaves a hole" : "overlaps another"
                 throw CheckpointError(
-                    .malformedFile, "starts at \(entry.dataRange.lowerBound) of the data and \(what); "
+                    .malformedFile,
+                    "starts at \(entry.dataRange.lowerBound) of the data and \(what); "
                         + "expected \(end)",
                     file: file, tensor: entry.name, byteOffset: dataOffset + end,
                     remedy: "the file is damaged or was written by a faulty tool: write it again")
             }
             guard let expected = entry.dataType.byteCount(shape: entry.shape) else {
                 throw CheckpointError(
-                    .malformedFile, "shape \(entry.shape) of \(entry.dataType.rawValue) is no whole number of "
+                    .malformedFile,
+                    "shape \(entry.shape) of \(entry.dataType.rawValue) is no whole number of "
                         + "bytes that fits 63 bits",
                     file: file, tensor: entry.name, byteOffset: 8, remedy: "the header is damaged")
             }
@@ -129,7 +135,8 @@ package struct SafetensorsHeader: Sendable {
         guard end == dataByteCount else {
             let what = end > dataByteCount ? "the file is truncated" : "bytes follow the last tensor"
             throw CheckpointError(
-                .malformedFile, "tensors take \(end) bytes of data, the file has \(dataByteCount)", file: file,
+                .malformedFile, "tensors take \(end) bytes of data, the file has \(dataByteCount)",
+                file: file,
                 byteOffset: dataOffset + min(end, dataByteCount), remedy: "\(what): fetch or write it again")
         }
     }

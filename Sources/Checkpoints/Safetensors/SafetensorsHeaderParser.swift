@@ -46,7 +46,9 @@ struct SafetensorsHeaderParser {
             guard key == "__metadata__" else {
                 currentName = key
                 let fields = try SafetensorsHeaderParser.readEntry(&scanner)
-                guard let dataType = fields.dataType else { throw scanner.failure("field \"dtype\" is missing") }
+                guard let dataType = fields.dataType else {
+                    throw scanner.failure("field \"dtype\" is missing")
+                }
                 guard let shape = fields.shape else { throw scanner.failure("field \"shape\" is missing") }
                 guard let range = fields.range else {
                     throw scanner.failure("field \"data_offsets\" is missing")
@@ -136,7 +138,9 @@ struct SafetensorsHeaderParser {
             guard count <= 2 else { throw scanner.failure("\"data_offsets\" has more than two elements") }
         }
         guard count == 2 else { throw scanner.failure("\"data_offsets\" has \(count) elements, expected 2") }
-        guard lower <= upper else { throw scanner.failure("\"data_offsets\" [\(lower), \(upper)] run backwards") }
+        guard lower <= upper else {
+            throw scanner.failure("\"data_offsets\" [\(lower), \(upper)] run backwards")
+        }
         return lower..<upper
     }
 

@@ -61,12 +61,14 @@ package struct SafetensorsLayout: Sendable {
         json += String(repeating: " ", count: (8 - json.utf8.count % 8) % 8)
         guard json.utf8.count <= SafetensorsHeader.byteCountMax else {
             throw CheckpointError(
-                .limitExceeded, "a header of \(json.utf8.count) bytes, at most "
+                .limitExceeded,
+                "a header of \(json.utf8.count) bytes, at most "
                     + "\(SafetensorsHeader.byteCountMax) are allowed",
                 remedy: "use smaller shards")
         }
         let dataOffset = 8 + json.utf8.count
-        headerBytes = withUnsafeBytes(of: UInt64(json.utf8.count).littleEndian) { Array($0) } + Array(json.utf8)
+        headerBytes =
+            withUnsafeBytes(of: UInt64(json.utf8.count).littleEndian) { Array($0) } + Array(json.utf8)
         places = zip(sorted, ranges).map { tensor, range in
             Place(tensor: tensor, byteRange: range.lowerBound + dataOffset..<range.upperBound + dataOffset)
         }

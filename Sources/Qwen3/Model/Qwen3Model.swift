@@ -62,6 +62,9 @@ package final class Qwen3Model {
         _ spans: [ForwardSpan], cache: KVCache, onRouting: ((_ layer: Int, [UInt16]) -> Void)? = nil,
         onLogits: (_ row: Int, UnsafeMutablePointer<Float>) -> Void
     ) throws {
+        // Kernels also run on this thread between parallel loops (the router); the caller's mode comes back.
+        let mode = ck_thread_setup()
+        defer { ck_thread_restore(mode) }
         let batch = BatchLayout(spans)
         if batch.rowCount == 0 { return }
         let buffers = try arena.reserve(for: batch.rowCount, configuration, compute)

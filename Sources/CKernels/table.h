@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The function table of one instruction set. Every kernels_*.c compiles the same template into one such table;
+// dispatch.c chooses a table once and the public functions call through it.
+#pragma once
+#include "ckernels.h"
+
+typedef struct {
+    const char *name;
+    void (*f32_to_bf16)(const float *, int64_t, uint16_t *);
+    void (*bf16_to_f32)(const uint16_t *, int64_t, float *);
+    void (*f16_to_f32)(const uint16_t *, int64_t, float *);
+    void (*f32_to_f16)(const float *, int64_t, uint16_t *);
+    void (*exp)(const float *, int64_t, float *);
+    void (*log)(const float *, int64_t, float *);
+    void (*sin)(const float *, int64_t, float *);
+    void (*cos)(const float *, int64_t, float *);
+    void (*pack)(ck_compute, ck_stored, const void *, int64_t, int64_t, int64_t, int64_t, void *);
+    void (*linear)(ck_compute, const void *, int64_t, int64_t, const void *, int64_t, int64_t, float *, int64_t,
+                   int64_t, int64_t);
+    void (*swiglu)(ck_compute, const void *, const void *, int64_t, int64_t, const void *, int64_t, int64_t, void *,
+                   int64_t, int64_t, int64_t);
+    void (*rms_norm)(ck_compute, const float *, int64_t, const float *, float, int64_t, int64_t, void *, int64_t);
+    void (*rope)(float *, int64_t, int64_t, int64_t, const float *, const float *);
+    void (*add)(const float *, const float *, int64_t, float *);
+    void (*scale)(const float *, float, int64_t, float *);
+    void (*softmax)(float *, int64_t);
+    void (*attention)(ck_compute, const float *, const void *const *, const void *const *, int64_t, int64_t, int64_t,
+                      int64_t, int64_t, float, int64_t, int64_t, void *);
+    void (*softmax_statistics)(const float *, int64_t, float, float *, double *, double *);
+} ck_table;
+
+extern const ck_table ck_table_reference;
+#if defined(__x86_64__)
+extern const ck_table ck_table_avx2;
+extern const ck_table ck_table_avx512;
+extern const ck_table ck_table_avx512bf16;
+#endif

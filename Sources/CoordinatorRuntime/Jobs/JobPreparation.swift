@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A submitted job becomes rows of token ids before it is admitted: everything that can be wrong with the job file, the
+// data, the tokenizer or the model is found here, while the person is still at the terminal.
+internal import Checkpoints
+internal import ClusterCore
+internal import ClusterProtocol
+internal import Foundation
+internal import JobSpecification
+internal import RuntimeSupport
+internal import SwiftProtobuf
+internal import Tokenization
+
+/// Why a job was not accepted: one line, and the exit code for the client.
+struct SubmissionError: Error, CustomStringConvertible {
+    let description: String
+    var exitCode: Int32 = 3
+}
+
+/// What the preparation found out.
+struct PreparedSubmission {
+    var admitted: WireJobAdmitted
+    var policy: WireModelDescription?
+    var scorer: WireModelDescription?
+    var settings: WireGenerationSettings
+    var rows: [JobRow]
+    var warnings: [String]
+}
+
+/// Reads, checks and tokenizes a submitted job.
+struct JobPreparation {
+    let submission: WireSubmitJob
+    let rewardNames: [String]
+    /// Refuses reward options that the registry does not take.
+    let checkReward: @Sendable (_ name: String, _ options: [String: String]) throws -> Void
+
+    /// - Throws: ``SubmissionError``.
+    func run(job id: UInt64) throws(SubmissionError) -> PreparedSubmission {
+        do {
+            let overrides = try submission.overrides.map { try JobOverride(argument: $0) }
+            let job: Job
+            do { job = try Job.parse(submission.jobText, overrides: overrides, rewardNames: rewardNames) } catch {
+                throw SubmissionError(description: "\(submission.file): \(error)")
+            }
+            switch job {
+            case .rollout(let rollout): return try prepare(rollout, job, id)
+            case .score(let score): return try prepare(score, job, id)
+            }
+        } catch let error as SubmissionError {
+            throw error
+        } catch {
+            throw SubmissionError(description: String(describing: error))
+        }
+    }
+
+    private func url(_ path: String) -> URL {
+        URL(fileURLWithPath: path, relativeTo: URL(fileURLWithPath: submission.directory, isDirectory: true))
+            .standardizedFileURL
+    }
+
+    // MARK: - Rollouts
+
+    private func prepare(_ job: RolloutJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
+        for reward in job.rewards { try checkReward(reward.name, reward.options) }
+        let model = try ModelFiles(url(job.model.path), compute: job.model.compute.rawValue, version: job.policyVersion)
+        let tokenizer = try model.tokenizer()
+        let teacher = try job.teacher.map {
+            try ModelFiles(url($0.path), compute: $0.compute.rawValue, version: 0)
+        }
+        if let teacher { try teacher.requireVocabulary(of: tokenizer, asIn: model) }
+        var reader = try DataReader<PromptRecord>(prompts: url(job.data.path), job.data)
+        let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode)
+        var rows: [JobRow] = []
+        var tooLong: [String] = []
+        while let record = try reader.next() {
+            let ids = try renderer.tokens(of: record)
+            let most = min(model.contextLength, teacher?.contextLength ?? .max)
+            guard ids.count + 1 <= most else {
+                let text = "\(url(job.data.path).path): line \(record.lineNumber): the prompt has \(ids.count) tokens, the "
+                    + "model's context \(most)"
+                guard job.data.onBadRow == .skip else {
+                    throw SubmissionError(description: text + "; shorten it or set data.on_bad_row: skip")
+                }
+                tooLong.append(text)
+                continue
+            }
+            rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: try json(record)))
+        }
+        guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
+        try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
+        let settings = try self.settings(job, tokenizer, model)
+        var warnings = tooLong
+        if reader.skippedCount > 0 {
+            warnings.append("\(reader.skippedCount) broken rows were skipped, the first: line "
+                + "\(reader.skipped[0].lineNumber): \(reader.skipped[0].reason)")
+        }
+        return try PreparedSubmission(
+            admitted: admitted(parsed, id, kind: "rollout", rows.count, job.groupSize, job.resources, job.model.replicas, job.output),
+            policy: model.description, scorer: teacher?.description, settings: settings, rows: rows, warnings: warnings)
+    }
+
+    private func settings(
+        _ job: RolloutJob, _ tokenizer: Tokenizer, _ model: ModelFiles
+    ) throws -> WireGenerationSettings {
+        let sampling = job.sampling
+        return try .with {
+            $0.temperature = Float(sampling.temperature)
+            $0.topP = Float(sampling.topP)
+            $0.topK = UInt32(sampling.topK)
+            $0.minP = Float(sampling.minP)
+            $0.repetitionPenalty = Float(sampling.repetitionPenalty)
+            $0.presencePenalty = Float(sampling.presencePenalty)
+            $0.maxNewTokens = UInt32(sampling.maxNewTokens)
+            $0.stopIds = model.checkpoint.configuration.eosTokenIDs.map(Int32.init)
+            $0.stopStrings = sampling.stop
+            $0.seed = UInt64(job.seed)
+            $0.usableVocabulary = UInt32(tokenizer.vocabularyCount)
+            $0.rewards = job.rewards.map { reward in
+                .with {
+                    $0.name = reward.name
+                    $0.weight = reward.weight
+                    $0.options = reward.options
+                }
+            }
+            if let budget = job.thinking.budget {
+                let parser = try ThinkingParser(tokenizer)
+                $0.thinkingLimit = .with {
+                    $0.tokenCount = UInt32(budget)
+                    $0.startID = parser.startID
+                    $0.endID = parser.endID
+                    $0.stopIds = ThinkingParser.stopThinkingIDs(tokenizer)
+                }
+            }
+            if let teacher = job.teacher { $0.score = teacher.outputs.wire }
+            $0.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
+        }
+    }
+
+    private func json(_ record: PromptRecord) throws -> String {
+        var fields: [String: String] = ["id": record.id]
+        if let answer = record.answer { fields["answer"] = answer }
+        switch record.content {
+        case .text(let text): fields["prompt"] = text
+        case .messages(let messages): fields["prompt"] = messages.last { $0.role == "user" }?.content ?? ""
+        }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(fields), as: UTF8.self)
+    }
+
+    // MARK: - Scores
+
+    private func prepare(_ job: ScoreJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
+        let model = try ModelFiles(url(job.model.path), compute: job.model.compute.rawValue, version: job.policyVersion)
+        let tokenizer = try model.tokenizer()
+        let renderer = try PromptRenderer(tokenizer, thinking: .default)
+        var reader = try DataReader<ScoreRecord>(scores: url(job.data.path), job.data)
+        var rows: [JobRow] = []
+        while let record = try reader.next() {
+            let ids = try renderer.tokens(of: record)
+            guard ids.count <= model.contextLength, ids.allSatisfy({ $0 < model.checkpoint.configuration.vocabularySize }) else {
+                throw SubmissionError(
+                    description: "\(url(job.data.path).path): line \(record.lineNumber): \(ids.count) tokens or an id beyond "
+                        + "the model's context \(model.contextLength) or vocabulary; was it made with another tokenizer?")
+            }
+            rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: "{}"))
+        }
+        guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
+        try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()!)
+        let settings = WireGenerationSettings.with {
+            $0.score = job.outputs.wire
+            $0.score.temperature = Float(job.temperature)
+        }
+        return try PreparedSubmission(
+            admitted: admitted(parsed, id, kind: "score", rows.count, 1, job.resources, job.model.replicas, job.output),
+            policy: nil, scorer: model.description, settings: settings, rows: rows, warnings: [])
+    }
+
+    // MARK: - Both
+
+    private func admitted(
+        _ job: Job, _ id: UInt64, kind: String, _ groups: Int, _ size: Int, _ resources: ResourcesSection,
+        _ replicas: Int, _ output: String
+    ) -> WireJobAdmitted {
+        .with {
+            $0.job = id
+            $0.name = job.name
+            $0.kind = kind
+            $0.resolvedYaml = job.resolvedYAML
+            $0.output = url(output).path
+            $0.groupCount = UInt32(groups)
+            $0.groupSize = UInt32(size)
+            $0.engine = .with {
+                $0.cacheByteCount = UInt64(resources.kvCacheByteCount)
+                $0.pageSize = UInt32(resources.pageSize)
+                $0.batchTokensMax = UInt32(resources.maxBatchTokens)
+                $0.sequencesMax = UInt32(resources.maxSequences)
+                $0.replicas = UInt32(replicas)
+            }
+        }
+    }
+
+    private func requireCache(_ resources: ResourcesSection, _ model: ModelFiles, tokens: Int) throws {
+        let needed = min(tokens, model.contextLength) * model.cacheByteCountPerToken
+        guard needed <= resources.kvCacheByteCount else {
+            throw SubmissionError(
+                description: "\(submission.file): resources.kv_cache_bytes is \(resources.kvCacheByteCount), one sequence of "
+                    + "\(tokens) tokens needs \(needed); raise it or lower sampling.max_new_tokens")
+        }
+    }
+}
+
+extension TeacherOutputs {
+    var wire: WireScoreSettings {
+        .with {
+            switch self {
+            case .sampled: break
+            case .topK(let count): $0.topK = UInt32(count)
+            case .full: $0.full = true
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Checkpoints
+internal import ClusterProtocol
+internal import Foundation
+internal import SwiftProtobuf
+internal import Tokenization
+
+/// A model directory as the coordinator looks at it: headers and tokenizer, never a weight.
+struct ModelFiles {
+    let checkpoint: Checkpoint
+    let compute: String
+    let version: Int
+
+    init(_ directory: URL, compute: String, version: Int) throws {
+        checkpoint = try Checkpoint(directory: directory)
+        self.compute = compute
+        self.version = version
+    }
+
+    private var elementByteCount: Int { compute == "fp32" ? 4 : 2 }
+    var contextLength: Int { checkpoint.configuration.maxPositionEmbeddings }
+    var cacheByteCountPerToken: Int {
+        checkpoint.configuration.keyValueByteCountPerToken(elementByteCount: elementByteCount)
+    }
+
+    /// The tokenizer beside the weights; it must fit the vocabulary.
+    func tokenizer() throws -> Tokenizer {
+        let tokenizer = try Tokenizer(directory: checkpoint.directory)
+        let rows = checkpoint.configuration.vocabularySize
+        guard tokenizer.vocabularyCount <= rows else {
+            throw SubmissionError(
+                description: "\(checkpoint.directory.path): the tokenizer has \(tokenizer.vocabularyCount) ids but the model "
+                    + "\(rows) rows; they do not belong together")
+        }
+        return tokenizer
+    }
+
+    /// A teacher reads the policy's token ids: both tokenizers must agree.
+    func requireVocabulary(of other: Tokenizer, asIn policy: ModelFiles) throws {
+        let own = try tokenizer()
+        let isEqual =
+            own.vocabularyCount == other.vocabularyCount
+            && (0..<Int32(own.vocabularyCount)).allSatisfy { own.bytes(of: $0) == other.bytes(of: $0) }
+        guard isEqual else {
+            throw SubmissionError(
+                description: "the teacher \(checkpoint.directory.path) and the policy \(policy.checkpoint.directory.path) have "
+                    + "different tokenizers; the teacher cannot read the policy's tokens")
+        }
+    }
+
+    /// What workers are told.
+    var description: WireModelDescription {
+        get throws {
+            let configuration = checkpoint.configuration
+            let summary = CheckpointSummary(checkpoint)
+            let sparse = (0..<configuration.layerCount).count(where: configuration.isMoELayer)
+            let experts = summary.parametersPerExpert * sparse * configuration.expertCount
+            // The embedding is kept row by row for look-ups and packed for the head, also where both are one tensor.
+            let head = configuration.tieWordEmbeddings ? configuration.vocabularySize * configuration.hiddenSize : 0
+            let identity = try checkpoint.identity().hexadecimal
+            return .with {
+                $0.path = checkpoint.directory.path
+                $0.contentHash = identity
+                $0.compute = compute
+                $0.policyVersion = UInt64(version)
+                $0.expertCount = UInt32(configuration.expertCount)
+                $0.sparseLayerCount = UInt32(sparse)
+                $0.expertByteCount = UInt64(summary.parametersPerExpert * sparse * elementByteCount)
+                $0.trunkByteCount = UInt64((summary.parameters.total - experts + head) * elementByteCount)
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything the coordinator must know after `kill -9`, in one SQLite file: the entries whose fold is its state, the
+// records with their content, and the prompts of admitted jobs (so that a changed data file cannot change a job).
+// One transaction is one group commit, synced to disk before anything that depends on it leaves the process.
+internal import ClusterCore
+internal import ClusterProtocol
+internal import Foundation
+internal import GRDB
+internal import Glibc
+internal import SwiftProtobuf
+
+/// A failure of the state directory, in one line with a remedy.
+struct JournalError: Error, CustomStringConvertible {
+    let description: String
+    /// The disk is full: the coordinator stops giving out work until there is room.
+    var isDiskFull = false
+}
+
+/// A prompt or text of a job as it was admitted.
+struct JobRow {
+    var group: Int
+    /// The row's id in the data file.
+    var id: String
+    var tokens: [Int32]
+    /// The row as JSON: what verifiers and the output see.
+    var json: String
+}
+
+/// The coordinator's durable memory. Used by one thread at a time.
+final class Journal {
+    private let database: DatabaseQueue
+    private let lock: Int32
+    private let path: String
+
+    /// Opens or makes the journal in `directory` and locks it against a second coordinator.
+    /// - Throws: ``JournalError``.
+    init(directory: URL) throws(JournalError) {
+        path = directory.appendingPathComponent("journal.sqlite").path
+        do { try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true) } catch {
+            throw JournalError(description: "\(directory.path): cannot be made: \(error.localizedDescription)")
+        }
+        lock = open(directory.appendingPathComponent("lock").path, O_CREAT | O_RDWR | O_CLOEXEC, 0o600)
+        guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+            throw JournalError(
+                description: "\(directory.path): another coordinator uses this state directory; stop it or choose "
+                    + "another --state")
+        }
+        var configuration = Configuration()
+        configuration.prepareDatabase { database in
+            try database.execute(sql: "PRAGMA journal_mode = WAL")
+            try database.execute(sql: "PRAGMA synchronous = FULL")
+        }
+        do {
+            database = try DatabaseQueue(path: path, configuration: configuration)
+            try database.write { try Self.createTables($0) }
+        } catch {
+            throw JournalError(description: "\(path): \(error); is it a journal of this version, and the disk writable?")
+        }
+    }
+
+    deinit { close(lock) }
+
+    private static func createTables(_ database: Database) throws {
+        try database.execute(
+            sql: """
+                CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, content BLOB NOT NULL);
+                CREATE TABLE IF NOT EXISTS record (job INTEGER, is_score INTEGER, grp INTEGER, sibling INTEGER,
+                    content BLOB NOT NULL, PRIMARY KEY (job, is_score, grp, sibling)) WITHOUT ROWID;
+                CREATE TABLE IF NOT EXISTS row (job INTEGER, grp INTEGER, id TEXT NOT NULL, tokens BLOB NOT NULL,
+                    json TEXT NOT NULL, PRIMARY KEY (job, grp)) WITHOUT ROWID;
+                CREATE TABLE IF NOT EXISTS setting (job INTEGER PRIMARY KEY, content BLOB NOT NULL);
+                """)
+    }
+
+    /// All entries, oldest first.
+    func entries() throws(JournalError) -> [WireJournalEntry] {
+        try reading { database in
+            let cursor = try Data.fetchCursor(database, sql: "SELECT content FROM entry ORDER BY id")
+            var entries: [WireJournalEntry] = []
+            while let content = try cursor.next() { entries.append(try WireJournalEntry(encoded: [UInt8](content))) }
+            return entries
+        }
+    }
+
+    /// Makes entries and their records durable, all or none.
+    func append(_ batch: [(entry: WireJournalEntry, record: WireUnitResult?)]) throws(JournalError) {
+        try writing { database in
+            for (entry, record) in batch {
+                try database.execute(sql: "INSERT INTO entry (content) VALUES (?)", arguments: [Data(entry.encoded())])
+                guard let record else { continue }
+                let (sequence, isScore) = record.sequence
+                try database.execute(
+                    sql: "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)",
+                    arguments: [record.job, isScore, sequence.group, sequence.sibling, Data(record.encoded())])
+            }
+        }
+    }
+
+    /// Stores what a job works on, before it is admitted.
+    func store(job: UInt64, settings: WireGenerationSettings, rows: [JobRow]) throws(JournalError) {
+        try writing { database in
+            try database.execute(sql: "DELETE FROM row WHERE job = ?", arguments: [job])
+            try database.execute(
+                sql: "INSERT OR REPLACE INTO setting VALUES (?, ?)", arguments: [job, try settings.serializedData()])
+            for row in rows {
+                try database.execute(
+                    sql: "INSERT INTO row VALUES (?, ?, ?, ?, ?)",
+                    arguments: [job, row.group, row.id, Data(littleEndian: row.tokens), row.json])
+            }
+        }
+    }
+
+    func settings(of job: UInt64) throws(JournalError) -> WireGenerationSettings {
+        try reading { database in
+            let content = try Data.fetchOne(database, sql: "SELECT content FROM setting WHERE job = ?", arguments: [job])
+            return try WireGenerationSettings(serializedBytes: content ?? Data())
+        }
+    }
+
+    func row(job: UInt64, group: Int) throws(JournalError) -> JobRow {
+        try reading { database in
+            let found = try Row.fetchOne(
+                database, sql: "SELECT id, tokens, json FROM row WHERE job = ? AND grp = ?", arguments: [job, group])
+            guard let found else { throw JournalError(description: "\(self.path): job \(job) has no row \(group)") }
+            return JobRow(group: group, id: found["id"], tokens: (found["tokens"] as Data).int32Elements, json: found["json"])
+        }
+    }
+
+    func record(job: UInt64, isScore: Bool, group: Int, sibling: Int) throws(JournalError) -> WireUnitResult? {
+        try reading { database in
+            let content = try Data.fetchOne(
+                database, sql: "SELECT content FROM record WHERE job = ? AND is_score = ? AND grp = ? AND sibling = ?",
+                arguments: [job, isScore, group, sibling])
+            return try content.map { try WireUnitResult(encoded: [UInt8]($0)) }
+        }
+    }
+
+    private func reading<R>(_ body: (Database) throws -> R) throws(JournalError) -> R {
+        do { return try database.read(body) } catch { throw failure(error) }
+    }
+
+    private func writing(_ body: (Database) throws -> Void) throws(JournalError) {
+        do { try database.write(body) } catch { throw failure(error) }
+    }
+
+    private func failure(_ error: any Error) -> JournalError {
+        if let error = error as? JournalError { return error }
+        let isFull = (error as? DatabaseError)?.resultCode == .SQLITE_FULL
+        return JournalError(
+            description: isFull ? "\(path): the disk is full; make room, work goes on by itself" : "\(path): \(error)",
+            isDiskFull: isFull)
+    }
+}

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The coordinator's only loop: takes what came in, lets the reducer decide, makes the decisions durable in one commit,
+// then lets everything out. Slow work (reading jobs, writing outputs) happens on two threads of its own.
+internal import ClusterCore
+package import ClusterProtocol
+package import ClusterTransport
+internal import Foundation
+package import Logging
+internal import RuntimeSupport
+
+/// A running coordinator.
+package final class CoordinatorProcess: @unchecked Sendable {
+    // @unchecked: everything mutable is touched by the loop's thread alone; other threads only push into the queue.
+    enum Input: Sendable {
+        case message(Message)
+        case event(TransportEvent)
+        case prepared(PreparedSubmission, job: UInt64, client: PeerIdentity, request: UInt64)
+        case refused(SubmissionError, client: PeerIdentity, request: UInt64)
+        case written(job: UInt64, problem: String?)
+        case stop
+    }
+
+    private let configuration: CoordinatorConfiguration
+    private let logger: Logger
+    private let journal: Journal
+    private let inputs = BoundedQueue<Input>(itemCountMax: 65_536, byteCountMax: 512 << 20)
+    private let transport: ZeroMQTransport
+    private var coordinator: Coordinator
+    private var reassembler = BulkReassembler(transferByteCountMax: 1 << 30, totalByteCountMax: 4 << 30, openCountMax: 4096)
+    private let submissions = BoundedQueue<(WireSubmitJob, UInt64, PeerIdentity, UInt64)>(itemCountMax: 256, byteCountMax: 256 << 20)
+    private let outputs = BoundedQueue<JobOutputOrder>(itemCountMax: 4096, byteCountMax: 1 << 30)
+    private var threads: [DedicatedThread] = []
+    private var lastJob: UInt64
+    private var settings: [UInt64: WireGenerationSettings] = [:]
+    private var isStopping = false
+
+    struct JobOutputOrder: Sendable {
+        let job: JobRecord
+        let models: [UInt32: WireModelDescription]
+    }
+
+    /// Opens the journal, listens, publishes the address.
+    /// - Throws: one line about the state directory, the keys or the port.
+    package init(_ configuration: CoordinatorConfiguration, logger: Logger) throws {
+        self.configuration = configuration
+        self.logger = logger
+        let journal = try Journal(directory: configuration.state)
+        self.journal = journal
+        let state = DurableState(replaying: try journal.entries())
+        lastJob = state.nextJob - 1
+        coordinator = Coordinator(
+            state: state, incarnation: UInt64.random(in: 1 ... .max),
+            expectedWorkerCount: configuration.expectedWorkerCount)
+        let inputs = inputs
+        let options = ZeroMQConfiguration(
+            security: .curve(keys: configuration.keys, allowList: configuration.allowList),
+            listen: Self.earlierEndpoints(configuration) ?? configuration.listen,
+            deliveries: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount) },
+            onEvent: { _ = inputs.tryPush(.event($0)) })
+        transport = try Self.listen(options, otherwise: configuration.listen)
+        guard let endpoints = transport.endpoints else { preconditionFailure("a listening transport has endpoints") }
+        let address = CoordinatorAddress(PeerAddress(identity: transport.identity, endpoints: endpoints))
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+        try encoder.encode(address).write(
+            to: configuration.state.appendingPathComponent(CoordinatorAddress.fileName), options: .atomic)
+        logger.info("epoch \(state.epoch + 1), listening on \(endpoints.control), \(state.jobs.count) jobs in the journal")
+    }
+
+    /// Listens where `options` say or, when someone else has the port of our earlier life, at `fallback`: workers read
+    /// the new one from the address file.
+    private static func listen(
+        _ options: ZeroMQConfiguration, otherwise fallback: ChannelEndpoints
+    ) throws -> ZeroMQTransport {
+        if options.listen != fallback, let transport = try? ZeroMQTransport(options) { return transport }
+        var options = options
+        options.listen = fallback
+        return try ZeroMQTransport(options)
+    }
+
+    /// A restarted coordinator comes back where its workers look for it.
+    private static func earlierEndpoints(_ configuration: CoordinatorConfiguration) -> ChannelEndpoints? {
+        let file = configuration.state.appendingPathComponent(CoordinatorAddress.fileName)
+        guard let address = try? CoordinatorAddress(file: file), address.key == configuration.keys.publicKey.rawValue,
+            configuration.listen.control.hasSuffix(":*")
+        else { return nil }
+        return address.peer.endpoints
+    }
+
+    /// Ends ``run()`` soon; from any thread.
+    package func stop() { _ = inputs.tryPush(.stop) }
+
+    /// Runs until ``stop()``.
+    package func run() {
+        startThreads()
+        var nextTick = MonotonicInstant.now
+        while !isStopping {
+            var effects: [Coordinator.Effect] = []
+            if let first = inputs.pop(until: nextTick) {
+                take(first, &effects)
+                var count = 1
+                while count < 1024, let input = inputs.tryPop() {
+                    take(input, &effects)
+                    count += 1
+                }
+            }
+            if MonotonicInstant.now >= nextTick {
+                nextTick = MonotonicInstant.now.advanced(byMilliseconds: 100)
+                effects += coordinator.apply(.tick, at: .now)
+            }
+            execute(effects)
+        }
+        for worker in coordinator.workerIdentities { send(stopMessage, to: worker) }
+        submissions.close()
+        outputs.close()
+        transport.close()
+    }
+
+    // MARK: - In
+
+    private func take(_ input: Input, _ effects: inout [Coordinator.Effect]) {
+        switch input {
+        case .stop: isStopping = true
+        case .event(let event): take(event, &effects)
+        case .message(let message): take(message, &effects)
+        case .prepared(let prepared, let job, let client, let request):
+            settings[job] = prepared.settings
+            for warning in prepared.warnings.prefix(5) { logger.warning("job \(job): \(warning)") }
+            effects += coordinator.apply(
+                .jobPrepared(
+                    .init(
+                        admitted: prepared.admitted, policy: prepared.policy, scorer: prepared.scorer, client: client,
+                        request: request)), at: .now)
+        case .refused(let error, let client, let request):
+            send(failure(error.description, error.exitCode), to: client, request: request)
+        case .written(let job, let problem):
+            effects += coordinator.apply(.jobWritten(job: job, problem: problem), at: .now)
+        }
+    }
+
+    private func take(_ event: TransportEvent, _ effects: inout [Coordinator.Effect]) {
+        switch event {
+        case .disconnected(let peer, let channel, _):
+            if channel == .bulk { reassembler.forget(peer: peer) }
+            if channel == .control { effects += coordinator.apply(.connectionLost(peer), at: .now) }
+        case .handshakeFailed(let failure, let suppressed):
+            logger.warning("a connection was refused: \(failure)\(suppressed > 0 ? " (and \(suppressed) more)" : "")")
+        case .protocolViolation(let peer, let channel, let text):
+            logger.warning("\(peer) broke a rule on \(channel): \(text)")
+        case .connected, .peerUnreachable, .writable: break
+        }
+    }
+
+    private func take(_ message: Message, _ effects: inout [Coordinator.Effect]) {
+        guard let role = configuration.allowList.role(of: message.peer) else { return }
+        do {
+            switch message.channel {
+            case .control:
+                let envelope = try WireEnvelope(encoded: message.parts.flatMap(\.bytes))
+                if case .submitJob(let submission) = envelope.body, role == .submit || role == .admin {
+                    return submit(submission, envelope, from: message.peer)
+                }
+                if case .stop = envelope.body, role == .admin {
+                    isStopping = true
+                    var done = WireEnvelope()
+                    done.done = WireDone()
+                    return send(done, to: message.peer, request: envelope.request)
+                }
+                effects += coordinator.apply(.message(envelope, from: message.peer, role: role), at: .now)
+            case .bulk:
+                guard role == .worker, let transfer = try reassembler.accept(message) else { return }
+                let result = try WireUnitResult(encoded: transfer.content)
+                effects += coordinator.apply(.result(result, from: message.peer), at: .now)
+            case .exchange: break
+            }
+        } catch {
+            logger.warning("a message of \(message.peer) was dropped: \(error)")
+        }
+    }
+
+    private func submit(_ submission: WireSubmitJob, _ envelope: WireEnvelope, from peer: PeerIdentity) {
+        lastJob += 1
+        let order = (submission, lastJob, peer, envelope.request)
+        guard case .accepted = submissions.tryPush(order, byteCount: submission.jobText.utf8.count) else {
+            return send(failure("too many submissions at once; try again", 4), to: peer, request: envelope.request)
+        }
+    }
+
+    // MARK: - Out
+
+    private func execute(_ effects: [Coordinator.Effect]) {
+        let entries = effects.compactMap { effect -> (entry: WireJournalEntry, record: WireUnitResult?)? in
+            if case .journal(let entry, let record) = effect { (entry, record) } else { nil }
+        }
+        if !entries.isEmpty { commit(entries) }
+        for effect in effects {
+            switch effect {
+            case .journal: break
+            case .send(let envelope, let peer): send(envelope, to: peer)
+            case .grant(let lease, let job, let model, let siblings, let peer):
+                do { send(try grant(lease, job, model, siblings), to: peer) } catch {
+                    logger.error("lease \(lease.id) could not be sent: \(error)")
+                }
+            case .disconnect(let peer): transport.disconnect(from: peer)
+            case .finish(let job):
+                guard let record = coordinator.state.jobs[job] else { continue }
+                _ = outputs.tryPush(JobOutputOrder(job: record, models: coordinator.state.models))
+            case .log(let text): logger.info("\(text)")
+            }
+        }
+    }
+
+    /// One group commit. A full disk stops everything until there is room: nothing that was not stored gets out.
+    private func commit(_ entries: [(entry: WireJournalEntry, record: WireUnitResult?)]) {
+        while true {
+            do { return try journal.append(entries) } catch {
+                logger.error("\(error)")
+                guard error.isDiskFull else {
+                    // What was decided cannot be kept; a fresh process starts from what is on disk.
+                    logger.critical("the journal cannot be written; the coordinator ends")
+                    exit(4)
+                }
+                Thread.sleep(forTimeInterval: 1)
+            }
+        }
+    }
+
+    private func grant(
+        _ lease: Lease, _ job: UInt64, _ model: UInt32, _ siblings: [Int]
+    ) throws(JournalError) -> WireEnvelope {
+        if settings[job] == nil { settings[job] = try journal.settings(of: job) }
+        let settings = settings[job] ?? WireGenerationSettings()
+        let row = try journal.row(job: job, group: lease.unit.group)
+        var grant = WireGrant()
+        grant.lease = lease.id
+        grant.job = job
+        grant.attempt = lease.attempt
+        grant.model = model
+        grant.policyVersion = coordinator.state.models[model]?.policyVersion ?? 0
+        switch lease.unit {
+        case .rollout(let group):
+            grant.rollout.group = UInt32(group)
+            grant.rollout.siblings = siblings.map(UInt32.init)
+            grant.rollout.prompt = Data(littleEndian: row.tokens)
+            grant.rollout.row = row.json
+            grant.rollout.settings = settings
+        case .score(let id):
+            grant.score.group = UInt32(id.group)
+            grant.score.sibling = UInt32(id.sibling)
+            grant.score.settings = settings.score
+            grant.score.firstScored = 1
+            grant.score.tokens = Data(littleEndian: row.tokens)
+            let rollout = try journal.record(job: job, isScore: false, group: id.group, sibling: id.sibling)
+            if case .rollout(let record)? = rollout?.record {
+                grant.score.firstScored = UInt32(row.tokens.count)
+                grant.score.tokens += record.tokens
+            }
+        }
+        var envelope = WireEnvelope()
+        envelope.grant = grant
+        return envelope
+    }
+
+    private var stopMessage: WireEnvelope {
+        var envelope = WireEnvelope()
+        envelope.stop.reason = "the coordinator stops"
+        return envelope
+    }
+
+    private func failure(_ text: String, _ code: Int32) -> WireEnvelope {
+        var envelope = WireEnvelope()
+        envelope.requestFailed.text = text
+        envelope.requestFailed.exitCode = code
+        return envelope
+    }
+
+    private func send(_ envelope: WireEnvelope, to peer: PeerIdentity, request: UInt64? = nil) {
+        var envelope = envelope
+        envelope.protocolVersion = clusterProtocolVersion
+        envelope.epoch = coordinator.state.epoch
+        envelope.incarnation = coordinator.incarnation
+        if let request { envelope.request = request }
+        do { try transport.send(Message(peer: peer, channel: .control, parts: envelope.payloads)) } catch {
+            // The peer is gone or slow; it will be told again when it says hello, or declared dead.
+            logger.debug("not sent to \(peer): \(error)")
+        }
+    }
+
+    // MARK: - Threads
+
+    private func startThreads() {
+        let (submissions, outputs, inputs, journal, configuration) = (submissions, outputs, inputs, journal, configuration)
+        let shared = UncheckedBox(journal)
+        threads.append(
+            .start(name: "job-reader") {
+                while let (submission, job, client, request) = submissions.pop() {
+                    do throws(SubmissionError) {
+                        let preparation = JobPreparation(
+                            submission: submission, rewardNames: configuration.rewardNames,
+                            checkReward: configuration.checkReward)
+                        let prepared = try preparation.run(job: job)
+                        do throws(JournalError) {
+                            try shared.value.store(job: job, settings: prepared.settings, rows: prepared.rows)
+                        } catch {
+                            throw SubmissionError(description: error.description, exitCode: 4)
+                        }
+                        _ = inputs.push(.prepared(prepared, job: job, client: client, request: request), until: .distantFuture)
+                    } catch {
+                        _ = inputs.push(.refused(error, client: client, request: request), until: .distantFuture)
+                    }
+                }
+            })
+        threads.append(
+            .start(name: "job-writer") {
+                while let order = outputs.pop() {
+                    var problem: String?
+                    do { try JobOutput(journal: shared.value, job: order.job, models: order.models).write() } catch {
+                        problem = "its output could not be written: \(error)"
+                    }
+                    _ = inputs.push(.written(job: order.job.id, problem: problem), until: .distantFuture)
+                }
+            })
+    }
+}
+
+/// Carries a value that its owner has made safe for several threads (a serial database queue).
+private struct UncheckedBox<Value>: @unchecked Sendable {
+    let value: Value
+    init(_ value: Value) { self.value = value }
+}
+
+extension WireEnvelope {
+    /// The envelope as message parts of at most 1 MiB.
+    package var payloads: [Payload] {
+        let bytes = encoded()
+        return stride(from: 0, to: max(1, bytes.count), by: 1 << 20).map { Payload(bytes[$0..<min(bytes.count, $0 + (1 << 20))]) }
+    }
+}

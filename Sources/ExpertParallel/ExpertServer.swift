@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+package import ClusterTransport
+internal import Qwen3
+package import RuntimeSupport
+
+/// Computes for peers, on a thread of its own and ahead of local work in the pool. It issues no exchange itself, so
+/// no cycle of waits can form.
+package final class ExpertServer: Sendable {
+    private let port: ExchangePort
+    private let thread: DedicatedThread
+
+    /// Starts serving what `port` receives.
+    ///
+    /// - Parameter onTrouble: told, on the server's thread, in one line what went wrong. A peer can make many of these:
+    ///   limit their rate.
+    package init(
+        port: ExchangePort, store: ExpertShardStore, pool: ComputePool,
+        onTrouble: @escaping @Sendable (PeerIdentity, String) -> Void = { _, _ in }
+    ) {
+        self.port = port
+        thread = DedicatedThread.start(name: "expert-server") {
+            let loop = ServerLoop(port: port, store: store, pool: pool, onTrouble: onTrouble)
+            loop.run()
+        }
+    }
+
+    /// Ends the thread after the computation under way. Call once. What is queued stays unanswered.
+    package func stop() {
+        port.dispatches.close()
+        thread.join()
+    }
+}
+
+/// The life of the server's thread.
+private final class ServerLoop {
+    private let port: ExchangePort
+    private let store: ExpertShardStore
+    private let pool: ComputePool
+    private let onTrouble: @Sendable (PeerIdentity, String) -> Void
+    private var queue: [QueuedDispatch] = []
+    private var queued: Set<QueuedDispatch.Key> = []
+    private var computations: [ExpertShape: ExpertComputation] = [:]
+    /// Answers that a full queue refused; a slow peer keeps no other one waiting.
+    private var unsent: [(answer: EncodedAnswer, dropAt: MonotonicInstant)] = []
+    private var unsentByteCount = 0
+    private var isStopped = false
+
+    /// Answers kept for slow peers, in bytes and in time; what is dropped will be asked for again.
+    private static let unsentByteCountMax = 256 << 20
+    private static let unsentMilliseconds: UInt64 = 2000
+
+    init(
+        port: ExchangePort, store: ExpertShardStore, pool: ComputePool,
+        onTrouble: @escaping @Sendable (PeerIdentity, String) -> Void
+    ) {
+        self.port = port
+        self.store = store
+        self.pool = pool
+        self.onTrouble = onTrouble
+    }
+
+    func run() {
+        while true {
+            if queue.isEmpty {
+                let message =
+                    unsent.isEmpty
+                    ? port.dispatches.pop() : port.dispatches.pop(until: MonotonicInstant.now.advanced(byMilliseconds: 2))
+                if let message { admit(message) } else if unsent.isEmpty { return }
+            }
+            while let message = port.dispatches.tryPop() { admit(message) }
+            sendUnsent()
+            if !queue.isEmpty { serveOldest() }
+        }
+    }
+
+    /// Decodes a dispatch and queues it, unless the same one waits already.
+    private func admit(_ message: Message) {
+        do {
+            let dispatch = try QueuedDispatch(source: message.peer, Dispatch(message.parts))
+            if queued.insert(dispatch.key).inserted { queue.append(dispatch) }
+        } catch {
+            refuse(message.peer, "dispatch refused: \(error)")
+        }
+    }
+
+    private func refuse(_ peer: PeerIdentity, _ reason: String) {
+        port.counters.update { $0.refusedFrames += 1 }
+        onTrouble(peer, reason)
+    }
+
+    /// Serves, in one run, all queued dispatches that agree with the oldest in what they are about.
+    private func serveOldest() {
+        let topic = queue[0].dispatch.topic
+        var batch: [QueuedDispatch] = []
+        var rest: [QueuedDispatch] = []
+        var rowCount = 0
+        for item in queue {
+            let rows = item.dispatch.assignment.rowCount
+            if item.dispatch.topic == topic, batch.isEmpty || rowCount + rows <= ServedBatch.rowCountMax {
+                batch.append(item)
+                rowCount += rows
+            } else {
+                rest.append(item)
+            }
+        }
+        queue = rest
+        for item in batch { queued.remove(item.key) }
+        guard let held = store.experts(model: topic.model, policyVersion: topic.policyVersion),
+            let weights = held.layers[Int(topic.layer)]
+        else { return batch.forEach { answer($0, .notHeld) } }
+        let accepted = batch.filter { item in
+            switch item.check(held.shape, weights) {
+            case .fine: return true
+            case .notHeld: answer(item, .notHeld)
+            case .refused(let reason):
+                refuse(item.source, "dispatch refused: \(reason)")
+                answer(item, .failed)
+            }
+            return false
+        }
+        if !accepted.isEmpty { serve(accepted, held.shape, weights) }
+    }
+
+    private func serve(_ items: [QueuedDispatch], _ shape: ExpertShape, _ weights: ExpertWeights) {
+        let computation =
+            computations[shape]
+            ?? ExpertComputation(
+                compute: shape.compute, hiddenSize: shape.hiddenSize, intermediateSize: shape.intermediateSize,
+                pool: pool)
+        computations[shape] = computation
+        let batch = ServedBatch(items, width: shape.hiddenSize)
+        do {
+            try batch.run(computation, weights)
+        } catch {
+            onTrouble(items[0].source, "cannot compute experts for peers: \(error)")
+            return items.forEach { answer($0, .failed) }
+        }
+        port.counters.update {
+            $0.tokensServed += batch.rowCount
+            $0.dispatchesServed += items.count
+            $0.servedRuns += 1
+            if items.count > 1 { $0.coalescedRuns += 1 }
+        }
+        for answer in batch.answers() { send(answer) }
+    }
+
+    // MARK: - Answers
+
+    private func answer(_ item: QueuedDispatch, _ status: CombineStatus) {
+        send(
+            EncodedAnswer(
+                peer: item.source, parts: Combine.encode(item.dispatch, status: status, sums: [], rowCount: 0)))
+    }
+
+    private func send(_ answer: EncodedAnswer) {
+        // Behind answers of the same peer that wait already; they keep their order.
+        if unsent.contains(where: { $0.answer.peer == answer.peer }) || !trySend(answer) { keep(answer) }
+    }
+
+    /// False when the peer's queue is full; an answer to a peer that is gone is dropped.
+    private func trySend(_ answer: EncodedAnswer) -> Bool {
+        do {
+            try port.send(answer.parts, to: answer.peer)
+        } catch {
+            if error.code == .backpressure { return false }
+            port.counters.update { $0.droppedMessages += 1 }
+        }
+        return true
+    }
+
+    private func keep(_ answer: EncodedAnswer) {
+        guard unsentByteCount + answer.byteCount <= Self.unsentByteCountMax else {
+            return port.counters.update { $0.droppedMessages += 1 }
+        }
+        unsentByteCount += answer.byteCount
+        unsent.append((answer, MonotonicInstant.now.advanced(byMilliseconds: Self.unsentMilliseconds)))
+    }
+
+    private func sendUnsent() {
+        if unsent.isEmpty { return }
+        let now = MonotonicInstant.now
+        var full: Set<PeerIdentity> = []
+        var kept: [(answer: EncodedAnswer, dropAt: MonotonicInstant)] = []
+        for entry in unsent {
+            if entry.dropAt <= now {
+                port.counters.update { $0.droppedMessages += 1 }
+            } else if full.contains(entry.answer.peer) || !trySend(entry.answer) {
+                full.insert(entry.answer.peer)
+                kept.append(entry)
+            }
+        }
+        unsent = kept
+        unsentByteCount = kept.reduce(0) { $0 + $1.answer.byteCount }
+    }
+}
+
+/// A message that answers a dispatch.
+struct EncodedAnswer {
+    let peer: PeerIdentity
+    let parts: [Payload]
+    var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
+}
