@@ -97,7 +97,10 @@ let package = Package(
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Checkpoints", "Parity", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization",
+                "Checkpoints", "CPlatform", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "JobSpecification", "Parity", "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
+                "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: houseSettings),
         // Tests

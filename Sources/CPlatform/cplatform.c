@@ -61,11 +61,3 @@ void cp_pages_free(void *base, size_t byte_count) {
 }
 
 void cp_die_with_parent(int signal) { prctl(PR_SET_PDEATHSIG, signal); }
-
-void cp_die_with_parent(int signal) {
-#if defined(__linux__)
-    prctl(PR_SET_PDEATHSIG, signal);
-#else
-    (void)signal;
-#endif
-}

@@ -26,5 +26,8 @@ package protocol ResponseJudge: Sendable {
     /// - Parameters:
     ///   - text: the response, thinking included.
     ///   - row: the row of data as JSON.
-    func judge(_ rewards: [WireRewardSettings], text: String, isTruncated: Bool, row: String) -> Judgement
+    ///   - thinking: what the prompt asked of thinking: on, off or default.
+    func judge(
+        _ rewards: [WireRewardSettings], text: String, isTruncated: Bool, row: String, thinking: String
+    ) -> Judgement
 }

@@ -42,7 +42,8 @@ final class RewardStage: Sendable {
         guard case .rollout(let group) = finished.grant.work else { return result }
         let settings = group.settings.rewards
         let judgement = judge.judge(
-            settings, text: result.rollout.text, isTruncated: result.rollout.outcome == "truncated", row: group.row)
+            settings, text: result.rollout.text, isTruncated: result.rollout.outcome == "truncated", row: group.row,
+            thinking: group.settings.thinking)
         if judgement.outcome != "ok" {
             result.rollout.outcome = judgement.outcome
             result.rollout.outcomeDetail = judgement.detail

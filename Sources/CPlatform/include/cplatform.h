@@ -32,8 +32,5 @@ static inline void cp_spin_pause(void) {
 #endif
 }
 
-/// Asks the kernel to send `signal` to this process when its parent's thread that started it ends.
-void cp_die_with_parent(int signal);
-
 /// CRC-32C (Castagnoli) of `bytes`, continued from `seed` (0 to begin).
 uint32_t cp_crc32c(uint32_t seed, const void *bytes, size_t byte_count);

@@ -3,8 +3,8 @@
 // The coordinator's only loop: takes what came in, lets the reducer decide, makes the decisions durable in one commit,
 // then lets everything out. Slow work (reading jobs, writing outputs) happens on two threads of its own.
 internal import ClusterCore
-package import ClusterProtocol
-package import ClusterTransport
+internal import ClusterProtocol
+internal import ClusterTransport
 internal import Foundation
 package import Logging
 internal import RuntimeSupport

@@ -42,13 +42,13 @@ struct JobWatch {
                 // Lines left over from a taller table.
                 for _ in 0..<max(0, drawn - lines.count) { print("\u{1B}[2K") }
                 drawn = max(drawn, lines.count)
-                fflush(stdout)
+                fflush(nil)
             } else {
                 let line = summary(view, rate.perSecond)
                 let isDue = lastPrint.map { MonotonicInstant.now.milliseconds(since: $0) > 5000 } ?? true
                 if (isDue && line != lastLine) || ended {
                     print("[\(seconds) s] \(line)")
-                    fflush(stdout)
+                    fflush(nil)
                     lastLine = line
                     lastPrint = .now
                 }

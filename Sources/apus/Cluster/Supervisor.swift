@@ -83,7 +83,7 @@ final class Supervisor: @unchecked Sendable {
         process.executableURL = Self.executable
         process.arguments = running.child.arguments + ["--supervised"]
         if !FileManager.default.fileExists(atPath: running.child.log.path) {
-            FileManager.default.createFile(atPath: running.child.log.path, contents: nil)
+            _ = FileManager.default.createFile(atPath: running.child.log.path, contents: nil)
         }
         let log = try? FileHandle(forWritingTo: running.child.log)
         _ = try? log?.seekToEnd()

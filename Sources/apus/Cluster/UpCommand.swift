@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
+import ClusterProtocol
 import CoordinatorRuntime
 import Foundation
 import RuntimeSupport
