@@ -69,7 +69,7 @@ let package = Package(
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
-        tests("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),
         .executableTarget(
             name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],
