@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import ClusterTransport
 import ExpertParallel
+import Glibc
 import Qwen3
 import RuntimeSupport
 import Tensors
@@ -13,23 +14,30 @@ final class TestWorker: Sendable {
     let routing = ExpertRouting()
     let pool: ComputePool
     let transport: any Transport
-    private let server: ExpertServer?
+    private let server = Locked<ExpertServer?>(nil)
+    private let onTrouble: @Sendable (PeerIdentity, String) -> Void
 
     init(
-        threads: Int = 1, serves: Bool = true, onTrouble: @escaping @Sendable (PeerIdentity, String) -> Void = { _, _ in },
+        threads: Int = 1, serves: Bool = true,
+        onTrouble: @escaping @Sendable (PeerIdentity, String) -> Void = { _, _ in },
         transport make: (Delivery) throws -> any Transport
     ) throws {
         pool = ComputePool(threadCount: threads)
         transport = try make(port.delivery)
         identity = transport.identity
-        server = serves ? ExpertServer(port: port, store: store, pool: pool, onTrouble: onTrouble) : nil
+        self.onTrouble = onTrouble
         port.attach(transport)
+        if serves { serve() }
+    }
+
+    func serve() {
+        server.withLock { $0 = ExpertServer(port: port, store: store, pool: pool, onTrouble: onTrouble) }
     }
 
     var counts: ExchangeStatistics { port.counters.snapshot }
 
     func exchange(
-        _ shape: ExpertShape, version: UInt64 = 1, settings: ExchangeSettings = ExchangeSettings()
+        _ shape: ExpertShape, version: UInt64 = 1, settings: ExchangeSettings = .patient
     ) -> ClusterExpertExchange {
         ClusterExpertExchange(
             model: TestCluster.model, shape: shape, policyVersion: version, port: port, store: store, routing: routing,
@@ -37,7 +45,7 @@ final class TestWorker: Sendable {
     }
 
     func stop() {
-        server?.stop()
+        server.withLock { $0 }?.stop()
         transport.close()
         port.detach()
     }
@@ -50,11 +58,12 @@ final class TestCluster: Sendable {
     let network: InMemoryNetwork
     let workers: [TestWorker]
 
-    init(count: Int, threads: Int = 1, rule: @escaping InMemoryNetwork.FateRule = { _, _ in .deliver }) throws {
+    /// - Parameter silent: workers whose server is started later.
+    init(count: Int, threads: Int = 1, silent: Set<Int> = [], rule: @escaping InMemoryNetwork.FateRule = { _, _ in .deliver }) throws {
         let network = InMemoryNetwork(rule: rule)
         self.network = network
         workers = try (0..<count).map { index in
-            try TestWorker(threads: threads) { delivery in
+            try TestWorker(threads: threads, serves: !silent.contains(index)) { delivery in
                 InMemoryTransport(
                     identity: PeerIdentity("worker-\(index)"), network: network,
                     deliveries: ChannelDeliveries(control: .direct { _ in }, exchange: delivery, bulk: .direct { _ in }))
@@ -119,11 +128,47 @@ enum Placement: String, CaseIterable, Sendable {
 }
 
 extension ExchangeSettings {
+    /// Never repeats during a test, so that counts are exact however slow the machine is.
+    static var patient: ExchangeSettings {
+        var settings = ExchangeSettings()
+        settings.resendMilliseconds = 3_600_000
+        return settings
+    }
+
     /// Repeats early, so that tests of losses do not take long.
     static var impatient: ExchangeSettings {
         var settings = ExchangeSettings()
         settings.resendMilliseconds = 40
         settings.tickMilliseconds = 10
         return settings
+    }
+}
+
+/// Whether `condition` comes true within a time that is generous on any machine.
+func eventually(_ condition: () -> Bool) -> Bool {
+    let deadline = MonotonicInstant.now.advanced(byMilliseconds: 60_000)
+    while !condition() {
+        if MonotonicInstant.now > deadline { return false }
+        usleep(500)
+    }
+    return true
+}
+
+/// Runs `body` on a thread of its own; `join` gives what it returned.
+final class Background<Value: Sendable>: Sendable {
+    private let result = Locked<Result<Value, any Error>?>(nil)
+    private let thread: DedicatedThread
+
+    init(_ body: @escaping @Sendable () throws -> Value) {
+        let result = result
+        thread = DedicatedThread.start(name: "background") {
+            let value = Result { try body() }
+            result.withLock { $0 = value }
+        }
+    }
+
+    func join() throws -> Value {
+        thread.join()
+        return try result.withLock { $0 }!.get()
     }
 }
