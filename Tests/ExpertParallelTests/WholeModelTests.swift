@@ -104,7 +104,7 @@ struct WholeModelTests {
         let expected = try inputs.map { input in try [0, 1].map { try experts.expected(input, layer: $0) } }
         let runs = workers.map { worker in
             Background { () throws -> Void in
-                let exchange = worker.exchange(shape, settings: .impatient)
+                let exchange = worker.exchange(shape, settings: ExchangeSettings())
                 for (index, input) in inputs.enumerated() {
                     for layer in [0, 1, 0] {
                         #expect(try input.run(exchange, layer: layer) == expected[index][layer])
