@@ -114,7 +114,10 @@ let package = Package(
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
         tests("ClusterCore", ["ClusterProtocol", "ClusterTransport", "RuntimeSupport"]),
-        tests("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        .testTarget(
+            name: "ClusterTests", dependencies: ["apus", "RuntimeSupport", "TestSupport"],
+            swiftSettings: houseSettings),
         tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),
         .executableTarget(
             name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],

@@ -130,6 +130,7 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         states.append(contentsOf: repeatElement(.open, count: assignment.experts.count))
         defer { forgetEverything() }
         try place(EntryRows(assignment), scope: nil)
+        FailPoint.pass("exchange.dispatched")
         try waitForSums()
         addUp(into: combined)
     }

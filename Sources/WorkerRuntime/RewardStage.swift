@@ -99,6 +99,7 @@ final class RecordSender: Sendable {
                 do { try transport.send(message, waitingUntil: .now.advanced(byMilliseconds: 10_000)) } catch { break }
             }
             queued.withLock { _ = $0.remove(Self.key(result)) }
+            FailPoint.pass("worker.record-sent")
         }
     }
 }

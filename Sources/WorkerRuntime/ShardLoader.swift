@@ -132,6 +132,7 @@ final class ShardLoader: Sendable {
                 return false
             }
             activity.withLock { $0 = "loading \(experts.count) experts of layer \(layer)" }
+            FailPoint.pass("worker.shard-loading")
             let weights = try loader.experts(layer: layer, owned: experts)
             environment.shards.add(
                 model: deploy.model.id, policyVersion: deploy.model.policyVersion,
