@@ -1,9 +1,10 @@
-// SPDX-License-Identifier: Apache-2.0
-@testable import ExpertParallel
 import Qwen3
 import RuntimeSupport
 import Tensors
 import Testing
+
+// SPDX-License-Identifier: Apache-2.0
+@testable import ExpertParallel
 
 @Suite("Placement leaves every bit alone", .serialized)
 struct ExchangeBitsTests {
@@ -20,18 +21,21 @@ struct ExchangeBitsTests {
             for placement in Placement.allCases {
                 let cluster = try TestCluster(count: workerCount)
                 defer { cluster.stop() }
-                cluster.place(experts, holders: placement.holders(expertCount: expertCount, workerCount: workerCount))
+                cluster.place(
+                    experts, holders: placement.holders(expertCount: expertCount, workerCount: workerCount))
                 for worker in cluster.workers {
                     let exchange = worker.exchange(shape)
                     for (input, expected) in zip(inputs, expected) {
                         let actual = try input.run(exchange)
                         #expect(
-                            actual == expected, "\(placement) over \(workerCount), top \(input.assignment.experts.count)")
+                            actual == expected,
+                            "\(placement) over \(workerCount), top \(input.assignment.experts.count)")
                     }
                 }
                 let counts = cluster.workers.map(\.counts)
                 #expect((counts.map(\.tokensDispatched).reduce(0, +) > 0) == (workerCount > 1))
-                #expect(counts.map(\.tokensServed).reduce(0, +) == counts.map(\.tokensDispatched).reduce(0, +))
+                #expect(
+                    counts.map(\.tokensServed).reduce(0, +) == counts.map(\.tokensDispatched).reduce(0, +))
                 #expect(counts.allSatisfy { $0.resends == 0 && $0.refusedFrames == 0 && $0.lateAnswers == 0 })
             }
         }
@@ -86,7 +90,8 @@ struct ExchangeBitsTests {
         let experts = try RandomExperts(shape, layerCount: 2, seed: 9)
         let cluster = try TestCluster(count: 5, silent: [4])
         defer { cluster.stop() }
-        // Workers 0 to 3 only ask, the last of them about another layer; worker 4 answers once all have asked.
+        // Workers 0 to 3 only ask, the last of them about another layer; worker 4 answers once all have
+        // asked.
         cluster.place(experts, holders: (0..<12).map { _ in [4] })
         let inputs = (0..<4).map { RoutedRows(shape, rowCount: 20 + $0, topK: 4, seed: UInt64($0)) }
         let expected = try inputs.indices.map { try experts.expected(inputs[$0], layer: $0 / 3) }

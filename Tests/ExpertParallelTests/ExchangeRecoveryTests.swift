@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import ClusterTransport
-@testable import ExpertParallel
 import RuntimeSupport
 import Synchronization
 import Tensors
 import Testing
+
+@testable import ExpertParallel
 
 @Suite("Trouble leaves every bit alone", .serialized)
 struct ExchangeRecoveryTests {
@@ -48,7 +49,8 @@ struct ExchangeRecoveryTests {
         #expect(eventually { cluster.workers[0].counts.lateAnswers > 0 })
     }
 
-    /// Runs an exchange in which the owners in `mute` never answer, until it waits for one of them; then calls `mend`.
+    /// Runs an exchange in which the owners in `mute` never answer, until it waits for one of them; then
+    /// calls `mend`.
     private func withMutedOwners(
         _ mute: Set<Int>, holders: [[Int]], workerCount: Int = 4,
         mend: (TestCluster) throws -> Void
@@ -75,7 +77,8 @@ struct ExchangeRecoveryTests {
     @Test("an owner dies and its experts come back elsewhere, split in other ways")
     func deadOwner() throws {
         let before = Placement.strided.holders(expertCount: 16, workerCount: 4)
-        // Where the experts of worker 3 (3, 7, 11, 15) go: to one survivor, who then holds larger subtrees; apart; here.
+        // Where the experts of worker 3 (3, 7, 11, 15) go: to one survivor, who then holds larger subtrees;
+        // apart; here.
         for homes in [[1, 1, 1, 1], [1, 2, 1, 2], [0, 0, 0, 0], [0, 1, 2, 0]] {
             let counts = try withMutedOwners([3], holders: before) { cluster in
                 var after = before
@@ -124,7 +127,8 @@ struct ExchangeRecoveryTests {
         let run = Background { try input.run(impatient) }
         #expect(eventually { impatient.waiting?.reason == .notHeld })
         cluster.workers[1].store.add(
-            model: TestCluster.model, policyVersion: 1, shape: shape, layers: experts.layers(owned: Set(0..<16)))
+            model: TestCluster.model, policyVersion: 1, shape: shape,
+            layers: experts.layers(owned: Set(0..<16)))
         #expect(try run.join() == expected)
     }
 

@@ -38,14 +38,16 @@ struct RandomExperts: Sendable {
     private static func expert(_ shape: ExpertShape, _ random: inout TestRandom) throws -> SwiGLUWeights {
         let (width, inner) = (shape.hiddenSize, shape.intermediateSize)
         return SwiGLUWeights(
-            gate: try matrix(shape.compute, inner, width, &random), up: try matrix(shape.compute, inner, width, &random),
+            gate: try matrix(shape.compute, inner, width, &random),
+            up: try matrix(shape.compute, inner, width, &random),
             down: try matrix(shape.compute, width, inner, &random))
     }
 
     private static func matrix(
         _ compute: ComputeType, _ outputs: Int, _ inputs: Int, _ random: inout TestRandom
     ) throws -> PackedMatrix {
-        let storage = try PageBuffer(byteCount: PackedMatrix.byteCount(compute, outputs: outputs, inputs: inputs))
+        let storage = try PageBuffer(
+            byteCount: PackedMatrix.byteCount(compute, outputs: outputs, inputs: inputs))
         let matrix = PackedMatrix(compute, outputs: outputs, inputs: inputs, in: storage, at: 0)
         let values = (0..<outputs * inputs).map { _ in random.float() }
         values.withUnsafeBytes { matrix.pack(from: $0.baseAddress!, stored: .float32, rows: 0..<outputs) }
@@ -61,7 +63,8 @@ struct RandomExperts: Sendable {
     func expected(_ input: RoutedRows, layer: Int = 0) throws -> [UInt32] {
         let exchange = LocalExpertExchange(
             layers: layers.mapValues { ExpertWeights(experts: $0) }, compute: shape.compute,
-            hiddenSize: shape.hiddenSize, intermediateSize: shape.intermediateSize, pool: ComputePool(threadCount: 1))
+            hiddenSize: shape.hiddenSize, intermediateSize: shape.intermediateSize,
+            pool: ComputePool(threadCount: 1))
         return try input.run(exchange, layer: layer)
     }
 }

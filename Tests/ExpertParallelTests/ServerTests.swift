@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import ClusterTransport
-@testable import ExpertParallel
 import Qwen3
 import RuntimeSupport
 import Tensors
 import Testing
+
+@testable import ExpertParallel
 
 @Suite("The server and what peers may send it", .serialized)
 struct ServerTests {
@@ -19,7 +20,8 @@ struct ServerTests {
 
     private func dispatch(_ change: (inout [[UInt8]]) -> Void = { _ in }) -> [Payload] {
         let dispatch = Dispatch(
-            topic: ExchangeTopic(model: TestCluster.model, policyVersion: 1, layer: 0), request: 5, compute: .fp32,
+            topic: ExchangeTopic(model: TestCluster.model, policyVersion: 1, layer: 0), request: 5,
+            compute: .fp32,
             width: 16, subtrees: [ExpertSubtree(first: 0, size: 8)], assignment: input.assignment,
             tokens: [Payload(input.tokens)])
         var parts = dispatch.encode().map(\.bytes)
@@ -52,12 +54,19 @@ struct ServerTests {
             dispatch { Self.put(.max, at: 48, in: &$0[0]) }, dispatch { Self.put(0, at: 40, in: &$0[0]) },
         ]
         // Routing that contradicts itself under a right checksum: subtree, row start, expert, weight.
-        for (offset, value) in [(0, 3), (4, 6), (8, 1), (12, .max), (36, 7), (36, UInt32.max), (108, 0x7F80_0000)] {
-            frames.append(dispatch { Self.put(value, at: offset, in: &$0[1]); Self.seal(&$0) })
+        for (offset, value) in [
+            (0, 3), (4, 6), (8, 1), (12, .max), (36, 7), (36, UInt32.max), (108, 0x7F80_0000),
+        ] {
+            frames.append(
+                dispatch {
+                    Self.put(value, at: offset, in: &$0[1])
+                    Self.seal(&$0)
+                })
         }
         var random = TestRandom(77)
         for _ in 0..<200 {
-            frames.append(dispatch { $0[0] = (0..<64).map { _ in UInt8.random(in: 0...255, using: &random) } })
+            frames.append(
+                dispatch { $0[0] = (0..<64).map { _ in UInt8.random(in: 0...255, using: &random) } })
             let (part, bit) = (Int(random.next() % 3), Int(random.next() % 512))
             frames.append(dispatch { $0[part][bit / 8] ^= UInt8(1 << (bit % 8)) })
         }
@@ -67,8 +76,8 @@ struct ServerTests {
         }
         let exchange = cluster.workers[0].exchange(Self.shape)
         #expect(try input.run(exchange) == experts.expected(input))
-        // Flips in the header's model, version, layer or request make other well-formed dispatches; no more than those
-        // may pass.
+        // Flips in the header's model, version, layer or request make other well-formed dispatches; no more
+        // than those may pass.
         let counts = cluster.workers[1].counts
         #expect(counts.refusedFrames >= 23 + 300)
         #expect(counts.dispatchesServed >= 1)
@@ -78,16 +87,23 @@ struct ServerTests {
     func senseless(which: Int) throws {
         let trouble = Locked<[String]>([])
         let network = InMemoryNetwork()
-        let worker = try TestWorker(onTrouble: { _, line in trouble.withLock { $0.append(line) } }) { delivery in
+        let worker = try TestWorker(onTrouble: { _, line in trouble.withLock { $0.append(line) } }) {
+            delivery in
             InMemoryTransport(
                 identity: PeerIdentity("server"), network: network,
-                deliveries: ChannelDeliveries(control: .direct { _ in }, exchange: delivery, bulk: .direct { _ in }))
+                deliveries: ChannelDeliveries(
+                    control: .direct { _ in }, exchange: delivery, bulk: .direct { _ in }))
         }
-        defer { worker.stop(); network.close() }
-        worker.store.add(model: TestCluster.model, policyVersion: 1, shape: Self.shape, layers: experts.layers)
+        defer {
+            worker.stop()
+            network.close()
+        }
+        worker.store.add(
+            model: TestCluster.model, policyVersion: 1, shape: Self.shape, layers: experts.layers)
         let answers = BoundedQueue<Message>(itemCountMax: 8, byteCountMax: 1 << 20)
         let client = InMemoryTransport(
-            identity: PeerIdentity("client"), network: network, deliveries: .direct { _ = answers.tryPush($0) })
+            identity: PeerIdentity("client"), network: network,
+            deliveries: .direct { _ = answers.tryPush($0) })
         try client.connect(
             to: PeerAddress(
                 identity: worker.identity, endpoints: ChannelEndpoints(control: "", exchange: "", bulk: "")))
@@ -97,7 +113,8 @@ struct ServerTests {
         assignment.weights = [1]
         let (compute, width) = (which == 1 ? ComputeType.bf16 : .fp32, which == 2 ? 8 : 16)
         let dispatch = Dispatch(
-            topic: ExchangeTopic(model: TestCluster.model, policyVersion: 1, layer: 0), request: 5, compute: compute,
+            topic: ExchangeTopic(model: TestCluster.model, policyVersion: 1, layer: 0), request: 5,
+            compute: compute,
             width: width, subtrees: [ExpertSubtree(first: 0, size: 16)], assignment: assignment,
             tokens: [Payload([UInt8](repeating: 0, count: width * compute.byteCount))])
         try client.send(Message(peer: worker.identity, channel: .exchange, parts: dispatch.encode()))
@@ -131,7 +148,8 @@ struct ServerTests {
         try forger.connect(to: address)
         worker.routing.update(
             model: TestCluster.model,
-            ExpertRouteTable(epoch: 1, holders: (0..<8).map { _ in [owner.identity] }, requester: worker.identity))
+            ExpertRouteTable(
+                epoch: 1, holders: (0..<8).map { _ in [owner.identity] }, requester: worker.identity))
         let exchange = worker.exchange(Self.shape)
         let input = input
         let run = Background { try input.run(exchange) }
@@ -168,7 +186,10 @@ struct ServerTests {
         store.remove(model: 1, policyVersion: 4, experts: [1])
         #expect(before.layers[0]?.experts[1] != nil && before.byteCount == 3 * each)
         #expect(store.residentByteCount == 2 * each)
-        #expect(store.experts(model: 1, policyVersion: 4)?.layers[0]?.subtrees == [ExpertSubtree(first: 2, size: 2)])
+        #expect(
+            store.experts(model: 1, policyVersion: 4)?.layers[0]?.subtrees == [
+                ExpertSubtree(first: 2, size: 2)
+            ])
         #expect(store.renumber(model: 1, from: 4, to: 5))
         #expect(store.experts(model: 1, policyVersion: 4) == nil)
         #expect(!store.renumber(model: 1, from: 4, to: 5))
@@ -181,7 +202,8 @@ struct ServerTests {
         let names = (0..<3).map { PeerIdentity("w\($0)") }
         func table(_ epoch: UInt64, _ requester: Int) -> ExpertRouteTable {
             ExpertRouteTable(
-                epoch: epoch, holders: [[names[1], names[2]], [names[0], names[1]], []], requester: names[requester],
+                epoch: epoch, holders: [[names[1], names[2]], [names[0], names[1]], []],
+                requester: names[requester],
                 requesterIndex: requester)
         }
         #expect(table(1, 0).owner(of: 0) == .peer(names[1]))
@@ -197,7 +219,8 @@ struct ServerTests {
 
         let routing = ExpertRouting()
         let waiter = Background {
-            routing.wait(model: 1, newerThan: 1, until: MonotonicInstant.now.advanced(byMilliseconds: 60_000))?.epoch
+            routing.wait(
+                model: 1, newerThan: 1, until: MonotonicInstant.now.advanced(byMilliseconds: 60_000))?.epoch
         }
         #expect(routing.update(model: 1, table(1, 0)))
         #expect(!routing.update(model: 1, table(1, 0)))

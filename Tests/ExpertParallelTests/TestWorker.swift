@@ -40,7 +40,8 @@ final class TestWorker: Sendable {
         _ shape: ExpertShape, version: UInt64 = 1, settings: ExchangeSettings = .patient
     ) -> ClusterExpertExchange {
         ClusterExpertExchange(
-            model: TestCluster.model, shape: shape, policyVersion: version, port: port, store: store, routing: routing,
+            model: TestCluster.model, shape: shape, policyVersion: version, port: port, store: store,
+            routing: routing,
             pool: pool, settings: settings)
     }
 
@@ -59,21 +60,26 @@ final class TestCluster: Sendable {
     let workers: [TestWorker]
 
     /// - Parameter silent: workers whose server is started later.
-    init(count: Int, threads: Int = 1, silent: Set<Int> = [], rule: @escaping InMemoryNetwork.FateRule = { _, _ in .deliver }) throws {
+    init(
+        count: Int, threads: Int = 1, silent: Set<Int> = [],
+        rule: @escaping InMemoryNetwork.FateRule = { _, _ in .deliver }
+    ) throws {
         let network = InMemoryNetwork(rule: rule)
         self.network = network
         workers = try (0..<count).map { index in
             try TestWorker(threads: threads, serves: !silent.contains(index)) { delivery in
                 InMemoryTransport(
                     identity: PeerIdentity("worker-\(index)"), network: network,
-                    deliveries: ChannelDeliveries(control: .direct { _ in }, exchange: delivery, bulk: .direct { _ in }))
+                    deliveries: ChannelDeliveries(
+                        control: .direct { _ in }, exchange: delivery, bulk: .direct { _ in }))
             }
         }
         for a in workers {
             for b in workers where a.identity < b.identity {
                 try a.transport.connect(
                     to: PeerAddress(
-                        identity: b.identity, endpoints: ChannelEndpoints(control: "", exchange: "", bulk: "")))
+                        identity: b.identity, endpoints: ChannelEndpoints(control: "", exchange: "", bulk: "")
+                    ))
             }
         }
     }
@@ -85,7 +91,8 @@ final class TestCluster: Sendable {
         for (index, worker) in workers.enumerated() {
             let owned = Set(holders.indices.filter { holders[$0].contains(index) })
             worker.store.add(
-                model: Self.model, policyVersion: version, shape: experts.shape, layers: experts.layers(owned: owned))
+                model: Self.model, policyVersion: version, shape: experts.shape,
+                layers: experts.layers(owned: owned))
         }
         publish(holders, epoch: epoch)
     }
@@ -96,7 +103,8 @@ final class TestCluster: Sendable {
             worker.routing.update(
                 model: Self.model,
                 ExpertRouteTable(
-                    epoch: epoch, holders: holders.map { $0.map { workers[$0].identity } }, requester: worker.identity,
+                    epoch: epoch, holders: holders.map { $0.map { workers[$0].identity } },
+                    requester: worker.identity,
                     requesterIndex: index))
         }
     }

@@ -14,7 +14,9 @@ struct WholeModelTests {
     /// Logits of every position, as bits.
     private func logits(_ model: Qwen3Model) throws -> [[UInt32]] {
         let vocabulary = model.configuration.vocabularySize
-        let sequences = (0..<3).map { index in (0..<(9 + 11 * index)).map { Int32(($0 * 131 + index * 17) % vocabulary) } }
+        let sequences = (0..<3).map { index in
+            (0..<(9 + 11 * index)).map { Int32(($0 * 131 + index * 17) % vocabulary) }
+        }
         let cache = try model.makeCache(pageCount: 3 * 3, pageSize: 16)
         let spans = sequences.enumerated().map { index, tokens in
             ForwardSpan(tokens: tokens, start: 0, pages: (0..<3).map { Int32(3 * index + $0) }, logits: .all)
@@ -28,12 +30,16 @@ struct WholeModelTests {
         return rows.keys.sorted().map { rows[$0]! }
     }
 
-    @Test("tiny-moe over 1, 2 and 4 endpoints: the logits' bits are those of one process", arguments: ComputeType.allCases)
+    @Test(
+        "tiny-moe over 1, 2 and 4 endpoints: the logits' bits are those of one process",
+        arguments: ComputeType.allCases)
     func tinyMoE(compute: ComputeType) throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "apus-ep-\(UUID())")
         defer { try? FileManager.default.removeItem(at: directory) }
-        try CheckpointInitializer(preset: .tinyMoE, seed: 3, tokenizerDirectory: Fixtures.url("models/moe_norm_bf16"))
-            .write(to: directory)
+        try CheckpointInitializer(
+            preset: .tinyMoE, seed: 3, tokenizerDirectory: Fixtures.url("models/moe_norm_bf16")
+        )
+        .write(to: directory)
         let checkpoint = try Checkpoint(directory: directory)
         let configuration = checkpoint.configuration
         let pool = ComputePool(threadCount: 1)
@@ -96,7 +102,8 @@ struct WholeModelTests {
             worker.routing.update(
                 model: TestCluster.model,
                 ExpertRouteTable(
-                    epoch: 1, holders: holders.map { $0.map { workers[$0].identity } }, requester: worker.identity,
+                    epoch: 1, holders: holders.map { $0.map { workers[$0].identity } },
+                    requester: worker.identity,
                     requesterIndex: index))
         }
         // A decode step, and a prefill whose answers exceed one message.
