@@ -42,37 +42,7 @@ extension WireGenerationSettings {
             maxNewTokens: Int(maxNewTokens), stopIDs: stopIds,
             random: RolloutRandom(runSeed: seed, prompt: group, sibling: UInt16(sibling)), thinkingBudget: budget,
             usableVocabulary: usableVocabulary == 0 ? nil : Int(usableVocabulary),
-            endsWithStopString: stopStrings.isEmpty ? nil : host.tokenizer.map { StopStrings(stopStrings, $0).ends })
-    }
-}
-
-/// Looks for stop strings at the end of an output.
-private struct StopStrings: Sendable {
-    private let texts: [[UInt8]]
-    private let tokenizer: Tokenizer
-    private let byteCountMax: Int
-
-    init(_ texts: [String], _ tokenizer: Tokenizer) {
-        self.texts = texts.map { Array($0.utf8) }
-        self.tokenizer = tokenizer
-        byteCountMax = self.texts.map(\.count).max() ?? 0
-    }
-
-    /// Whether the last token completed a stop string.
-    @Sendable func ends(_ output: ArraySlice<Int32>) -> Bool {
-        guard let last = output.last else { return false }
-        let lastCount = tokenizer.bytes(of: last)?.count ?? 0
-        var tail: [UInt8] = []
-        for id in output.reversed() {
-            tail.insert(contentsOf: tokenizer.bytes(of: id) ?? [], at: 0)
-            if tail.count >= byteCountMax + lastCount { break }
-        }
-        return texts.contains { text in
-            guard tail.count >= text.count else { return false }
-            // It may end inside the last token.
-            let first = max(0, tail.count - lastCount - text.count + 1)
-            return (first...(tail.count - text.count)).contains { tail[$0..<$0 + text.count].elementsEqual(text) }
-        }
+            endsWithStopString: stopStrings.isEmpty ? nil : host.tokenizer.map { tokenizer in StopStrings(stopStrings) { tokenizer.bytes(of: $0) }.ends })
     }
 }
 

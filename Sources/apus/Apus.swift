@@ -15,13 +15,14 @@ struct Apus: AsyncParsableCommand {
                 name: "Jobs",
                 subcommands: [
                     SubmitCommand.self, JobsCommand.self, JobCommand.self, WatchCommand.self, CancelCommand.self,
-                    WorkersCommand.self, DataCommand.self,
+                    WorkersCommand.self, ShowCommand.self, VerifyCommand.self,
                 ]),
             CommandGroup(
                 name: "Local tools",
                 subcommands: [
                     ModelCommand.self, TokenizeCommand.self, RenderCommand.self, GenerateCommand.self, ScoreCommand.self,
                 ]),
+            CommandGroup(name: "Data", subcommands: [DataCommand.self]),
             CommandGroup(name: "Checks", subcommands: [ParityCommand.self]),
         ])
 }
