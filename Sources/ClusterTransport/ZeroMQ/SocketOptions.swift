@@ -15,7 +15,13 @@ enum SocketOptions {
         let limits = configuration[limits: channel]
         socket.set(ZMQ_LINGER, configuration.lingerMilliseconds)
         socket.set(ZMQ_SNDHWM, limits.highWaterMark)
-        socket.set(ZMQ_RCVHWM, limits.highWaterMark)
+        // libzmq 4.3.4 aborts the process when a peer hangs up while the receiving side is at its high-water mark and a
+        // heartbeat falls due (stream_engine_base.cpp: the ping timer does not look at _io_error). So there is no mark
+        // where credits bound what a peer may send, or where a direct handler takes every message at once.
+        var receiveMark = limits.highWaterMark
+        if channel.usesCredits { receiveMark = 0 }
+        if case .direct = configuration.deliveries[channel] { receiveMark = 0 }
+        socket.set(ZMQ_RCVHWM, receiveMark)
         socket.set(ZMQ_MAXMSGSIZE, long: limits.frameByteCountMax)
         socket.set(ZMQ_IPV6, 0)
         socket.set(ZMQ_HEARTBEAT_IVL, configuration.heartbeatIntervalMilliseconds)
