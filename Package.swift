@@ -106,7 +106,10 @@ let package = Package(
         tests("RuntimeSupport"),
         tests("Tokenization"),
         tests("JobSpecification", ["RuntimeSupport"]),
-        tests("Rewards", ["CPlatform", "RuntimeSupport"]),
+        tests("Rewards", ["CPlatform", "RuntimeSupport", "verifier-probe"]),
+        .executableTarget(
+            name: "verifier-probe", dependencies: ["Rewards"], path: "Tests/VerifierProbe",
+            swiftSettings: houseSettings),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),

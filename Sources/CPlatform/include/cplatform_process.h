@@ -10,6 +10,7 @@ struct cp_process_limits {
     uint64_t cpu_seconds;
     uint64_t file_size_bytes;
     uint64_t open_file_count;
+    uint64_t process_count;  // of the user, threads included; no limit on root
 };
 
 /// Starts `path` in a process group of its own, with `limits`, default signal actions, no core dumps, no inherited
