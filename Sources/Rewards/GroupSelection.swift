@@ -69,7 +69,8 @@ package struct GroupSelection: Equatable, Sendable {
         }
         let values: [[Double?]] = weights.indices.map { term in
             reports.indices.map { index in
-                drops[index] == nil ? reports[index].outcomes[term].value(keepingTruncated: keepsTruncated) : nil
+                drops[index] == nil
+                    ? reports[index].outcomes[term].value(keepingTruncated: keepsTruncated) : nil
             }
         }
         let batch = estimator.advantages(rewards: values, weights: weights, groupSize: reports.count)
@@ -77,6 +78,7 @@ package struct GroupSelection: Equatable, Sendable {
         if dropsZeroVariance, batch.hasZeroVariance[0] { drops = drops.map { $0 ?? .zeroVariance } }
         let advantages = zip(drops, batch.advantages).map { $0 == nil ? $1 : 0 }
         return Judgement(
-            rewards: batch.rewards, advantages: advantages, drops: drops, hasZeroVariance: batch.hasZeroVariance[0])
+            rewards: batch.rewards, advantages: advantages, drops: drops,
+            hasZeroVariance: batch.hasZeroVariance[0])
     }
 }

@@ -46,14 +46,17 @@ package struct RewardOptions: Equatable, Sendable {
         case "true", "yes", "on": return true
         case "false", "no", "off": return false
         case .some(let text):
-            throw RewardOptionError("reward '\(function)': option '\(name)' is '\(text)', neither true nor false")
+            throw RewardOptionError(
+                "reward '\(function)': option '\(name)' is '\(text)', neither true nor false")
         }
     }
 }
 
 /// The reward functions by name.
 package enum RewardRegistry {
-    private static let types: [any RewardFunction.Type] = [ExactReward.self, FormatReward.self, MathAnswerReward.self]
+    private static let types: [any RewardFunction.Type] = [
+        ExactReward.self, FormatReward.self, MathAnswerReward.self,
+    ]
 
     /// Names in sorted order.
     package static var names: [String] { types.map { $0.name } }
@@ -68,7 +71,9 @@ package enum RewardRegistry {
 
     /// True where every row of the data must have a reference answer for this reward.
     /// - Throws: ``RewardOptionError`` for an unknown name.
-    package static func needsAnswer(_ name: String) throws(RewardOptionError) -> Bool { try type(name).needsAnswer }
+    package static func needsAnswer(_ name: String) throws(RewardOptionError) -> Bool {
+        try type(name).needsAnswer
+    }
 
     private static func type(_ name: String) throws(RewardOptionError) -> any RewardFunction.Type {
         if let type = types.first(where: { $0.name == name }) { return type }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a reward function says of one rollout. A failure of the machinery carries no number, so that it can never
-/// become a reward.
+/// What a reward function says of one rollout. A failure of the machinery carries no number, so that it can
+/// never become a reward.
 package enum RewardOutcome: Equatable, Sendable {
     /// A finite reward and, for people, why.
     case ok(value: Double, detail: String)
-    /// The response was cut at its length limit; `value` is what the cut text earns. It counts only where the job's
-    /// policy keeps truncated responses.
+    /// The response was cut at its length limit; `value` is what the cut text earns. It counts only where the
+    /// job's policy keeps truncated responses.
     case truncated(value: Double, detail: String)
     /// The verifier did not answer in time, in any of its attempts.
     case verifierTimeout

@@ -23,7 +23,8 @@ package struct RewardSample: Codable, Equatable, Sendable {
     package let metadata: [String: String]
 
     package init(
-        response: String, answer: String?, thinking: ThinkingExpectation = .unspecified, isTruncated: Bool = false,
+        response: String, answer: String?, thinking: ThinkingExpectation = .unspecified,
+        isTruncated: Bool = false,
         metadata: [String: String] = [:]
     ) {
         self.response = response

@@ -5,7 +5,8 @@ import Testing
 
 @Suite("Reward registry, functions and sums") struct RewardFunctionTests {
     private func value(
-        _ name: String, _ response: String, _ answer: String? = nil, _ thinking: ThinkingExpectation = .unspecified,
+        _ name: String, _ response: String, _ answer: String? = nil,
+        _ thinking: ThinkingExpectation = .unspecified,
         _ options: [String: String] = [:]
     ) throws -> Double? {
         try RewardRegistry.named(name, options: options)
@@ -16,15 +17,22 @@ import Testing
     @Test("the registry knows its names and refuses others")
     func registry() throws {
         #expect(RewardRegistry.names == ["exact", "format", "math_answer"])
-        #expect(try RewardRegistry.names.filter { try RewardRegistry.needsAnswer($0) } == ["exact", "math_answer"])
+        #expect(
+            try RewardRegistry.names.filter { try RewardRegistry.needsAnswer($0) } == [
+                "exact", "math_answer",
+            ])
         for name in RewardRegistry.names { #expect(type(of: try RewardRegistry.named(name)).name == name) }
-        #expect(throws: RewardOptionError("no reward is named 'maths'; rewards: exact, format, math_answer")) {
+        #expect(throws: RewardOptionError("no reward is named 'maths'; rewards: exact, format, math_answer"))
+        {
             _ = try RewardRegistry.named("maths")
         }
         #expect(
-            throws: RewardOptionError("reward 'exact' has no option 'case'; its options: ignore_case, ignore_whitespace")
+            throws: RewardOptionError(
+                "reward 'exact' has no option 'case'; its options: ignore_case, ignore_whitespace")
         ) { _ = try RewardRegistry.named("exact", options: ["case": "no"]) }
-        #expect(throws: RewardOptionError("reward 'exact': option 'ignore_case' is '2', neither true nor false")) {
+        #expect(
+            throws: RewardOptionError("reward 'exact': option 'ignore_case' is '2', neither true nor false")
+        ) {
             _ = try RewardRegistry.named("exact", options: ["ignore_case": "2"])
         }
     }
@@ -41,22 +49,24 @@ import Testing
         #expect(try value("exact", "x", nil) == nil)
     }
 
-    @Test("format", arguments: [
-        ("<think>because</think>\n7", ThinkingExpectation.on, 1.0),
-        ("<think>because</think>\n7", .unspecified, 1),
-        ("<think>because</think>\n7", .off, 0),
-        ("<think>\n\n</think>\n\n7", .off, 1),
-        ("<think>\n\n</think>\n\n7", .on, 0),
-        ("7", .off, 1), ("7", .unspecified, 1), ("7", .on, 0),
-        ("because</think>7", .on, 0),
-        ("<think>because", .on, 0),
-        ("<think>a</think>b<think>c</think>7", .on, 0),
-        ("so <think>a</think>7", .on, 0),
-        ("</think><think>7", .on, 0),
-        ("<think>a</think>  ", .on, 0),
-        ("<think>a</think>7<|im_end|>", .on, 0),
-        ("", .off, 0),
-    ])
+    @Test(
+        "format",
+        arguments: [
+            ("<think>because</think>\n7", ThinkingExpectation.on, 1.0),
+            ("<think>because</think>\n7", .unspecified, 1),
+            ("<think>because</think>\n7", .off, 0),
+            ("<think>\n\n</think>\n\n7", .off, 1),
+            ("<think>\n\n</think>\n\n7", .on, 0),
+            ("7", .off, 1), ("7", .unspecified, 1), ("7", .on, 0),
+            ("because</think>7", .on, 0),
+            ("<think>because", .on, 0),
+            ("<think>a</think>b<think>c</think>7", .on, 0),
+            ("so <think>a</think>7", .on, 0),
+            ("</think><think>7", .on, 0),
+            ("<think>a</think>  ", .on, 0),
+            ("<think>a</think>7<|im_end|>", .on, 0),
+            ("", .off, 0),
+        ])
     func format(_ response: String, _ thinking: ThinkingExpectation, _ expected: Double) throws {
         #expect(try value("format", response, nil, thinking) == expected)
     }
@@ -93,10 +103,13 @@ import Testing
         #expect(huge.total.isFailure)
     }
 
-    @Test("outcomes survive JSON", arguments: [
-        RewardOutcome.ok(value: 0.1 + 0.2, detail: "a \"quoted\" detail\n"), .truncated(value: -1.5e-300, detail: ""),
-        .verifierTimeout, .infrastructureError(reason: "é \\ /"),
-    ])
+    @Test(
+        "outcomes survive JSON",
+        arguments: [
+            RewardOutcome.ok(value: 0.1 + 0.2, detail: "a \"quoted\" detail\n"),
+            .truncated(value: -1.5e-300, detail: ""),
+            .verifierTimeout, .infrastructureError(reason: "é \\ /"),
+        ])
     func outcomeJSON(_ outcome: RewardOutcome) throws {
         #expect(try JSONDecoder().decode(RewardOutcome.self, from: JSONEncoder().encode(outcome)) == outcome)
     }

@@ -6,7 +6,7 @@ import RuntimeSupport
 import Testing
 
 /// A pool of `verifier-probe` children with room for the probe's relay thread.
-private func pool(_ change: (inout VerifierConfiguration) -> Void = { _ in }) -> VerifierPool {
+private func makePool(_ change: (inout VerifierConfiguration) -> Void = { _ in }) -> VerifierPool {
     var configuration = VerifierConfiguration(
         executable: Bundle.main.bundleURL.appendingPathComponent("verifier-probe").path, arguments: [])
     configuration.childCount = 1
@@ -16,7 +16,9 @@ private func pool(_ change: (inout VerifierConfiguration) -> Void = { _ in }) ->
     return VerifierPool(configuration)
 }
 
-private func request(_ id: String, _ response: String = "\\boxed{7}", fault: String? = nil, once: String? = nil)
+private func makeRequest(
+    _ id: String, _ response: String = "\\boxed{7}", fault: String? = nil, once: String? = nil
+)
     -> VerifierRequest
 {
     var metadata: [String: String] = [:]
@@ -48,10 +50,10 @@ private func openDescriptorCount() throws -> Int {
 @Suite("Verifier pool", .serialized) struct VerifierPoolTests {
     @Test("judges as this process would")
     func agrees() throws {
-        let pool = pool()
+        let pool = makePool()
         defer { pool.close() }
         for response in ["\\boxed{7}", "\\boxed{8}", "é \"quoted\" \u{0}\n \u{1F600} 7", ""] {
-            let request = request("a/0/1", response)
+            let request = makeRequest("a/0/1", response)
             #expect(pool.verify(request) == (try RewardSum(request.terms).evaluate(request.sample)))
         }
         #expect(pool.counters.verified == 4)
@@ -60,31 +62,37 @@ private func openDescriptorCount() throws -> Int {
 
     @Test("a large response goes through")
     func large() {
-        let pool = pool()
+        let pool = makePool()
         defer { pool.close() }
         let response = String(repeating: "many words and ", count: 200_000) + "\\boxed{7}"
-        #expect(pool.verify(request("large", response)).total.value(keepingTruncated: false) == 1.5)
+        #expect(pool.verify(makeRequest("large", response)).total.value(keepingTruncated: false) == 1.5)
     }
 
-    @Test("a child that misbehaves once costs an attempt, not the reward", arguments: [
-        "crash", "exit", "memory", "garbage", "other-id", "too-few", "huge",
-    ])
+    @Test(
+        "a child that misbehaves once costs an attempt, not the reward",
+        arguments: [
+            "crash", "exit", "memory", "garbage", "other-id", "too-few", "huge",
+        ])
     func retried(_ fault: String) {
-        let pool = pool()
+        let pool = makePool()
         let path = freshPath()
         defer {
             pool.close()
             unlink(path)
         }
-        #expect(pool.verify(request("r", fault: fault, once: path)).total.value(keepingTruncated: false) == 1.5)
+        #expect(
+            pool.verify(makeRequest("r", fault: fault, once: path)).total.value(keepingTruncated: false)
+                == 1.5)
         #expect(pool.counters == .init(verified: 1, timedOut: 0, broken: 1, started: 2))
     }
 
-    @Test("a child that misbehaves again makes an infrastructure error", arguments: ["crash", "memory", "garbage"])
+    @Test(
+        "a child that misbehaves again makes an infrastructure error",
+        arguments: ["crash", "memory", "garbage"])
     func broken(_ fault: String) {
-        let pool = pool()
+        let pool = makePool()
         defer { pool.close() }
-        let report = pool.verify(request("job/3/1", fault: fault))
+        let report = pool.verify(makeRequest("job/3/1", fault: fault))
         guard case .infrastructureError(let reason) = report.total else {
             Issue.record("\(report.total)")
             return
@@ -93,45 +101,45 @@ private func openDescriptorCount() throws -> Int {
         #expect(report.outcomes.count == 2)
         #expect(pool.counters == .init(verified: 0, timedOut: 0, broken: 2, started: 2))
         // The next request is served by a fresh child.
-        #expect(pool.verify(request("next")).total.value(keepingTruncated: false) == 1.5)
+        #expect(pool.verify(makeRequest("next")).total.value(keepingTruncated: false) == 1.5)
     }
 
     @Test("a child that does not answer is a time-out", arguments: ["hang", "spin", "half"])
     func hang(_ fault: String) {
-        let pool = pool { $0.requestMilliseconds = 300 }
+        let pool = makePool { $0.requestMilliseconds = 300 }
         defer { pool.close() }
-        #expect(pool.verify(request("slow", fault: fault)).total == .verifierTimeout)
+        #expect(pool.verify(makeRequest("slow", fault: fault)).total == .verifierTimeout)
         #expect(pool.counters.timedOut == 2)
         let path = freshPath()
         defer { unlink(path) }
-        let patient = self.pool(milliseconds: 2000)
+        let patient = makePool { $0.requestMilliseconds = 2000 }
         defer { patient.close() }
-        #expect(patient.verify(request("slow", fault: fault, once: path)).total.value(keepingTruncated: false) == 1.5)
+        #expect(
+            patient.verify(makeRequest("slow", fault: fault, once: path)).total.value(keepingTruncated: false)
+                == 1.5)
         #expect(patient.counters.timedOut == 1)
-    }
-
-    private func pool(milliseconds: UInt64) -> VerifierPool {
-        RewardsTests.pool { $0.requestMilliseconds = milliseconds }
     }
 
     @Test("the processor limit ends a child that its deadline would not")
     func processorLimit() {
-        let pool = pool { $0.processorSeconds = 1 }
+        let pool = makePool { $0.processorSeconds = 1 }
         defer { pool.close() }
-        #expect(pool.verify(request("spin", fault: "spin")).total.name == "infra_error")
+        #expect(pool.verify(makeRequest("spin", fault: "spin")).total.name == "infra_error")
         #expect(pool.counters.broken == 2)
     }
 
-    @Test("a program that is no verifier is an infrastructure error with a remedy", arguments: [
-        ("mute", "sent no greeting in 300 ms"), ("babble", "is no verifier of this version"),
-    ])
+    @Test(
+        "a program that is no verifier is an infrastructure error with a remedy",
+        arguments: [
+            ("mute", "sent no greeting in 300 ms"), ("babble", "is no verifier of this version"),
+        ])
     func wrongProgram(_ argument: String, _ message: String) {
-        let pool = pool {
+        let pool = makePool {
             $0.arguments = [argument]
             $0.startMilliseconds = 300
         }
         defer { pool.close() }
-        guard case .infrastructureError(let reason) = pool.verify(request("x")).total else {
+        guard case .infrastructureError(let reason) = pool.verify(makeRequest("x")).total else {
             Issue.record("accepted")
             return
         }
@@ -140,37 +148,39 @@ private func openDescriptorCount() throws -> Int {
 
     @Test("a missing program is named")
     func missingProgram() {
-        let pool = pool { $0.executable = "/nonexistent/verifier" }
+        let pool = makePool { $0.executable = "/nonexistent/verifier" }
         defer { pool.close() }
         #expect(
-            pool.verify(request("x")).total
+            pool.verify(makeRequest("x")).total
                 == .infrastructureError(
-                    reason: "x: cannot start the verifier '/nonexistent/verifier': No such file or directory"))
+                    reason: "x: cannot start the verifier '/nonexistent/verifier': No such file or directory")
+        )
     }
 
     @Test("an unknown reward is an error of the request, not of the child")
     func unknownReward() {
-        let pool = pool()
+        let pool = makePool()
         defer { pool.close() }
         let sample = RewardSample(response: "7", answer: "7")
         let report = pool.verify(VerifierRequest(id: "x", terms: [RewardTerm("maths")], sample: sample))
         #expect(
             report.total
-                == .infrastructureError(reason: "no reward is named 'maths'; rewards: exact, format, math_answer"))
+                == .infrastructureError(
+                    reason: "no reward is named 'maths'; rewards: exact, format, math_answer"))
         #expect(pool.counters.started == 1)
     }
 
     @Test("children are replaced after their share of requests")
     func replacement() {
-        let pool = pool { $0.requestCountPerChild = 3 }
+        let pool = makePool { $0.requestCountPerChild = 3 }
         defer { pool.close() }
-        for index in 0..<7 { #expect(!pool.verify(request("\(index)")).total.isFailure) }
+        for index in 0..<7 { #expect(!pool.verify(makeRequest("\(index)")).total.isFailure) }
         #expect(pool.counters.started == 3)
     }
 
     @Test("many threads, some with faults, get their own answers")
     func parallel() {
-        let pool = pool {
+        let pool = makePool {
             $0.childCount = 3
             $0.waitingCountMax = 2
         }
@@ -181,8 +191,9 @@ private func openDescriptorCount() throws -> Int {
                 for index in 0..<40 {
                     let isFaulty = index == 20 && thread < 3
                     let isRight = (thread + index) % 2 == 0
-                    let request = request(
-                        "\(thread)/\(index)", isRight ? "\\boxed{7}" : "\\boxed{8}", fault: isFaulty ? "crash" : nil)
+                    let request = makeRequest(
+                        "\(thread)/\(index)", isRight ? "\\boxed{7}" : "\\boxed{8}",
+                        fault: isFaulty ? "crash" : nil)
                     let value = pool.verify(request).total.value(keepingTruncated: false)
                     let expected: Double? = isFaulty ? nil : isRight ? 1.5 : 0.5
                     if value != expected { wrong.withLock { $0.append(request.id) } }
@@ -197,12 +208,12 @@ private func openDescriptorCount() throws -> Int {
 
     @Test("closing ends requests under way and refuses new ones")
     func closing() {
-        let pool = pool()
+        let pool = makePool()
         let report = Locked<RewardReport?>(nil)
         let path = freshPath()
         defer { unlink(path) }
         let caller = DedicatedThread.start(name: "caller") {
-            let result = pool.verify(request("x", fault: "hang", once: path))
+            let result = pool.verify(makeRequest("x", fault: "hang", once: path))
             report.withLock { $0 = result }
         }
         // The child makes the file when it begins to hang.
@@ -211,36 +222,39 @@ private func openDescriptorCount() throws -> Int {
         caller.join()
         let closed = RewardOutcome.infrastructureError(reason: "the verifier pool is closed")
         #expect(report.withLock { $0 }?.total == closed)
-        #expect(pool.verify(request("y")).total == closed)
+        #expect(pool.verify(makeRequest("y")).total == closed)
     }
 
     @Test("no child, zombie, orphan or descriptor is left behind")
     func leaks() throws {
         do {  // whatever the first pool makes the libraries open
-            let first = pool()
-            _ = first.verify(request("x"))
+            let first = makePool()
+            _ = first.verify(makeRequest("x"))
             first.close()
         }
         let children = try childIDs()
         let descriptors = try openDescriptorCount()
         do {
-            let pool = pool { $0.childCount = 2 }
-            for fault in ["crash", "garbage", "memory", "exit", nil] { _ = pool.verify(request("x", fault: fault)) }
+            let pool = makePool { $0.childCount = 2 }
+            for fault in ["crash", "garbage", "memory", "exit", nil] {
+                _ = pool.verify(makeRequest("x", fault: fault))
+            }
             pool.close()
-            let refused = self.pool(babbling: true)
-            _ = refused.verify(request("x"))
+            let refused = makePool { $0.arguments = ["babble"] }
+            _ = refused.verify(makeRequest("x"))
         }
         #expect(try childIDs() == children)
         #expect(try openDescriptorCount() == descriptors)
     }
 
-    private func pool(babbling: Bool) -> VerifierPool { RewardsTests.pool { $0.arguments = ["babble"] } }
-
     @Test("what a child has started dies with it")
     func orphans() throws {
-        let pool = pool()
+        let pool = makePool()
         defer { pool.close() }
-        #expect(pool.verify(request("x", fault: "orphan")).total.isFailure)
+        #expect(pool.verify(makeRequest("x", fault: "orphan")).total.isFailure)
+        // The kernel takes a moment to end what was killed.
+        let deadline = MonotonicInstant.now.advanced(byMilliseconds: 30_000)
+        while !probeIDs(argument: "mute").isEmpty, MonotonicInstant.now < deadline { usleep(10_000) }
         #expect(probeIDs(argument: "mute").isEmpty)
     }
 
@@ -248,10 +262,12 @@ private func openDescriptorCount() throws -> Int {
     private func probeIDs(argument: String) -> [String] {
         let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
         return entries.filter { entry in
-            guard Int(entry) != nil, let line = FileManager.default.contents(atPath: "/proc/\(entry)/cmdline"),
+            guard Int(entry) != nil,
+                let line = FileManager.default.contents(atPath: "/proc/\(entry)/cmdline"),
                 let link = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(entry)/exe")
             else { return false }
-            return link.hasSuffix("/verifier-probe") && String(decoding: line, as: UTF8.self).contains(argument)
+            return link.hasSuffix("/verifier-probe")
+                && String(decoding: line, as: UTF8.self).contains(argument)
         }
     }
 
@@ -260,20 +276,24 @@ private func openDescriptorCount() throws -> Int {
         let before = try childIDs()
         let leaked = open("/dev/null", O_RDONLY)  // without close-on-exec
         defer { Glibc.close(leaked) }
-        let pool = pool { $0.openFileCount = 32 }
+        let pool = makePool { $0.openFileCount = 32 }
         defer { pool.close() }
-        #expect(!pool.verify(request("x")).total.isFailure)
+        #expect(!pool.verify(makeRequest("x")).total.isFailure)
         let child = try #require(try childIDs().subtracting(before).first)
         let environment = try #require(FileManager.default.contents(atPath: "/proc/\(child)/environ"))
         #expect(!String(decoding: environment, as: UTF8.self).contains("HOME="))
         let limits = try String(contentsOfFile: "/proc/\(child)/limits", encoding: .utf8)
         let rows = limits.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
-        func soft(_ words: [String]) -> String? { rows.first { Array($0.prefix(words.count)) == words }?[words.count] }
+        func soft(_ words: [String]) -> String? {
+            rows.first { Array($0.prefix(words.count)) == words }?[words.count]
+        }
         #expect(soft(["Max", "open", "files"]) == "32")
         #expect(soft(["Max", "address", "space"]) == String(2 << 30))
         #expect(soft(["Max", "core", "file", "size"]) == "0")
         // 0, 1, 2 and the two ends of the probe's own pipe; nothing of ours.
-        let inherited = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(child)/fd").compactMap { Int($0) }
+        let inherited = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(child)/fd").compactMap {
+            Int($0)
+        }
         let targets = inherited.compactMap {
             try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(child)/fd/\($0)")
         }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A verifier process for the pool's tests. A request whose metadata has `fault` is not judged: the probe does what it
-// says instead, as a broken or attacked verifier would. With `once` (a path), only the first process to get there
-// misbehaves.
+// A verifier process for the pool's tests. A request whose metadata has `fault` is not judged: the probe does
+// what it says instead, as a broken or attacked verifier would. With `once` (a path), only the first process
+// to get there misbehaves.
 //   verifier-probe                 serves descriptors 0 and 1
 //   verifier-probe mute|babble     never greets, or greets with nonsense
 //   verifier-probe host            runs a pool, prints the id of its child, hangs
@@ -50,7 +50,8 @@ func misbehave(_ fault: String) {
         }
         abort()
     case "garbage": writeFully(framed("{\"outcomes\": 7"), 1)
-    case "other-id": writeFully(framed("{\"id\":\"someone-else\",\"outcomes\":[{\"outcome\":\"verifier_timeout\"}]}"), 1)
+    case "other-id":
+        writeFully(framed("{\"id\":\"someone-else\",\"outcomes\":[{\"outcome\":\"verifier_timeout\"}]}"), 1)
     case "too-few": writeFully(framed("{\"id\":\"too-few\",\"outcomes\":[]}"), 1)
     case "huge": writeFully([255, 255, 255, 255], 1)
     case "half":
@@ -77,7 +78,9 @@ func relay(_ descriptor: Int32) {
             let fault = request.sample.metadata["fault"]
         {
             // Exclusive creation decides who is first.
-            let isFirst = request.sample.metadata["once"].map { open($0, O_CREAT | O_EXCL | O_WRONLY, 0o600) >= 0 } ?? true
+            let isFirst =
+                request.sample.metadata["once"].map { open($0, O_CREAT | O_EXCL | O_WRONLY, 0o600) >= 0 }
+                ?? true
             if isFirst {
                 misbehave(fault)
                 continue
@@ -98,7 +101,8 @@ case "host":
     configuration.processCount = 0
     let pool = VerifierPool(configuration)
     let sample = RewardSample(response: "7", answer: "7")
-    guard !pool.verify(VerifierRequest(id: "x", terms: [RewardTerm("exact")], sample: sample)).total.isFailure else {
+    guard !pool.verify(VerifierRequest(id: "x", terms: [RewardTerm("exact")], sample: sample)).total.isFailure
+    else {
         exit(7)
     }
     for task in (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/task")) ?? [] {

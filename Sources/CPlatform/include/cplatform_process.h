@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Child processes with limits. Linux only.
 #pragma once
+#include <signal.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -20,6 +21,12 @@ struct cp_process_limits {
 pid_t cp_spawn_limited(
     const char *path, char *const argv[], char *const envp[], int stdin_fd, int stdout_fd, int stderr_fd,
     const struct cp_process_limits *limits);
+
+/// A close-on-exec descriptor that is readable once the child has ended; -1 and errno (ENOSYS before Linux 5.3).
+int cp_pidfd_open(pid_t pid);
+
+/// `si_status` of what waitid filled in, a member that Swift does not see: exit status or signal.
+static inline int cp_child_status(const siginfo_t *information) { return information->si_status; }
 
 /// Keeps SIGPIPE from the calling thread, so that writing to a dead child is EPIPE instead of a signal.
 void cp_block_sigpipe(void);

@@ -17,7 +17,8 @@ package struct ExactReward: RewardFunction {
 
     package func evaluate(_ sample: RewardSample) -> RewardOutcome {
         guard let answer = sample.answer else {
-            return .infrastructureError(reason: "reward 'exact' needs a reference answer and the row has none")
+            return .infrastructureError(
+                reason: "reward 'exact' needs a reference answer and the row has none")
         }
         let response: String
         do throws(ThinkingBlock.Problem) {

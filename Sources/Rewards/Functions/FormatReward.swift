@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// 1 for a response of the right form: one `<think>…</think>` block, then an answer, nothing else. The block is empty
-/// if and only if thinking is off (where the template has usually written it into the prompt).
+/// 1 for a response of the right form: one `<think>…</think>` block, then an answer, nothing else. The block
+/// is empty if and only if thinking is off (where the template has usually written it into the prompt).
 package struct FormatReward: RewardFunction {
     package static let name = "format"
     package static let needsAnswer = false

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// 1 when the final answer of the response means the reference answer. Only text after the thinking counts; several
-/// different answers (as in math-verify), an unclosed box or an unclosed thinking block are 0.
+/// 1 when the final answer of the response means the reference answer. Only text after the thinking counts;
+/// several different answers (as in math-verify), an unclosed box or an unclosed thinking block are 0.
 package struct MathAnswerReward: RewardFunction {
     package static let name = "math_answer"
 
@@ -19,7 +19,8 @@ package struct MathAnswerReward: RewardFunction {
 
     package func evaluate(_ sample: RewardSample) -> RewardOutcome {
         guard let answer = sample.answer, !answer.trimmed.isEmpty else {
-            return .infrastructureError(reason: "reward 'math_answer' needs a reference answer and the row has none")
+            return .infrastructureError(
+                reason: "reward 'math_answer' needs a reference answer and the row has none")
         }
         let reference: String
         do throws(MathAnswer.Problem) {

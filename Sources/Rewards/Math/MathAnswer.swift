@@ -14,9 +14,9 @@ package enum MathAnswer {
         case tooLong = "the answer is too long"
     }
 
-    /// The final answer of `text` (a response without its thinking): what the last `\boxed{…}` holds; without a box,
-    /// what follows the last "answer is", "answer:" or "####"; without those, a text of one line. `requiresSingle`:
-    /// several answers must mean the same, so that a list of guesses cannot pay.
+    /// The final answer of `text` (a response without its thinking): what the last `\boxed{…}` holds; without
+    /// a box, what follows the last "answer is", "answer:" or "####"; without those, a text of one line.
+    /// `requiresSingle`: several answers must mean the same, so that a list of guesses cannot pay.
     package static func final(
         in text: String, requiresBox: Bool = false, requiresSingle: Bool = false
     ) throws(Problem) -> String {
@@ -31,7 +31,9 @@ package enum MathAnswer {
             guard !line.isEmpty, !line.contains(where: \.isNewline) else { throw .none }
             candidates = [line]
         }
-        guard let last = candidates.last, !last.trimmed.isEmpty else { throw boxes.isEmpty ? .none : .emptyBox }
+        guard let last = candidates.last, !last.trimmed.isEmpty else {
+            throw boxes.isEmpty ? .none : .emptyBox
+        }
         guard last.utf8.count <= byteCountMax else { throw .tooLong }
         guard requiresSingle else { return last }
         // Comparing each with the last is bounded: 16 boxes are more than any honest response has.
@@ -44,7 +46,9 @@ package enum MathAnswer {
     /// Whether two answers (without surrounding prose) mean the same.
     package static func areEquivalent(_ gold: String, _ answer: String) -> Bool {
         let (a, b) = (cleaned(gold), cleaned(answer))
-        guard !a.isEmpty, !b.isEmpty, a.utf8.count <= byteCountMax, b.utf8.count <= byteCountMax else { return false }
+        guard !a.isEmpty, !b.isEmpty, a.utf8.count <= byteCountMax, b.utf8.count <= byteCountMax else {
+            return false
+        }
         if a.filter({ !$0.isWhitespace }) == b.filter({ !$0.isWhitespace }) { return true }
         if let x = MathText(a), let y = MathText(b), x.isEqual(to: y) { return true }
         guard let x = MathParser.parse(a), let y = MathParser.parse(b) else { return false }
@@ -55,19 +59,22 @@ package enum MathAnswer {
     static func cleaned(_ text: String) -> String {
         var result = text
         let replacements = [
-            ("\\!", ""), ("\\$", ""), ("$", ""), ("{,}", ","), ("^{\\circ}", "\\text{deg}"), ("^\\circ", "\\text{deg}"),
+            ("\\!", ""), ("\\$", ""), ("$", ""), ("{,}", ","), ("^{\\circ}", "\\text{deg}"),
+            ("^\\circ", "\\text{deg}"),
             ("°", "\\text{deg}"), ("\u{2212}", "-"), ("\u{2013}", "-"), ("×", "*"), ("·", "*"), ("÷", "/"),
             ("π", "\\pi "), ("∞", "\\infty "), ("≤", "<="), ("≥", ">="), ("≠", "\\neq "), ("±", "\\pm "),
             ("√", "\\sqrt "), ("\u{A0}", " "), ("\u{202F}", " "), ("~", " "),
         ]
         for (from, to) in replacements { result = result.replacing(from, with: to) }
         result = result.trimmed
-        while let last = result.last, last == "." || last == "," { result = String(result.dropLast()).trimmed }
+        while let last = result.last, last == "." || last == "," {
+            result = String(result.dropLast()).trimmed
+        }
         return result
     }
 
-    /// What the boxes of `text` hold, in order; a box inside another belongs to the outer one. `\fbox` counts, as in
-    /// math-verify. One pass over the bytes, whatever the text.
+    /// What the boxes of `text` hold, in order; a box inside another belongs to the outer one. `\fbox`
+    /// counts, as in math-verify. One pass over the bytes, whatever the text.
     private static func boxed(in text: String) throws(Problem) -> [String] {
         let bytes = Array(text.utf8)
         let openings = [Array("\\boxed{".utf8), Array("\\fbox{".utf8)]
@@ -136,13 +143,16 @@ struct MathText {
             text = String(text.dropFirst().dropLast())
             isMarked = true
         }
-        guard !text.isEmpty, text.allSatisfy({ $0.isLetter || $0 == " " || $0 == "-" || $0 == "'" }) else { return nil }
+        guard !text.isEmpty, text.allSatisfy({ $0.isLetter || $0 == " " || $0 == "-" || $0 == "'" }) else {
+            return nil
+        }
         words = text.lowercased().split(separator: " ").joined(separator: " ")
         self.isMarked = isMarked
     }
 
     func isEqual(to other: MathText) -> Bool {
-        // A single letter may be a variable, where case matters; as a choice it is marked on one side at least.
+        // A single letter may be a variable, where case matters; as a choice it is marked on one side at
+        // least.
         words == other.words && (words.count > 1 || isMarked || other.isMarked)
     }
 }

@@ -1,25 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Glibc
 
-/// The verifier process: judges what it is sent until its input ends. It keeps no state between requests, so it can be
-/// killed at any time.
+/// The verifier process: judges what it is sent until its input ends. It keeps no state between requests, so
+/// it can be killed at any time.
 package enum VerifierChild {
     /// Serves requests.
     /// - Parameters:
     ///   - input: frames of ``VerifierRequest``.
     ///   - output: a greeting, then frames of replies.
-    /// - Returns: the exit status: 0 at the end of input, 1 for a broken descriptor, 2 for a frame that is no request.
+    /// - Returns: the exit status: 0 at the end of input, 1 for a broken descriptor, 2 for a frame that is no
+    ///   request.
     package static func run(input: Int32, output: Int32) -> Int32 {
-        guard let greeting = try? VerifierFrame.encode(VerifierGreeting()), write(greeting, output) else { return 1 }
+        guard let greeting = try? VerifierFrame.encode(VerifierGreeting()), write(greeting, output) else {
+            return 1
+        }
         while true {
             guard let header = read(VerifierFrame.headerByteCount, input) else { return 1 }
             if header.isEmpty { return 0 }
             let byteCount = VerifierFrame.byteCount(header)
-            guard header.count == VerifierFrame.headerByteCount, byteCount <= VerifierFrame.byteCountMax else { return 2 }
+            guard header.count == VerifierFrame.headerByteCount, byteCount <= VerifierFrame.byteCountMax
+            else { return 2 }
             guard let body = read(byteCount, input), body.count == byteCount,
                 let request = VerifierFrame.decode(VerifierRequest.self, body)
             else { return 2 }
-            guard let reply = try? VerifierFrame.encode(reply(to: request)), write(reply, output) else { return 1 }
+            guard let reply = try? VerifierFrame.encode(reply(to: request)), write(reply, output) else {
+                return 1
+            }
         }
     }
 

@@ -7,7 +7,8 @@ package struct VerifierConfiguration: Equatable, Sendable {
     package var arguments: [String]
     /// All of a child's environment: the worker's own may hold secrets.
     package var environment: [String: String] = [
-        "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "SWIFT_BACKTRACE": "enable=no",
+        "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin",
+        "SWIFT_BACKTRACE": "enable=no",
     ]
     /// Processes, each with a thread of its own in this one.
     package var childCount = 2
@@ -28,8 +29,8 @@ package struct VerifierConfiguration: Equatable, Sendable {
     package var openFileCount: UInt64 = 16
     /// Bytes of a file that a child may write.
     package var fileByteCount: UInt64 = 1 << 20
-    /// Processes and threads of the whole user beyond which a child can start none: at 1 it never can. 0 is no limit,
-    /// and there is none on root.
+    /// Processes and threads of the whole user beyond which a child can start none: at 1 it never can. 0 is
+    /// no limit, and there is none on root.
     package var processCount: UInt64 = 1
     /// Where children write errors; nil is /dev/null. The descriptor must stay open as long as the pool.
     package var errorDescriptor: Int32?

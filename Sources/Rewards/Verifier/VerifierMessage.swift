@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Between a pool and its children: frames of a 4-byte little-endian length and that many bytes of JSON. The child
-// sends a greeting when it is ready, then one reply per request, in order.
+// Between a pool and its children: frames of a 4-byte little-endian length and that many bytes of JSON. The
+// child sends a greeting when it is ready, then one reply per request, in order.
 internal import Foundation
 
 /// One response to be judged by a verifier process.

@@ -3,8 +3,8 @@ internal import CPlatform
 internal import Glibc
 internal import RuntimeSupport
 
-/// Verifier processes that judge responses. A response can at worst cost its own child: a child that passes its
-/// deadline, dies or answers nonsense is killed and replaced, and the request is given to a fresh one.
+/// Verifier processes that judge responses. A response can at worst cost its own child: a child that passes
+/// its deadline, dies or answers nonsense is killed and replaced, and the request is given to a fresh one.
 ///
 /// One thread per child, which starts it, talks to it and ends it.
 package final class VerifierPool: Sendable {
@@ -17,6 +17,13 @@ package final class VerifierPool: Sendable {
         package var broken = 0
         /// Children that were started.
         package var started = 0
+
+        package init(verified: Int = 0, timedOut: Int = 0, broken: Int = 0, started: Int = 0) {
+            self.verified = verified
+            self.timedOut = timedOut
+            self.broken = broken
+            self.started = started
+        }
     }
 
     private let configuration: VerifierConfiguration
@@ -27,7 +34,9 @@ package final class VerifierPool: Sendable {
 
     /// Starts the threads and their children. A program that cannot be started shows in the first outcomes.
     package init(_ configuration: VerifierConfiguration) {
-        precondition(configuration.childCount > 0 && configuration.attemptCount > 0, "a verifier pool without children")
+        precondition(
+            configuration.childCount > 0 && configuration.attemptCount > 0, "a verifier pool without children"
+        )
         self.configuration = configuration
         waiting = BoundedQueue(itemCountMax: configuration.waitingCountMax, byteCountMax: .max)
         cancellation = cp_eventfd()
@@ -35,7 +44,9 @@ package final class VerifierPool: Sendable {
         threads = Locked([])
         let serve: @Sendable () -> Void = {
             [configuration, waiting, cancellation, counts] in
-            Server(configuration: configuration, waiting: waiting, cancellation: cancellation, counts: counts).run()
+            var server = Server(
+                configuration: configuration, waiting: waiting, cancellation: cancellation, counts: counts)
+            server.run()
         }
         threads.withLock { threads in
             for index in 0..<configuration.childCount {
@@ -104,11 +115,23 @@ private struct Server {
     let waiting: BoundedQueue<Ticket>
     let cancellation: Int32
     let counts: Locked<VerifierPool.Counters>
+    /// The pool closes: what still waits is refused without starting a child for it.
+    private var isClosing = false
+
+    init(
+        configuration: VerifierConfiguration, waiting: BoundedQueue<Ticket>, cancellation: Int32,
+        counts: Locked<VerifierPool.Counters>
+    ) {
+        self.configuration = configuration
+        self.waiting = waiting
+        self.cancellation = cancellation
+        self.counts = counts
+    }
 
     static let closedOutcome = RewardOutcome.infrastructureError(reason: "the verifier pool is closed")
 
     /// Serves until the queue is closed and drained.
-    func run() {
+    mutating func run() {
         var child: VerifierProcess?
         var servedCount = 0
         // Before the first request, so that it need not wait for the start.
@@ -121,10 +144,9 @@ private struct Server {
         }
     }
 
-    private func serve(_ request: VerifierRequest, _ child: inout VerifierProcess?) -> RewardReport {
+    private mutating func serve(_ request: VerifierRequest, _ child: inout VerifierProcess?) -> RewardReport {
         var failure = Self.closedOutcome
-        for attempt in 1...configuration.attemptCount {
-            if attempt > 1 { child = nil }
+        for _ in 1...configuration.attemptCount where !isClosing {
             do throws(VerifierFault) {
                 let outcomes = try exchange(request, &child)
                 counts.withLock { $0.verified += 1 }
@@ -132,7 +154,9 @@ private struct Server {
             } catch {
                 child = nil
                 switch error {
-                case .cancelled: return RewardReport(all: Self.closedOutcome, terms: request.terms)
+                case .cancelled:
+                    isClosing = true
+                    failure = Self.closedOutcome
                 case .timedOut:
                     counts.withLock { $0.timedOut += 1 }
                     failure = .verifierTimeout
