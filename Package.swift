@@ -103,7 +103,10 @@ let package = Package(
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Checkpoints", "Parity", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization",
+                "Checkpoints", "CPlatform", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "JobSpecification", "Parity", "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
+                "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: houseSettings),
         // Tests
@@ -120,7 +123,10 @@ let package = Package(
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
         tests("ClusterCore", ["ClusterProtocol", "ClusterTransport", "RuntimeSupport"]),
-        tests("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        .testTarget(
+            name: "ClusterTests", dependencies: ["apus", "RuntimeSupport", "TestSupport"],
+            swiftSettings: houseSettings),
         tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),
         .executableTarget(
             name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],

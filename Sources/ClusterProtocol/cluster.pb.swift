@@ -991,6 +991,12 @@ package nonisolated struct WireGenerationSettings: @unchecked Sendable {
   /// Clears the value of `score`. Subsequent reads from it will return its default value.
   package mutating func clearScore() {_uniqueStorage()._score = nil}
 
+  /// What the prompt asked of thinking: on, off or default. Verifiers see it.
+  package var thinking: String {
+    get {_storage._thinking}
+    set {_uniqueStorage()._thinking = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -3500,7 +3506,7 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".GenerationSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0")
 
   fileprivate class _StorageClass {
     var _temperature: Float = 0
@@ -3517,6 +3523,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
     var _rewards: [WireRewardSettings] = []
     var _stopStrings: [String] = []
     var _score: WireScoreSettings? = nil
+    var _thinking: String = String()
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -3541,6 +3548,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       _rewards = source._rewards
       _stopStrings = source._stopStrings
       _score = source._score
+      _thinking = source._thinking
     }
   }
 
@@ -3573,6 +3581,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         case 12: try { try decoder.decodeRepeatedMessageField(value: &_storage._rewards) }()
         case 13: try { try decoder.decodeRepeatedStringField(value: &_storage._stopStrings) }()
         case 14: try { try decoder.decodeSingularMessageField(value: &_storage._score) }()
+        case 15: try { try decoder.decodeSingularStringField(value: &_storage._thinking) }()
         default: break
         }
       }
@@ -3627,6 +3636,9 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       try { if let v = _storage._score {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 14)
       } }()
+      if !_storage._thinking.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._thinking, fieldNumber: 15)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3650,6 +3662,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         if _storage._rewards != rhs_storage._rewards {return false}
         if _storage._stopStrings != rhs_storage._stopStrings {return false}
         if _storage._score != rhs_storage._score {return false}
+        if _storage._thinking != rhs_storage._thinking {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -30,7 +30,8 @@ extension ClusterExpertExchange {
             tokens: tokenParts(share))
         let parts = dispatch.encode()
         pending[number] = PendingRequest(
-            owner: view.owners[share.destination - 1], share: share, scope: view.scopes[share.destination], parts: parts,
+            owner: view.owners[share.destination - 1], share: share, scope: view.scopes[share.destination],
+            parts: parts,
             byteCount: parts.reduce(0) { $0 + $1.byteCount },
             answerByteCount: share.heads.count * shape.hiddenSize * 4)
         unsent.append(number)
@@ -55,7 +56,9 @@ extension ClusterExpertExchange {
                 continue
             }
             if try send(number) {
-                outstanding[request.owner] = (load.out + request.byteCount, load.back + request.answerByteCount)
+                outstanding[request.owner] = (
+                    load.out + request.byteCount, load.back + request.answerByteCount
+                )
             } else {
                 blocked.insert(request.owner)
                 kept.append(number)

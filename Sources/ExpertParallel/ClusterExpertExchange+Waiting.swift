@@ -114,14 +114,14 @@ extension ClusterExpertExchange {
     }
 
     private func publishWait(_ since: MonotonicInstant) {
-        let wait: ExchangeWait
+        var (peer, reason): (PeerIdentity?, ExchangeWait.Reason) = (nil, .noHolder)
         if let oldest = pending.min(by: { $0.key < $1.key })?.value {
-            wait = ExchangeWait(peer: oldest.owner, layer: Int(topic.layer), since: since, reason: oldest.reason)
-        } else if let (peer, exclusion) = excluded.min(by: { $0.key < $1.key }) {
-            wait = ExchangeWait(peer: peer, layer: Int(topic.layer), since: since, reason: exclusion.reason)
-        } else {
-            wait = ExchangeWait(peer: nil, layer: Int(topic.layer), since: since, reason: .noHolder)
+            (peer, reason) = (oldest.owner, oldest.reason)
+        } else if let (owner, exclusion) = excluded.min(by: { $0.key < $1.key }) {
+            (peer, reason) = (owner, exclusion.reason)
         }
+        let wait = ExchangeWait(
+            peer: peer, layer: Int(topic.layer), since: since, reason: reason, requestCount: pending.count)
         flags.withLock { $0.waiting = wait }
     }
 }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One exchange: split the entries by owner, send all dispatches, compute the local part, wait for the sums of the
-// others, add each row's sums along the expert tree. Whatever happens on the way (losses, moves, deaths of owners)
-// changes who computes a sum and never its bits, because a sum is always over an aligned subtree.
+// One exchange: split the entries by owner, send all dispatches, compute the local part, wait for the sums of
+// the others, add each row's sums along the expert tree. Whatever happens on the way (losses, moves, deaths
+// of owners) changes who computes a sum and never its bits, because a sum is always over an aligned subtree.
 internal import ClusterTransport
 package import Qwen3
 package import RuntimeSupport
 internal import Tensors
 
-/// Experts that live in several processes. One exchange at a time; `cancel`, `resume` and `waiting` from any thread.
+/// Experts that live in several processes. One exchange at a time; `cancel`, `resume` and `waiting` from any
+/// thread.
 package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
-    // @unchecked: all `var`s belong to the thread that is in `exchange`; what other threads use is behind `flags`.
+    // @unchecked: all `var`s belong to the thread that is in `exchange`; what other threads use is behind
+    // `flags`.
 
     /// How an entry of the assignment stands.
     enum EntryState: UInt8 {
@@ -28,7 +30,7 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     let routing: ExpertRouting
     let settings: ExchangeSettings
     let mailbox = ExchangeMailbox(itemCountMax: 65_536, byteCountMax: 1 << 30)
-    private let pool: ComputePool
+    let pool: ComputePool
     private let computation: ExpertComputation
     private let limits: ShareLimits
     let flags = Locked(Flags())
@@ -44,8 +46,8 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     private var tokens = UnsafeRawPointer(bitPattern: 64)!
     var assignment = ExpertAssignment()
     private var sumBuffer = ScratchBuffer()
-    private var sums = UnsafeMutablePointer<Float>(bitPattern: 64)!
-    private var states: [EntryState] = []
+    var sums = UnsafeMutablePointer<Float>(bitPattern: 64)!
+    var states: [EntryState] = []
     private var localWeights: ExpertWeights?
     var table: ExpertRouteTable?
     var pending: [UInt64: PendingRequest] = [:]
@@ -62,7 +64,8 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     ///   - model: the cluster's short id of the model.
     ///   - store: this process's own experts.
     package init(
-        model: UInt32, shape: ExpertShape, policyVersion: UInt64 = 0, port: ExchangePort, store: ExpertShardStore,
+        model: UInt32, shape: ExpertShape, policyVersion: UInt64 = 0, port: ExchangePort,
+        store: ExpertShardStore,
         routing: ExpertRouting, pool: ComputePool, settings: ExchangeSettings = ExchangeSettings()
     ) {
         precondition((1...ExchangeLimits.width).contains(shape.hiddenSize), "rows of \(shape.hiddenSize)")
@@ -75,7 +78,8 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         self.pool = pool
         topic = ExchangeTopic(model: model, policyVersion: policyVersion, layer: 0)
         computation = ExpertComputation(
-            compute: shape.compute, hiddenSize: shape.hiddenSize, intermediateSize: shape.intermediateSize, pool: pool)
+            compute: shape.compute, hiddenSize: shape.hiddenSize, intermediateSize: shape.intermediateSize,
+            pool: pool)
         limits = ShareLimits(
             width: shape.hiddenSize, tokenRowByteCount: shape.hiddenSize * shape.compute.byteCount,
             messageByteCount: min(settings.messageByteCount, ExchangeLimits.messageByteCount))
@@ -104,10 +108,12 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
 
     // MARK: - The exchange
 
-    /// - Throws: ``ExchangeError``, ``MemoryError``. It waits for answers without a limit of its own: the cluster may
-    ///   need its time to bring lost experts back, and whoever supervises it reads ``waiting`` and may `cancel`.
+    /// - Throws: ``ExchangeError``, ``MemoryError``. It waits for answers without a limit of its own: the
+    ///   cluster may need its time to bring lost experts back, and whoever supervises it reads ``waiting``
+    ///   and may `cancel`.
     package func exchange(
-        layer: Int, tokens: UnsafeRawPointer, assignment: ExpertAssignment, combined: UnsafeMutablePointer<Float>
+        layer: Int, tokens: UnsafeRawPointer, assignment: ExpertAssignment,
+        combined: UnsafeMutablePointer<Float>
     ) throws {
         let (isCancelled, version) = flags.withLock { ($0.isCancelled, $0.policyVersion) }
         if isCancelled { throw ExchangeError.cancelled }
@@ -130,6 +136,7 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         states.append(contentsOf: repeatElement(.open, count: assignment.experts.count))
         defer { forgetEverything() }
         try place(EntryRows(assignment), scope: nil)
+        FailPoint.pass("exchange.dispatched")
         try waitForSums()
         addUp(into: combined)
     }
@@ -159,7 +166,9 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
 
     private func wholeView() -> RouteView {
         let local = localWeights?.subtrees ?? []
-        if let cachedView, cachedView.epoch == table?.epoch, cachedView.local == local { return cachedView.view }
+        if let cachedView, cachedView.epoch == table?.epoch, cachedView.local == local {
+            return cachedView.view
+        }
         let view = makeView(scope: nil)
         cachedView = (table?.epoch, local, view)
         return view
@@ -175,7 +184,8 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         }
     }
 
-    private func compute(_ share: DispatchShare, _ subtrees: [ExpertSubtree], _ weights: ExpertWeights) throws {
+    private func compute(_ share: DispatchShare, _ subtrees: [ExpertSubtree], _ weights: ExpertWeights) throws
+    {
         let part = share.assignment(of: assignment)
         let rows = share.members.rows.map { tokens + Int($0) * rowByteCount }
         let (width, sums, entries) = (shape.hiddenSize, sums, share.members.entries)
@@ -200,34 +210,8 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     /// The message parts' token rows of `share`.
     func tokenParts(_ share: DispatchShare) -> [Payload] {
         RowParts(rowByteCount: rowByteCount).make(share.members.rows.count) { row, target in
-            target.copyMemory(from: tokens + Int(share.members.rows[row]) * rowByteCount, byteCount: rowByteCount)
-        }
-    }
-
-    private func addUp(into combined: UnsafeMutablePointer<Float>) {
-        let (width, sums, states, assignment) = (shape.hiddenSize, sums, states, assignment)
-        let blockRows = 8
-        pool.parallel((assignment.rowCount + blockRows - 1) / blockRows) { block in
-            for row in block * blockRows..<min(assignment.rowCount, (block + 1) * blockRows) {
-                let entries = assignment.entries(of: row)
-                let target = combined + row * width
-                let capacity = max(1, entries.count)
-                withUnsafeTemporaryAllocation(of: Int32.self, capacity: capacity) { positions in
-                    withUnsafeTemporaryAllocation(of: UnsafeMutablePointer<Float>.self, capacity: capacity) { items in
-                        var count = 0
-                        for entry in entries where states[entry] == .head {
-                            positions[count] = assignment.experts[entry]
-                            items[count] = sums + entry * width
-                            count += 1
-                        }
-                        if count == 0 { return target.update(repeating: 0, count: width) }
-                        ExpertTree.sum(
-                            positions: UnsafeBufferPointer(rebasing: positions[..<count]),
-                            rows: UnsafeBufferPointer(rebasing: items[..<count]), width: width)
-                        target.update(from: items[0], count: width)
-                    }
-                }
-            }
+            target.copyMemory(
+                from: tokens + Int(share.members.rows[row]) * rowByteCount, byteCount: rowByteCount)
         }
     }
 

@@ -46,7 +46,8 @@ package struct Dispatch: Sendable {
             if part == tokens.count { return try body(rows) }
             return try tokens[part].withUnsafeBytes { (bytes: UnsafeRawBufferPointer) in
                 let count = bytes.count / layout.rowByteCount
-                return try collect(part + 1, rows + (0..<count).map { bytes.baseAddress! + $0 * layout.rowByteCount })
+                return try collect(
+                    part + 1, rows + (0..<count).map { bytes.baseAddress! + $0 * layout.rowByteCount })
             }
         }
         return try collect(0, [])
@@ -57,7 +58,8 @@ package struct Dispatch: Sendable {
     /// The message's parts.
     package func encode() -> [Payload] {
         var header = ExchangeHeader(
-            kind: .dispatch, compute: compute, topic: topic, request: request, rowCount: assignment.rowCount, width: width)
+            kind: .dispatch, compute: compute, topic: topic, request: request, rowCount: assignment.rowCount,
+            width: width)
         header.entryCount = assignment.experts.count
         header.subtreeCount = subtrees.count
         var routing: [UInt8] = []
@@ -89,7 +91,9 @@ package struct Dispatch: Sendable {
         }
         guard parts[1...].checksum == header.checksum else { throw FrameError("checksum mismatch") }
         let words = parts[1].withUnsafeBytes { bytes in
-            (0..<bytes.count / 4).map { Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self)) }
+            (0..<bytes.count / 4).map {
+                Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self))
+            }
         }
         subtrees = try Self.subtrees(words[..<counts.0])
         var assignment = ExpertAssignment()
@@ -128,7 +132,9 @@ package struct Dispatch: Sendable {
             var place = 0
             for entry in assignment.entries(of: row) {
                 let expert = Int(assignment.experts[entry])
-                while place < subtrees.count, subtrees[place].first + subtrees[place].size <= expert { place += 1 }
+                while place < subtrees.count, subtrees[place].first + subtrees[place].size <= expert {
+                    place += 1
+                }
                 guard expert > previous, assignment.weights[entry].isFinite, place < subtrees.count,
                     subtrees[place].first <= expert
                 else { throw FrameError("row \(row): expert \(expert) is out of order or in no subtree") }
@@ -168,7 +174,8 @@ package struct Combine: Sendable {
         _ dispatch: Dispatch, status: CombineStatus, sums: [Payload], rowCount: Int
     ) -> [Payload] {
         var header = ExchangeHeader(
-            kind: .combine, status: status, compute: dispatch.compute, topic: dispatch.topic, request: dispatch.request,
+            kind: .combine, status: status, compute: dispatch.compute, topic: dispatch.topic,
+            request: dispatch.request,
             rowCount: rowCount, width: dispatch.width)
         header.checksum = sums.checksum
         return [header.encode()] + sums

@@ -33,9 +33,9 @@ struct EntryRows {
 struct DispatchShare {
     let destination: Int
     var members = EntryRows()
-    /// For each row of the answer the entry at which its sum is stored: the first that the sum covers. Standing for
-    /// the sum by the expert of that entry is enough, because any two members of disjoint aligned subtrees differ
-    /// first at the node that joins the subtrees.
+    /// For each row of the answer the entry at which its sum is stored: the first that the sum covers.
+    /// Standing for the sum by the expert of that entry is enough, because any two members of disjoint
+    /// aligned subtrees differ first at the node that joins the subtrees.
     var heads: [Int32] = []
     private var lastSubtree = -1
 

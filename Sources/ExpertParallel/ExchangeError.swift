@@ -32,6 +32,8 @@ package struct ExchangeWait: Hashable, Sendable, CustomStringConvertible {
     package let layer: Int
     package let since: MonotonicInstant
     package let reason: Reason
+    /// Dispatches without an answer, this one included.
+    package let requestCount: Int
 
     package var description: String {
         "experts of layer \(layer) from \(peer?.description ?? "anybody"): \(reason.rawValue)"

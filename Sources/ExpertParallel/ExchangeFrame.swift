@@ -3,10 +3,11 @@
 // The two messages of the expert exchange.
 //
 //   dispatch   header | routing | token rows …     a source asks an owner for sums over subtrees
-//   combine    header | sum rows …                 the owner's answer, one fp32 row per (row, touched subtree)
+//   combine    header | sum rows …                 the owner's answer, one fp32 row per (row, touched
+//                                                  subtree)
 //
-// A header is 64 little-endian bytes. Everything a decoder is told is checked against limits and against the bytes
-// that really came before anything is allocated.
+// A header is 64 little-endian bytes. Everything a decoder is told is checked against limits and against the
+// bytes that really came before anything is allocated.
 internal import ClusterTransport
 internal import Qwen3
 internal import RuntimeSupport
@@ -44,7 +45,10 @@ package enum CombineStatus: UInt8, Sendable {
 
 /// The fixed first part of an exchange message.
 struct ExchangeHeader {
-    enum Kind: UInt8 { case dispatch = 1, combine = 2 }
+    enum Kind: UInt8 {
+        case dispatch = 1
+        case combine = 2
+    }
 
     static let byteCount = 64
     static let magic: UInt32 = 0x5853_5041  // "APSX"
@@ -114,7 +118,9 @@ struct ExchangeHeader {
         guard version == Self.version else {
             throw FrameError("exchange version \(version), this build speaks \(Self.version)")
         }
-        guard let kind = Kind(rawValue: get(UInt8.self)), let status = CombineStatus(rawValue: get(UInt8.self)) else {
+        guard let kind = Kind(rawValue: get(UInt8.self)),
+            let status = CombineStatus(rawValue: get(UInt8.self))
+        else {
             throw FrameError("unknown kind or status")
         }
         self.kind = kind

@@ -12,8 +12,9 @@ enum ExchangeMail: Sendable {
 
 typealias ExchangeMailbox = BoundedQueue<ExchangeMail>
 
-/// Sorts what arrives on the exchange channel: dispatches to the server's queue, answers to the exchange that asked.
-/// On the socket thread only the 64-byte header is read; everything else is decoded by whoever takes the message.
+/// Sorts what arrives on the exchange channel: dispatches to the server's queue, answers to the exchange that
+/// asked. On the socket thread only the 64-byte header is read; everything else is decoded by whoever takes
+/// the message.
 package final class ExchangePort: Sendable {
     package let counters: ExchangeCounters
     /// Dispatches of peers. The peers' credit windows bound it; the limits are a second fence.

@@ -8,7 +8,8 @@ package enum ExpertOwner: Hashable, Sendable {
     case peer(PeerIdentity)
 }
 
-/// Who holds the experts of one model under one placement epoch, as one requester sees it. All layers are alike.
+/// Who holds the experts of one model under one placement epoch, as one requester sees it. All layers are
+/// alike.
 package struct ExpertRouteTable: Sendable {
     package let epoch: UInt64
     /// For each expert its holders, in the order of the placement; empty while nobody holds it.
@@ -27,8 +28,8 @@ package struct ExpertRouteTable: Sendable {
 
     package var expertCount: Int { holders.count }
 
-    /// The owner this requester uses: itself where it is a holder, otherwise a holder chosen by its index; nil when
-    /// nobody (outside `excluded`) holds the expert. The same table always gives the same answer.
+    /// The owner this requester uses: itself where it is a holder, otherwise a holder chosen by its index;
+    /// nil when nobody (outside `excluded`) holds the expert. The same table always gives the same answer.
     package func owner(of expert: Int, excluding excluded: Set<PeerIdentity> = []) -> ExpertOwner? {
         let candidates = holders[expert]
         if candidates.contains(requester), !excluded.contains(requester) { return .local }
@@ -61,7 +62,8 @@ package final class ExpertRouting: @unchecked Sendable {
 
     package func table(model: UInt32) -> ExpertRouteTable? { lock.withLock { tables[model] } }
 
-    /// Sleeps until the model has a table newer than `epoch` (any table for nil) or the deadline has passed; nil then.
+    /// Sleeps until the model has a table newer than `epoch` (any table for nil) or the deadline has passed;
+    /// nil then.
     package func wait(
         model: UInt32, newerThan epoch: UInt64?, until deadline: MonotonicInstant
     ) -> ExpertRouteTable? {

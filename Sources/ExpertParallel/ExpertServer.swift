@@ -3,29 +3,33 @@ package import ClusterTransport
 internal import Qwen3
 package import RuntimeSupport
 
-/// Computes for peers, on a thread of its own and ahead of local work in the pool. It issues no exchange itself, so
-/// no cycle of waits can form.
+/// Computes for peers, on a thread of its own and ahead of local work in the pool. It issues no exchange
+/// itself, so no cycle of waits can form.
 package final class ExpertServer: Sendable {
     private let port: ExchangePort
     private let thread: DedicatedThread
+    private let isStopped: Locked<Bool>
 
     /// Starts serving what `port` receives.
     ///
-    /// - Parameter onTrouble: told, on the server's thread, in one line what went wrong. A peer can make many of these:
-    ///   limit their rate.
+    /// - Parameter onTrouble: told, on the server's thread, in one line what went wrong. A peer can make many
+    ///   of these: limit their rate.
     package init(
         port: ExchangePort, store: ExpertShardStore, pool: ComputePool,
         onTrouble: @escaping @Sendable (PeerIdentity, String) -> Void = { _, _ in }
     ) {
         self.port = port
+        let isStopped = Locked(false)
+        self.isStopped = isStopped
         thread = DedicatedThread.start(name: "expert-server") {
             let loop = ServerLoop(port: port, store: store, pool: pool, onTrouble: onTrouble)
-            loop.run()
+            loop.run { isStopped.withLock { $0 } }
         }
     }
 
     /// Ends the thread after the computation under way. Call once. What is queued stays unanswered.
     package func stop() {
+        isStopped.withLock { $0 = true }
         port.dispatches.close()
         thread.join()
     }
@@ -43,7 +47,6 @@ private final class ServerLoop {
     /// Answers that a full queue refused; a slow peer keeps no other one waiting.
     private var unsent: [(answer: EncodedAnswer, dropAt: MonotonicInstant)] = []
     private var unsentByteCount = 0
-    private var isStopped = false
 
     /// Answers kept for slow peers, in bytes and in time; what is dropped will be asked for again.
     private static let unsentByteCountMax = 256 << 20
@@ -59,13 +62,14 @@ private final class ServerLoop {
         self.onTrouble = onTrouble
     }
 
-    func run() {
-        while true {
+    func run(until isStopped: () -> Bool) {
+        while !isStopped() {
             if queue.isEmpty {
                 let message =
                     unsent.isEmpty
-                    ? port.dispatches.pop() : port.dispatches.pop(until: MonotonicInstant.now.advanced(byMilliseconds: 2))
-                if let message { admit(message) } else if unsent.isEmpty { return }
+                    ? port.dispatches.pop()
+                    : port.dispatches.pop(until: MonotonicInstant.now.advanced(byMilliseconds: 2))
+                if let message { admit(message) }
             }
             while let message = port.dispatches.tryPop() { admit(message) }
             sendUnsent()
@@ -125,7 +129,8 @@ private final class ServerLoop {
         let computation =
             computations[shape]
             ?? ExpertComputation(
-                compute: shape.compute, hiddenSize: shape.hiddenSize, intermediateSize: shape.intermediateSize,
+                compute: shape.compute, hiddenSize: shape.hiddenSize,
+                intermediateSize: shape.intermediateSize,
                 pool: pool)
         computations[shape] = computation
         let batch = ServedBatch(items, width: shape.hiddenSize)
@@ -149,7 +154,8 @@ private final class ServerLoop {
     private func answer(_ item: QueuedDispatch, _ status: CombineStatus) {
         send(
             EncodedAnswer(
-                peer: item.source, parts: Combine.encode(item.dispatch, status: status, sums: [], rowCount: 0)))
+                peer: item.source, parts: Combine.encode(item.dispatch, status: status, sums: [], rowCount: 0)
+            ))
     }
 
     private func send(_ answer: EncodedAnswer) {

@@ -19,8 +19,8 @@ package struct ExpertShape: Hashable, Sendable {
     }
 }
 
-/// What a process holds of one version of a model's experts. Never changes: the store swaps whole values, so who
-/// computes with one is not disturbed by additions and removals.
+/// What a process holds of one version of a model's experts. Never changes: the store swaps whole values, so
+/// who computes with one is not disturbed by additions and removals.
 package struct HeldExperts: Sendable {
     package let shape: ExpertShape
     package fileprivate(set) var layers: [Int: ExpertWeights] = [:]
@@ -36,7 +36,8 @@ package struct HeldExperts: Sendable {
     }
 }
 
-/// The experts that live in this process, by model and policy version. Experts come and go while others are used.
+/// The experts that live in this process, by model and policy version. Experts come and go while others are
+/// used.
 package final class ExpertShardStore: Sendable {
     private struct Key: Hashable {
         let model: UInt32
@@ -49,15 +50,20 @@ package final class ExpertShardStore: Sendable {
 
     /// Adds experts to what is held of `model`; an expert that is already there is replaced.
     ///
-    /// - Parameter layers: for each layer index a list of `shape.expertCount`, nil where there is nothing to add.
-    package func add(model: UInt32, policyVersion: UInt64, shape: ExpertShape, layers: [Int: [SwiGLUWeights?]]) {
+    /// - Parameter layers: for each layer index a list of `shape.expertCount`, nil where there is nothing to
+    ///   add.
+    package func add(
+        model: UInt32, policyVersion: UInt64, shape: ExpertShape, layers: [Int: [SwiGLUWeights?]]
+    ) {
         let key = Key(model: model, policyVersion: policyVersion)
         held.withLock { held in
             var entry = held[key] ?? HeldExperts(shape: shape)
             precondition(entry.shape == shape, "model \(model) has other sizes: \(entry.shape), not \(shape)")
             for (layer, added) in layers {
-                precondition(added.count == shape.expertCount, "\(added.count) experts, not \(shape.expertCount)")
-                var experts = entry.layers[layer]?.experts ?? [SwiGLUWeights?](repeating: nil, count: added.count)
+                precondition(
+                    added.count == shape.expertCount, "\(added.count) experts, not \(shape.expertCount)")
+                var experts =
+                    entry.layers[layer]?.experts ?? [SwiGLUWeights?](repeating: nil, count: added.count)
                 for (index, expert) in added.enumerated() where expert != nil { experts[index] = expert }
                 entry.layers[layer] = ExpertWeights(experts: experts)
             }
@@ -90,7 +96,9 @@ package final class ExpertShardStore: Sendable {
     @discardableResult
     package func renumber(model: UInt32, from old: UInt64, to new: UInt64) -> Bool {
         held.withLock { held in
-            guard let entry = held.removeValue(forKey: Key(model: model, policyVersion: old)) else { return false }
+            guard let entry = held.removeValue(forKey: Key(model: model, policyVersion: old)) else {
+                return false
+            }
             held[Key(model: model, policyVersion: new)] = entry
             return true
         }

@@ -4,8 +4,8 @@ internal import Qwen3
 
 /// Who computes which expert for one requester, and in which subtrees, within a scope of experts.
 ///
-/// The scope matters when work is given to other owners in the middle of an exchange: sums of experts outside it may
-/// have arrived already, so no new subtree may reach over them.
+/// The scope matters when work is given to other owners in the middle of an exchange: sums of experts outside
+/// it may have arrived already, so no new subtree may reach over them.
 struct RouteView {
     /// Destination of experts that nobody holds, or that are out of scope.
     static let nobody = -1

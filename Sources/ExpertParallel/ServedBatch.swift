@@ -51,11 +51,15 @@ struct QueuedDispatch {
     func check(_ shape: ExpertShape, _ weights: ExpertWeights) -> Verdict {
         guard dispatch.width == shape.hiddenSize, dispatch.compute == shape.compute else {
             return .refused(
-                "rows of \(dispatch.width) \(dispatch.compute), the model has \(shape.hiddenSize) \(shape.compute)")
+                "rows of \(dispatch.width) \(dispatch.compute), the model has \(shape.hiddenSize) "
+                    + "\(shape.compute)"
+            )
         }
         guard headExperts.count * shape.hiddenSize * 4 <= ExchangeLimits.messageByteCount,
             headExperts.count <= ExchangeLimits.rowCount
-        else { return .refused("an answer of \(headExperts.count) rows is beyond the limit; send less at a time") }
+        else {
+            return .refused("an answer of \(headExperts.count) rows is beyond the limit; send less at a time")
+        }
         for expert in dispatch.assignment.experts {
             guard expert < weights.experts.count else {
                 return .refused("expert \(expert) of a model that has \(weights.experts.count)")
@@ -152,7 +156,8 @@ private final class SumRows: @unchecked Sendable {
             let first = part * layout.rowsPerPart
             let count = min(layout.rowsPerPart, rowCount - first)
             return Payload(
-                lending: UnsafeRawBufferPointer(start: base + first * rowByteCount, count: count * rowByteCount),
+                lending: UnsafeRawBufferPointer(
+                    start: base + first * rowByteCount, count: count * rowByteCount),
                 owner: self)
         }
     }

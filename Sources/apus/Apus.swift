@@ -10,10 +10,19 @@ struct Apus: AsyncParsableCommand {
         version: Version.current,
         groupedSubcommands: [
             CommandGroup(
+                name: "Clusters", subcommands: [RunCommand.self, UpCommand.self, CoordinatorCommand.self, WorkerCommand.self, KeysCommand.self]),
+            CommandGroup(
+                name: "Jobs",
+                subcommands: [
+                    SubmitCommand.self, JobsCommand.self, JobCommand.self, WatchCommand.self, CancelCommand.self,
+                    WorkersCommand.self, ShowCommand.self, VerifyCommand.self,
+                ]),
+            CommandGroup(
                 name: "Local tools",
                 subcommands: [
                     ModelCommand.self, TokenizeCommand.self, RenderCommand.self, GenerateCommand.self, ScoreCommand.self,
                 ]),
+            CommandGroup(name: "Data", subcommands: [DataCommand.self]),
             CommandGroup(name: "Checks", subcommands: [ParityCommand.self]),
         ])
 }

@@ -14,7 +14,8 @@ import Testing
         let tokens = [Payload([UInt8](repeating: 7, count: 8))]
         let dispatch = Dispatch(
             topic: ExchangeTopic(model: 3, policyVersion: 9, layer: 2), request: 11, compute: .bf16, width: 4,
-            subtrees: [ExpertSubtree(first: 0, size: 2), ExpertSubtree(first: 4, size: 4)], assignment: assignment,
+            subtrees: [ExpertSubtree(first: 0, size: 2), ExpertSubtree(first: 4, size: 4)],
+            assignment: assignment,
             tokens: tokens)
         let read = try Dispatch(dispatch.encode())
         #expect(read.topic == dispatch.topic)

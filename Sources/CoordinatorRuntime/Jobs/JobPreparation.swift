@@ -131,6 +131,7 @@ struct JobPreparation {
                     $0.stopIds = ThinkingParser.stopThinkingIDs(tokenizer)
                 }
             }
+            $0.thinking = job.thinking.mode.rawValue
             if let teacher = job.teacher { $0.score = teacher.outputs.wire }
             $0.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
         }

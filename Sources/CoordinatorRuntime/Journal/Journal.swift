@@ -8,6 +8,7 @@ internal import ClusterProtocol
 internal import Foundation
 internal import GRDB
 internal import Glibc
+internal import RuntimeSupport
 internal import SwiftProtobuf
 
 /// A failure of the state directory, in one line with a remedy.
@@ -85,6 +86,8 @@ final class Journal {
 
     /// Makes entries and their records durable, all or none.
     func append(_ batch: [(entry: WireJournalEntry, record: WireUnitResult?)]) throws(JournalError) {
+        FailPoint.pass("journal.before-sync")
+        defer { FailPoint.pass("journal.after-sync") }
         try writing { database in
             for (entry, record) in batch {
                 try database.execute(sql: "INSERT INTO entry (content) VALUES (?)", arguments: [Data(entry.encoded())])

@@ -3,8 +3,8 @@
 // The coordinator's only loop: takes what came in, lets the reducer decide, makes the decisions durable in one commit,
 // then lets everything out. Slow work (reading jobs, writing outputs) happens on two threads of its own.
 internal import ClusterCore
-package import ClusterProtocol
-package import ClusterTransport
+internal import ClusterProtocol
+internal import ClusterTransport
 internal import Foundation
 package import Logging
 internal import RuntimeSupport
@@ -328,12 +328,4 @@ package final class CoordinatorProcess: @unchecked Sendable {
 private struct UncheckedBox<Value>: @unchecked Sendable {
     let value: Value
     init(_ value: Value) { self.value = value }
-}
-
-extension WireEnvelope {
-    /// The envelope as message parts of at most 1 MiB.
-    package var payloads: [Payload] {
-        let bytes = encoded()
-        return stride(from: 0, to: max(1, bytes.count), by: 1 << 20).map { Payload(bytes[$0..<min(bytes.count, $0 + (1 << 20))]) }
-    }
 }

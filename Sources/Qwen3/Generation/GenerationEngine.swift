@@ -93,6 +93,13 @@ package final class GenerationEngine {
         waiting.removeAll()
     }
 
+    /// Drops some sequences; their pages are free again.
+    package func cancel(_ ids: Set<UInt64>) {
+        for sequence in running where ids.contains(sequence.request.id) { blocks.release(sequence.pages) }
+        running.removeAll { ids.contains($0.request.id) }
+        waiting.removeAll { ids.contains($0.request.id) }
+    }
+
     /// Forgets shared prefixes after a change of weights. Only when idle.
     package func dropPrefixes() { blocks.dropPrefixes() }
 
@@ -295,7 +302,11 @@ package final class GenerationEngine {
             running[index].tokens.append(token)
             running[index].scores[next] = score
             running[index].thinking.note(token)
-            if options.stopIDs.contains(token) { running[index].finish = .stop }
+            if options.stopIDs.contains(token)
+                || options.endsWithStopString?(running[index].tokens[running[index].promptCount...]) == true
+            {
+                running[index].finish = .stop
+            }
         }
         checkLength(index)
     }

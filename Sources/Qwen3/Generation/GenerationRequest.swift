@@ -36,11 +36,16 @@ package struct GenerationOptions: Sendable {
     package var thinkingBudget: ThinkingBudget?
     /// Ids from here on are padding rows of the vocabulary and never drawn; nil: all may be drawn.
     package var usableVocabulary: Int?
+    /// Asked after each drawn token with the output so far: whether a stop string is complete. A pure function of
+    /// the tokens, so that it ends a sequence at the same place everywhere.
+    package var endsWithStopString: (@Sendable (ArraySlice<Int32>) -> Bool)?
 
     package init(
         sampling: SamplingParameters, maxNewTokens: Int, stopIDs: [Int32], random: RolloutRandom,
-        thinkingBudget: ThinkingBudget? = nil, usableVocabulary: Int? = nil
+        thinkingBudget: ThinkingBudget? = nil, usableVocabulary: Int? = nil,
+        endsWithStopString: (@Sendable (ArraySlice<Int32>) -> Bool)? = nil
     ) {
+        self.endsWithStopString = endsWithStopString
         self.sampling = sampling
         self.maxNewTokens = maxNewTokens
         self.stopIDs = stopIDs

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The thread that generates and scores: one engine per model, stepped in turn while they have sequences.
+internal import ClusterProtocol
+internal import ExpertParallel
+internal import Foundation
+internal import Qwen3
+internal import RuntimeSupport
+internal import SwiftProtobuf
+
+/// Runs the engines of this worker.
+final class EngineLoop: Sendable {
+    /// What the rest of the worker hears, on the engine's thread.
+    struct Handlers: Sendable {
+        /// A sequence ended; rewards are still to be computed.
+        var onFinished: @Sendable (FinishedSequence) -> Void
+        var onLeaseEnded: @Sendable (_ lease: UInt64, WireUnitFailed?) -> Void
+    }
+
+    /// A sequence with the grant it belongs to.
+    struct FinishedSequence: Sendable {
+        let grant: WireGrant
+        let sibling: UInt32
+        let result: GenerationResult
+        let host: ModelHost
+    }
+
+    /// For the beat.
+    struct Status: Sendable {
+        var progress: UInt64 = 0
+        var activity = "idle"
+        var runningCount = 0
+        var generatedTokenCount: UInt64 = 0
+        var scoredTokenCount: UInt64 = 0
+        var processedTokenCount: UInt64 = 0
+        var freeSlots: [UInt32: Int] = [:]
+    }
+
+    private enum Command: Sendable {
+        case host(ModelHost)
+        case drop(UInt32)
+        case work(WireGrant)
+        case abandon(UInt64)
+    }
+
+    private struct Job {
+        let grant: WireGrant
+        let sibling: UInt32
+    }
+
+    private let commands = BoundedQueue<Command>(itemCountMax: 1 << 20, byteCountMax: 1 << 40)
+    private let handlers: Handlers
+    let status = Locked(Status())
+
+    init(_ handlers: Handlers) {
+        self.handlers = handlers
+        _ = DedicatedThread.start(name: "engine") { [self] in run() }
+    }
+
+    func host(_ host: ModelHost) { _ = commands.tryPush(.host(host)) }
+    func drop(_ model: UInt32) { _ = commands.tryPush(.drop(model)) }
+    func work(_ grant: WireGrant) { _ = commands.tryPush(.work(grant)) }
+    func abandon(_ lease: UInt64) { _ = commands.tryPush(.abandon(lease)) }
+
+    // MARK: - The thread
+
+    private final class State {
+        var hosts: [UInt32: ModelHost] = [:]
+        /// Sequences under way, by engine request id.
+        var jobs: [UInt64: Job] = [:]
+        var lastRequest: UInt64 = 0
+
+        func requests(of lease: UInt64) -> Set<UInt64> { Set(jobs.filter { $0.value.grant.lease == lease }.keys) }
+        func remaining(_ lease: UInt64) -> Bool { jobs.values.contains { $0.grant.lease == lease } }
+    }
+
+    private func run() {
+        let state = State()
+        while true {
+            if state.jobs.isEmpty {
+                guard let command = commands.pop() else { return }
+                take(command, state)
+            }
+            while let command = commands.tryPop() { take(command, state) }
+            for id in state.hosts.keys.sorted() {
+                if let host = state.hosts[id], !host.engine.isIdle { step(host, state) }
+            }
+            publish(state)
+        }
+    }
+
+    private func take(_ command: Command, _ state: State) {
+        switch command {
+        case .host(let host): state.hosts[host.description.id] = host
+        case .drop(let id):
+            state.hosts[id] = nil
+            for (request, job) in state.jobs where job.grant.model == id { state.jobs[request] = nil }
+        case .abandon(let lease):
+            let requests = state.requests(of: lease)
+            for host in state.hosts.values { host.engine.cancel(requests) }
+            for request in requests { state.jobs[request] = nil }
+        case .work(let grant): submit(grant, state)
+        }
+        publish(state)
+    }
+
+    private func submit(_ grant: WireGrant, _ state: State) {
+        guard let host = state.hosts[grant.model] else {
+            return fail(grant, "model \(grant.model) is not loaded here", isWorkerAtFault: true)
+        }
+        var submitted: Set<UInt64> = []
+        do {
+            for (sibling, tokens, task) in grant.sequences(host) {
+                state.lastRequest += 1
+                try host.engine.submit(GenerationRequest(id: state.lastRequest, tokens: tokens, task: task))
+                submitted.insert(state.lastRequest)
+                state.jobs[state.lastRequest] = Job(grant: grant, sibling: sibling)
+            }
+        } catch {
+            host.engine.cancel(submitted)
+            for request in submitted { state.jobs[request] = nil }
+            fail(grant, String(describing: error), isWorkerAtFault: false)
+        }
+    }
+
+    private func fail(_ grant: WireGrant, _ reason: String, isWorkerAtFault: Bool) {
+        handlers.onLeaseEnded(
+            grant.lease,
+            .with {
+                $0.lease = grant.lease
+                $0.reason = reason
+                $0.isWorkerAtFault = isWorkerAtFault
+            })
+    }
+
+    private func step(_ host: ModelHost, _ state: State) {
+        do {
+            for result in try host.engine.step() {
+                guard let job = state.jobs.removeValue(forKey: result.id) else { continue }
+                count(result, job)
+                handlers.onFinished(
+                    FinishedSequence(grant: job.grant, sibling: job.sibling, result: result, host: host))
+                if !state.remaining(job.grant.lease) { handlers.onLeaseEnded(job.grant.lease, nil) }
+            }
+        } catch {
+            // A cancelled exchange: the model is being dropped, its sequences go with it.
+            host.engine.cancelAll()
+            let id = host.description.id
+            let grants = Dictionary(state.jobs.values.filter { $0.grant.model == id }.map { ($0.grant.lease, $0.grant) }) { first, _ in first }
+            for (request, job) in state.jobs where job.grant.model == id { state.jobs[request] = nil }
+            for grant in grants.values.sorted(by: { $0.lease < $1.lease }) {
+                fail(grant, String(describing: error), isWorkerAtFault: true)
+            }
+        }
+        status.withLock { $0.progress += 1 }
+        publish(state)
+    }
+
+    private func count(_ result: GenerationResult, _ job: Job) {
+        status.withLock {
+            if case .score = job.grant.work {
+                $0.scoredTokenCount += UInt64(result.logProbs.count)
+            } else {
+                $0.generatedTokenCount += UInt64(result.tokens.count)
+            }
+        }
+    }
+
+    private func publish(_ state: State) {
+        status.withLock { status in
+            status.runningCount = state.jobs.count
+            status.processedTokenCount = state.hosts.values.reduce(0) { $0 + UInt64($1.engine.processedTokenCount) }
+            status.freeSlots = state.hosts.mapValues { host in
+                Int(host.settings.sequencesMax) - state.jobs.values.count { $0.grant.model == host.description.id }
+            }
+            let scores = state.jobs.values.contains { if case .score = $0.grant.work { true } else { false } }
+            let rollouts = state.jobs.values.contains { if case .rollout = $0.grant.work { true } else { false } }
+            status.activity = switch (rollouts, scores) {
+            case (true, true): "generating and scoring"
+            case (true, false): "generating"
+            case (false, true): "scoring"
+            case (false, false): "idle"
+            }
+        }
+    }
+}

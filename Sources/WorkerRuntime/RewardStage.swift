@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ClusterCore
+internal import ClusterProtocol
+internal import ClusterTransport
+internal import Foundation
+internal import RuntimeSupport
+
+/// Computes rewards on threads of its own, so that a slow verifier never holds up generation, and hands complete
+/// records on.
+final class RewardStage: Sendable {
+    private let queue = BoundedQueue<EngineLoop.FinishedSequence>(itemCountMax: 1 << 20, byteCountMax: 1 << 40)
+    private let judge: any ResponseJudge
+    private let incarnation: UInt64
+    private let fingerprint: String
+    private let onRecord: @Sendable (WireUnitResult) -> Void
+
+    init(
+        _ judge: any ResponseJudge, threadCount: Int, incarnation: UInt64, fingerprint: String,
+        onRecord: @escaping @Sendable (WireUnitResult) -> Void
+    ) {
+        self.judge = judge
+        self.incarnation = incarnation
+        self.fingerprint = fingerprint
+        self.onRecord = onRecord
+        for index in 0..<max(1, threadCount) {
+            _ = DedicatedThread.start(name: "reward-\(index)") { [self] in
+                while let finished = queue.pop() { onRecord(complete(finished)) }
+            }
+        }
+    }
+
+    func take(_ finished: EngineLoop.FinishedSequence) {
+        // Nothing to judge: no thread hop.
+        guard case .rollout(let group) = finished.grant.work, !group.settings.rewards.isEmpty else {
+            return onRecord(finished.unitResult(incarnation: incarnation, fingerprint: fingerprint))
+        }
+        _ = queue.tryPush(finished)
+    }
+
+    private func complete(_ finished: EngineLoop.FinishedSequence) -> WireUnitResult {
+        var result = finished.unitResult(incarnation: incarnation, fingerprint: fingerprint)
+        guard case .rollout(let group) = finished.grant.work else { return result }
+        let settings = group.settings.rewards
+        let judgement = judge.judge(
+            settings, text: result.rollout.text, isTruncated: result.rollout.outcome == "truncated", row: group.row,
+            thinking: group.settings.thinking)
+        if judgement.outcome != "ok" {
+            result.rollout.outcome = judgement.outcome
+            result.rollout.outcomeDetail = judgement.detail
+            return result
+        }
+        var total = 0.0
+        for (name, value) in judgement.rewards {
+            var reward = WireRewardValue()
+            reward.name = name
+            reward.value = value
+            result.rollout.rewards.append(reward)
+            total += value * (settings.first { $0.name == name }?.weight ?? 1)
+        }
+        if !judgement.rewards.isEmpty {
+            var reward = WireRewardValue()
+            reward.name = "total"
+            reward.value = total
+            result.rollout.rewards.append(reward)
+        }
+        return result
+    }
+}
+
+/// Sends records in chunks on a thread of its own: a slow coordinator holds up nobody's beat.
+final class RecordSender: Sendable {
+    private let transport: any Transport
+    private let queue = BoundedQueue<(WireUnitResult, PeerIdentity)>(itemCountMax: 1 << 20, byteCountMax: 1 << 40)
+    /// Records that wait already are not queued twice.
+    private let queued = Locked<Set<String>>([])
+
+    init(_ transport: any Transport) {
+        self.transport = transport
+        _ = DedicatedThread.start(name: "record-sender") { [self] in run() }
+    }
+
+    func send(_ result: WireUnitResult, to peer: PeerIdentity) {
+        guard queued.withLock({ $0.insert(Self.key(result)).inserted }) else { return }
+        _ = queue.tryPush((result, peer))
+    }
+
+    private static func key(_ result: WireUnitResult) -> String {
+        let (sequence, isScore) = result.sequence
+        return "\(result.job) \(isScore) \(sequence.group) \(sequence.sibling)"
+    }
+
+    private func run() {
+        var transfer: UInt64 = 0
+        while let (result, peer) = queue.pop() {
+            transfer += 1
+            let content = Payload(result.encoded())
+            for message in BulkChunker.messages(transfer: transfer, content: content, to: peer) {
+                // A failed chunk spoils the transfer; the session sends the record again.
+                do { try transport.send(message, waitingUntil: .now.advanced(byMilliseconds: 10_000)) } catch { break }
+            }
+            queued.withLock { _ = $0.remove(Self.key(result)) }
+            FailPoint.pass("worker.record-sent")
+        }
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+package import ClusterTransport
+
+/// What a worker process is started with.
+package struct WorkerConfiguration: Sendable {
+    /// Where the coordinator is now; asked again while it does not answer.
+    package var coordinator: @Sendable () -> PeerAddress?
+    package var listen: ChannelEndpoints
+    package var keys: CurveKeyPair
+    package var threadCount: Int
+    /// Bytes for weights and caches.
+    package var memoryByteCount: UInt64
+    /// Threads that compute rewards.
+    package var judgeCount: Int
+    package var version: String
+
+    package init(
+        coordinator: @escaping @Sendable () -> PeerAddress?, listen: ChannelEndpoints, keys: CurveKeyPair,
+        threadCount: Int, memoryByteCount: UInt64, judgeCount: Int = 2, version: String
+    ) {
+        self.coordinator = coordinator
+        self.listen = listen
+        self.keys = keys
+        self.threadCount = threadCount
+        self.memoryByteCount = memoryByteCount
+        self.judgeCount = judgeCount
+        self.version = version
+    }
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A worker: the session with the coordinator on this loop; engine, loader, expert server, reward threads and the record
+// sender each on their own. The loop never blocks, so a busy worker still beats.
+internal import CKernels
+internal import ClusterCore
+internal import ClusterProtocol
+internal import ClusterTransport
+internal import ExpertParallel
+internal import Foundation
+package import Logging
+internal import Qwen3
+internal import RuntimeSupport
+internal import Tensors
+
+/// A running worker.
+package final class WorkerProcess: @unchecked Sendable {
+    // @unchecked: everything mutable belongs to the loop's thread; other threads push into the queue.
+    enum Input: Sendable {
+        case message(Message)
+        case connected(PeerIdentity)
+        case finished(WireUnitResult)
+        case leaseEnded(UInt64, WireUnitFailed?)
+        case shards(WireShardReport)
+        case log(String)
+        case leave(String)
+    }
+
+    private let configuration: WorkerConfiguration
+    private let logger: Logger
+    private let allowList = AllowList()
+    private let inputs = BoundedQueue<Input>(itemCountMax: 1 << 20, byteCountMax: 1 << 30)
+    private let transport: ZeroMQTransport
+    private let environment: WorkerEnvironment
+    private let server: ExpertServer
+    private let loader: ShardLoader
+    private let engine: EngineLoop
+    private let rewards: RewardStage
+    private let sender: RecordSender
+    private let hosts = Locked<[UInt32: ModelHost]>([:])
+    private var session: WorkerSession
+    private var address: PeerAddress?
+    private var lastDial = MonotonicInstant.now
+    private var peers: [WorkerNumber: PeerIdentity] = [:]
+    private var routes: [UInt32: WireRoutes] = [:]
+    private var exitCode: Int32?
+    private var generation: (since: MonotonicInstant, progress: UInt64) = (.now, 0)
+
+    /// Opens the sockets and starts the threads.
+    /// - Throws: one line about keys or ports.
+    package init(_ configuration: WorkerConfiguration, judge: any ResponseJudge, logger: Logger) throws {
+        self.configuration = configuration
+        self.logger = logger
+        let inputs = inputs
+        let port = ExchangePort()
+        let environment = WorkerEnvironment(
+            pool: ComputePool(threadCount: configuration.threadCount), port: port, shards: ExpertShardStore(),
+            routing: ExpertRouting())
+        self.environment = environment
+        let options = ZeroMQConfiguration(
+            security: .curve(keys: configuration.keys, allowList: allowList), listen: configuration.listen,
+            deliveries: ChannelDeliveries(
+                control: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount) },
+                exchange: port.delivery, bulk: .direct { _ in }),
+            onEvent: { event in
+                if case .connected(let peer, .control) = event { _ = inputs.tryPush(.connected(peer)) }
+            })
+        let transport = try ZeroMQTransport(options)
+        self.transport = transport
+        port.attach(transport)
+        server = ExpertServer(port: port, store: environment.shards, pool: environment.pool) { peer, text in
+            _ = inputs.tryPush(.log("expert server, \(peer): \(text)"))
+        }
+        let incarnation = UInt64.random(in: 1 ... .max)
+        let fingerprint = NumericsFingerprint.current
+        sender = RecordSender(transport)
+        let rewards = RewardStage(
+            judge, threadCount: configuration.judgeCount, incarnation: incarnation, fingerprint: fingerprint
+        ) { _ = inputs.tryPush(.finished($0)) }
+        self.rewards = rewards
+        let engine = EngineLoop(
+            .init(
+                onFinished: { rewards.take($0) },
+                onLeaseEnded: { lease, failure in _ = inputs.tryPush(.leaseEnded(lease, failure)) }))
+        self.engine = engine
+        let hosts = hosts
+        loader = ShardLoader(
+            environment,
+            .init(
+                onHost: { host in
+                    hosts.withLock { $0[host.description.id] = host }
+                    engine.host(host)
+                },
+                onDrop: { id in
+                    // Wakes the engine if it waits in the model's exchange.
+                    hosts.withLock { $0.removeValue(forKey: id) }?.exchange?.cancel()
+                    engine.drop(id)
+                }, onReport: { _ = inputs.tryPush(.shards($0)) }, onLog: { _ = inputs.tryPush(.log($0)) }))
+        guard let endpoints = transport.endpoints else { preconditionFailure("a listening transport has endpoints") }
+        var hello = WireHello()
+        hello.version = configuration.version
+        hello.numericsFingerprint = fingerprint
+        hello.host = ProcessInfo.processInfo.hostName
+        hello.processID = getpid()
+        hello.threadCount = UInt32(configuration.threadCount)
+        hello.memoryByteCount = configuration.memoryByteCount
+        hello.endpoints.control = endpoints.control
+        hello.endpoints.exchange = endpoints.exchange
+        hello.endpoints.bulk = endpoints.bulk
+        session = WorkerSession(incarnation: incarnation, hello: hello, now: .now)
+    }
+
+    /// Says goodbye and ends soon; from any thread.
+    package func leave(_ reason: String) { _ = inputs.tryPush(.leave(reason)) }
+
+    /// Runs until told to stop. Returns the exit code: 0 after a proper end, 75 to be started again, 4 when the
+    /// cluster refused or was lost.
+    package func run() -> Int32 {
+        logger.info("\(configuration.threadCount) threads, kernels \(String(cString: ck_isa()))")
+        while exitCode == nil {
+            dial()
+            let deadline = MonotonicInstant.now.advanced(byMilliseconds: 50)
+            if let first = inputs.pop(until: deadline) {
+                take(first)
+                var count = 1
+                while count < 1024, exitCode == nil, let input = inputs.tryPop() {
+                    take(input)
+                    count += 1
+                }
+            }
+            perform(session.apply(.tick(beat()), at: .now))
+        }
+        transport.close()
+        return exitCode ?? 0
+    }
+
+    // MARK: - In
+
+    private func take(_ input: Input) {
+        switch input {
+        case .message(let message):
+            guard message.peer == address?.identity else { return }
+            do {
+                let envelope = try WireEnvelope(encoded: message.parts.flatMap(\.bytes))
+                perform(session.apply(.message(envelope), at: .now))
+            } catch { logger.warning("a message of the coordinator was dropped: \(error)") }
+        case .connected(let peer):
+            if peer == address?.identity { perform(session.apply(.connected, at: .now)) }
+        case .finished(let result): perform(session.apply(.finished(result), at: .now))
+        case .leaseEnded(let lease, let failure):
+            perform(session.apply(.leaseEnded(lease, failure: failure), at: .now))
+        case .shards(let report):
+            if !report.problem.isEmpty { logger.error("model \(report.model): \(report.problem)") }
+            perform(session.apply(.shards(report), at: .now))
+        case .log(let text): logger.info("\(text)")
+        case .leave(let reason):
+            perform(session.apply(.leaving(reason), at: .now))
+            exitCode = 0
+        }
+    }
+
+    /// Connects to the coordinator, and to its new place when it moved.
+    private func dial() {
+        let now = MonotonicInstant.now
+        if address != nil, session.worker != nil || now.milliseconds(since: lastDial) < 1000 { return }
+        lastDial = now
+        guard let found = configuration.coordinator(), found != address else { return }
+        if let old = address, old.identity != found.identity { transport.disconnect(from: old.identity) }
+        allowList.add(found.identity, role: .coordinator)
+        do {
+            try transport.connect(to: found)
+            address = found
+            logger.info("dialling the coordinator at \(found.endpoints.control)")
+        } catch { logger.error("\(error)") }
+    }
+
+    private func beat() -> WireBeat {
+        let status = engine.status.withLock { $0 }
+        let exchange = environment.port.counters.snapshot
+        var beat = WireBeat()
+        beat.progress = status.progress + UInt64(exchange.servedRuns)
+        let loading = loader.activity.withLock { $0 }
+        beat.activity = loading.map { status.activity == "idle" ? $0 : "\(status.activity), \($0)" } ?? status.activity
+        let hosted = hosts.withLock { Array($0.values) }
+        for host in hosted.sorted(by: { $0.description.id < $1.description.id }) {
+            guard let waiting = host.exchange?.waiting else { continue }
+            beat.waitingFor = describe(waiting)
+            beat.waitingMilliseconds = MonotonicInstant.now.milliseconds(since: waiting.since)
+        }
+        for (model, count) in status.freeSlots.sorted(by: { $0.key < $1.key }) {
+            var slots = WireFreeSlots()
+            slots.model = model
+            slots.count = UInt32(max(0, count))
+            beat.freeSlots.append(slots)
+        }
+        beat.counters.residentTrunkByteCount = hosted.reduce(0) { $0 + $1.description.trunkByteCount }
+        beat.counters.residentExpertByteCount = UInt64(environment.shards.residentByteCount)
+        beat.counters.tokensDispatched = UInt64(exchange.tokensDispatched)
+        beat.counters.tokensServed = UInt64(exchange.tokensServed)
+        beat.counters.exchangeBytesSent = UInt64(exchange.bytesOut)
+        beat.counters.exchangeBytesReceived = UInt64(exchange.bytesIn)
+        beat.counters.generatedTokenCount = status.generatedTokenCount
+        beat.counters.scoredTokenCount = status.scoredTokenCount
+        beat.counters.runningSequenceCount = UInt64(status.runningCount)
+        beat.counters.processedTokenCount = status.processedTokenCount
+        return beat
+    }
+
+    private func describe(_ wait: ExchangeWait) -> String {
+        let who = wait.peer.map { peer in
+            peers.first { $0.value == peer }.map { "worker \($0.key)" } ?? "peer \(peer)"
+        }
+        return "experts of layer \(wait.layer) from \(who ?? "anybody"): \(wait.reason.rawValue)"
+    }
+
+    // MARK: - Out
+
+    private func perform(_ effects: [WorkerSession.Effect]) {
+        for effect in effects {
+            switch effect {
+            case .send(let envelope): send(envelope)
+            case .transfer(let result): if let address { sender.send(result, to: address.identity) }
+            case .perform(let envelope): obey(envelope)
+            case .work(let grant): engine.work(grant)
+            case .abandon(let lease): engine.abandon(lease)
+            case .exit(let code, let reason):
+                logger.info("ends: \(reason)")
+                exitCode = code
+            case .log(let text): logger.info("\(text)")
+            }
+        }
+    }
+
+    private func send(_ envelope: WireEnvelope) {
+        guard let address else { return }
+        // What is lost is said again: the session repeats hellos, beats and records.
+        try? transport.send(Message(peer: address.identity, channel: .control, parts: envelope.payloads))
+    }
+
+    private func obey(_ envelope: WireEnvelope) {
+        switch envelope.body {
+        case .welcome:
+            // Numbers belong to one coordinator's life; introductions and routes follow.
+            peers = [:]
+            routes = [:]
+        case .allowPeer(let allow):
+            let peer = PeerIdentity(allow.identity)
+            guard CurveKeyPair.isKey(allow.identity), allowList.add(peer, role: .worker) else { return }
+            peers[allow.worker] = peer
+            refreshRoutes()
+            var reply = WireEnvelope()
+            reply.peerAllowed.identity = allow.identity
+            reply.protocolVersion = clusterProtocolVersion
+            reply.epoch = session.epoch
+            reply.incarnation = session.incarnation
+            send(reply)
+        case .connectPeer(let connect):
+            let peer = PeerAddress(
+                identity: PeerIdentity(connect.identity),
+                endpoints: ChannelEndpoints(
+                    control: connect.endpoints.control, exchange: connect.endpoints.exchange,
+                    bulk: connect.endpoints.bulk))
+            do { try transport.connect(to: peer) } catch { logger.error("worker \(connect.worker): \(error)") }
+        case .forgetPeer(let forget):
+            let peer = PeerIdentity(forget.identity)
+            if peers[forget.worker] == peer { peers[forget.worker] = nil }
+            // The same key may be back already under a new number.
+            if !peers.values.contains(peer) {
+                allowList.remove(peer)
+                transport.disconnect(from: peer)
+            }
+        case .deploy(let deploy): loader.hold(deploy)
+        case .undeploy(let undeploy):
+            routes[undeploy.model] = nil
+            hosts.withLock { $0[undeploy.model] }?.exchange?.cancel()
+            loader.drop(undeploy.model)
+        case .routes(let routes):
+            self.routes[routes.model] = routes
+            apply(routes)
+        default: break
+        }
+    }
+
+    /// Routes name workers by number; a number may become known after the routes that use it.
+    private func refreshRoutes() { for routes in routes.values { apply(routes) } }
+
+    private func apply(_ routes: WireRoutes) {
+        guard let own = session.worker else { return }
+        var names = peers
+        names[own] = transport.identity
+        let table = ExpertRouteTable(
+            epoch: routes.epoch, holders: routes.holders.map { $0.workers.compactMap { names[$0] } },
+            requester: transport.identity, requesterIndex: Int(own))
+        environment.routing.update(model: routes.model, table)
+    }
+}

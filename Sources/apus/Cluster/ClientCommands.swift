@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import ClusterProtocol
+import ClusterTransport
+import CoordinatorRuntime
+import Foundation
+
+/// Options of every verb that talks to a coordinator.
+struct ClientOptions: ParsableArguments {
+    @Option(help: "A context file; default: the cluster that apus up started last.")
+    var context: String?
+
+    func withClient(_ body: (ClusterClient) throws -> Void) throws {
+        try reportingClient {
+            let client = try ClusterContext.load(context).client()
+            defer { client.close() }
+            try body(client)
+        }
+    }
+}
+
+struct SubmitCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "submit", abstract: "Submit a job to a running cluster.")
+
+    @Argument(help: "A job file (YAML).")
+    var job: String
+
+    @Option(name: .customLong("set"), help: "Override a setting: --set sampling.temperature=0.6")
+    var overrides: [String] = []
+
+    @Flag(help: "Follow the job until it ends.")
+    var watch = false
+
+    @OptionGroup var client: ClientOptions
+
+    func run() throws {
+        let submission = try Submission(job, overrides)
+        try client.withClient { client in
+            _ = try submission.outputDirectory()
+            let id = try submission.submit(client)
+            print("job \(id)")
+            if watch { try finish(try JobWatch(client, job: id).run()) }
+        }
+    }
+}
+
+struct WatchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "watch", abstract: "Follow a job until it ends.")
+
+    @Argument(help: "The job's number; default: the newest.")
+    var job: UInt64?
+
+    @OptionGroup var client: ClientOptions
+
+    func run() throws {
+        try client.withClient { client in
+            guard let id = try job ?? jobs(client, 0).last?.id else { throw ClientError("there are no jobs", exitCode: 2) }
+            try finish(try JobWatch(client, job: id).run())
+        }
+    }
+}
+
+struct JobsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "jobs", abstract: "List the jobs of the cluster.")
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    @OptionGroup var client: ClientOptions
+
+    func run() throws {
+        try client.withClient { client in
+            let list = try jobs(client, 0)
+            if json { return try printJSON(list) }
+            if list.isEmpty { print("no jobs") }
+            for view in list {
+                print("\(Format.pad(String(view.id), 4)) \(Format.pad(view.name, 20)) \(Format.pad(view.kind, 8)) "
+                    + "\(Format.pad(view.status, 10)) \(view.groupsDone)/\(view.groupCount) groups  \(view.problem)")
+            }
+        }
+    }
+}
+
+struct JobCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "job", abstract: "Show one job.")
+
+    @Argument(help: "The job's number.")
+    var job: UInt64
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    @OptionGroup var client: ClientOptions
+
+    func run() throws {
+        try client.withClient { client in
+            guard let view = try jobs(client, job).first else {
+                throw ClientError("there is no job \(job); see apus jobs", exitCode: 2)
+            }
+            if json { return try printJSON([view]) }
+            print("job \(view.id)  \(view.name)  (\(view.kind))")
+            print("  status     \(view.status)\(view.problem.isEmpty ? "" : ": \(view.problem)")")
+            if !view.waitingFor.isEmpty { print("  waits for  \(view.waitingFor), since \(view.waitingMilliseconds) ms") }
+            print("  groups     \(view.groupsDone) of \(view.groupCount), \(view.groupsFailed) failed")
+            if view.sequenceCount > 0 { print("  responses  \(view.sequencesDone) of \(view.sequenceCount), \(view.tokenCount) tokens") }
+            if view.scoreCount > 0 { print("  scores     \(view.scoresDone) of \(view.scoreCount)") }
+            if view.rewardCount > 0 { print("  reward     \(view.rewardSum / Double(view.rewardCount)) on average") }
+            print("  output     \(view.output)")
+        }
+    }
+}
+
+struct CancelCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "cancel", abstract: "Cancel a job.")
+
+    @Argument(help: "The job's number.")
+    var job: UInt64
+
+    @OptionGroup var client: ClientOptions
+
+    func run() throws {
+        try client.withClient { client in
+            _ = try client.request { $0.cancelJob.job = job }
+            print("job \(job) is cancelled")
+        }
+    }
+}
+
+struct WorkersCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "workers", abstract: "Show the workers: what they hold, do and wait for.")
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    @OptionGroup var client: ClientOptions
+
+    func run() throws {
+        try client.withClient { client in
+            guard case .workerList(let list) = try client.request({ $0.listWorkers = WireListWorkers() }).body else { return }
+            if json { return try printJSON(list.workers) }
+            if list.workers.isEmpty { print("no workers") }
+            for worker in list.workers { show(worker) }
+        }
+    }
+
+    private func show(_ worker: WireWorkerView) {
+        let counters = worker.counters
+        print("worker \(worker.id)  \(worker.host) pid \(worker.processID)  \(worker.status), \(worker.activity)"
+            + (worker.waitingFor.isEmpty ? "" : ", waits for \(worker.waitingFor) since \(worker.waitingMilliseconds) ms"))
+        print("  resident   \(Format.bytes(Int(counters.residentExpertByteCount))) of experts, "
+            + "\(Format.bytes(Int(counters.residentTrunkByteCount))) of trunks, budget \(Format.bytes(Int(worker.memoryByteCount)))")
+        for shard in worker.shards {
+            print("  model \(shard.model)    experts \(shard.experts.isEmpty ? "none" : shard.experts)"
+                + "\(shard.isTrunkReady ? "" : ", no trunk yet")  \(shard.name)")
+        }
+        print("  exchange   \(counters.tokensDispatched) tokens dispatched, \(counters.tokensServed) served, "
+            + "\(Format.bytes(Int(counters.exchangeBytesSent))) sent, \(Format.bytes(Int(counters.exchangeBytesReceived))) received")
+        print("  work       \(worker.leaseCount) leases, \(counters.runningSequenceCount) sequences, "
+            + "\(counters.generatedTokenCount) tokens generated, \(counters.scoredTokenCount) scored")
+    }
+}
+
+/// `apus keys`: CURVE key pairs.
+struct KeysCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "keys", abstract: "Make and show the keys by which processes know each other.",
+        subcommands: [Generate.self, Show.self])
+
+    struct Generate: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Write a new key pair; prints the public key for allow-lists.")
+        @Argument(help: "File to write, mode 0600.")
+        var file: String
+
+        func run() throws {
+            try reporting(ExitStatus.badInput) {
+                guard !FileManager.default.fileExists(atPath: file) else {
+                    throw InputError("\(file) exists already; remove it first if it is to be replaced")
+                }
+                let keys = try CurveKeyPair.generate()
+                try KeyFile.write(keys, to: file)
+                print(keys.publicKey.rawValue)
+            }
+        }
+    }
+
+    struct Show: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Print the public key of a key file.")
+        @Argument(help: "A key file.")
+        var file: String
+
+        func run() throws {
+            try reporting(ExitStatus.badInput) { print(try KeyFile.read(file).publicKey.rawValue) }
+        }
+    }
+}
+
+private func jobs(_ client: ClusterClient, _ id: UInt64) throws -> [WireJobView] {
+    guard case .jobList(let list) = try client.request({ $0.listJobs.job = id }).body else {
+        throw ClientError("the coordinator sent an unexpected answer")
+    }
+    return list.jobs
+}

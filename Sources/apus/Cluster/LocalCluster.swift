@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import CoordinatorRuntime
+import Foundation
+import RuntimeSupport
+
+/// Options of a cluster on this machine.
+struct LocalClusterOptions: ParsableArguments {
+    @Option(help: "Worker processes.")
+    var workers = 3
+
+    @Option(help: "Compute threads of each worker; 0 shares the cores out.")
+    var threads = 0
+
+    @Option(help: "Memory of each worker, such as 4GiB. Default: 80 % of what is free, shared out.")
+    var memory: String?
+
+    func validate() throws {
+        guard (1...256).contains(workers) else { throw ValidationError("--workers must be 1 to 256") }
+    }
+}
+
+/// One coordinator and some workers as child processes of this one, on loopback with fresh keys.
+struct LocalCluster {
+    let files: ClusterFiles
+    let supervisor: Supervisor
+    let context: ClusterContext
+
+    /// Starts the processes and waits until the coordinator listens.
+    /// - Throws: ``ClientError`` with what the failing process said.
+    init(_ options: LocalClusterOptions, directory: URL) throws {
+        let files = ClusterFiles(directory: directory)
+        try files.makeKeys(workerCount: options.workers)
+        let cores = ProcessInfo.processInfo.activeProcessorCount
+        let threads = options.threads > 0 ? options.threads : max(1, cores / options.workers)
+        let memory = try options.memory.map(byteCount) ?? Memory.available * 8 / 10 / UInt64(options.workers)
+        var children = [
+            Supervisor.Child(
+                name: "the coordinator",
+                arguments: [
+                    "coordinator", "--state", files.state.path, "--keys", files.coordinatorKey.path, "--allow",
+                    files.allowList.path, "--workers", String(options.workers),
+                ], log: files.log("coordinator"))
+        ]
+        for index in 1...options.workers {
+            children.append(
+                Supervisor.Child(
+                    name: "worker process \(index)",
+                    arguments: [
+                        "worker", "--join", files.address.path, "--keys", files.workerKey(index).path, "--threads",
+                        String(threads), "--memory", String(memory),
+                    ], log: files.log("worker-\(index)")))
+        }
+        self.files = files
+        supervisor = Supervisor(children)
+        context = ClusterContext(address: files.address.path, key: files.clientKey.path)
+        let deadline = MonotonicInstant.now.advanced(byMilliseconds: 15_000)
+        while !FileManager.default.fileExists(atPath: files.address.path) {
+            if let problem = supervisor.problem {
+                supervisor.stop()
+                throw ClientError(problem.description)
+            }
+            guard MonotonicInstant.now < deadline else {
+                supervisor.stop()
+                throw ClientError("the coordinator did not come up within 15 s; see \(files.log("coordinator").path)")
+            }
+            Thread.sleep(forTimeInterval: 0.02)
+        }
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import CPlatform
+import ClusterTransport
+import CoordinatorRuntime
+import Dispatch
+import Foundation
+import Logging
+import RuntimeSupport
+import WorkerRuntime
+
+/// `apus coordinator`: decides and remembers; carries no tensor.
+struct CoordinatorCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "coordinator", abstract: "Run the coordinator of a cluster.",
+        discussion: """
+            Its address appears in STATE/coordinator.json once it listens; give that file to workers and clients. After a \
+            crash, start it again with the same --state: it goes on from its journal.
+            """)
+
+    @Option(help: "Directory of the journal; only one coordinator may use it.")
+    var state: String
+
+    @Option(help: "Secret key file (apus keys generate).")
+    var keys: String
+
+    @Option(help: "File with the public keys that may connect: one 'KEY worker|submit|admin' per line, mode 0600.")
+    var allow: String
+
+    @Option(help: "Host address or interface to listen on.")
+    var listen = "127.0.0.1"
+
+    @Option(help: "Ports for control, exchange and bulk, with commas; 0 lets the system choose.")
+    var ports = "0,0,0"
+
+    @Option(help: "Workers that will come: the first placement waits a while for them.")
+    var workers = 1
+
+    @Flag(help: .hidden)
+    var supervised = false
+
+    func run() throws {
+        if supervised { cp_die_with_parent(SIGTERM) }
+        let logger = standardErrorLogger("coordinator")
+        try reporting(ExitStatus.cluster) {
+            let process = try CoordinatorProcess(
+                CoordinatorConfiguration(
+                    state: URL(fileURLWithPath: state, isDirectory: true), listen: try endpoints(listen, ports),
+                    keys: try KeyFile.read(keys), allowList: try AllowList(file: allow), expectedWorkerCount: workers,
+                    rewardNames: RewardCatalog.names, checkReward: RewardCatalog.check), logger: logger)
+            onTermination { process.stop() }
+            process.run()
+        }
+    }
+}
+
+/// `apus worker`: generates, scores and serves experts.
+struct WorkerCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "worker", abstract: "Run a worker: it joins a coordinator and computes for it.",
+        discussion: "Exits with 75 when it should be started again, 0 when the cluster stopped, 4 when it was refused.")
+
+    @Option(help: "The coordinator's address file (STATE/coordinator.json); read again when it does not answer.")
+    var join: String
+
+    @Option(help: "Secret key file (apus keys generate).")
+    var keys: String
+
+    @Option(help: "Host address or interface to listen on for other workers.")
+    var listen = "127.0.0.1"
+
+    @Option(help: "Ports for control, exchange and bulk, with commas; 0 lets the system choose.")
+    var ports = "0,0,0"
+
+    @Option(help: "Compute threads; 0 is one per core.")
+    var threads = 0
+
+    @Option(help: "Memory for weights and caches, such as 8GiB. Default: 80 % of what is free now.")
+    var memory: String?
+
+    @Flag(help: .hidden)
+    var supervised = false
+
+    func run() throws {
+        if supervised { cp_die_with_parent(SIGTERM) }
+        let logger = standardErrorLogger("worker")
+        let file = URL(fileURLWithPath: join)
+        let code = try reporting(ExitStatus.cluster) {
+            let judge = try RewardCatalog.judge(threadCount: 2)
+            let process = try WorkerProcess(
+                WorkerConfiguration(
+                    coordinator: { (try? CoordinatorAddress(file: file))?.peer }, listen: try endpoints(listen, ports),
+                    keys: try KeyFile.read(keys),
+                    threadCount: threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount,
+                    memoryByteCount: try memory.map(byteCount) ?? Memory.available * 8 / 10, version: Version.current),
+                judge: judge, logger: logger)
+            onTermination { process.leave("terminated") }
+            return process.run()
+        }
+        if code != 0 { throw ExitCode(code) }
+    }
+}
+
+/// `tcp://HOST:PORT` for the three channels.
+func endpoints(_ host: String, _ ports: String) throws -> ChannelEndpoints {
+    let numbers = ports.split(separator: ",").map { Int($0) }
+    guard numbers.count == 3, numbers.allSatisfy({ $0.map { (0...65535).contains($0) } ?? false }) else {
+        complain("--ports \(ports): expected three numbers with commas, such as 7001,7002,7003")
+        throw ExitStatus.usage
+    }
+    func endpoint(_ index: Int) -> String { "tcp://\(host):\(numbers[index] == 0 ? "*" : String(numbers[index]!))" }
+    return ChannelEndpoints(control: endpoint(0), exchange: endpoint(1), bulk: endpoint(2))
+}
+
+/// `512MiB`, `8GiB`, `8G` or a plain number of bytes.
+func byteCount(_ text: String) throws -> UInt64 {
+    let units: [(String, UInt64)] = [
+        ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30),
+        ("T", 1 << 40), ("B", 1), ("", 1),
+    ]
+    for (suffix, factor) in units where text.hasSuffix(suffix) {
+        guard let number = Double(text.dropLast(suffix.count)), number > 0, number < 1e12 else { continue }
+        return UInt64(number * Double(factor))
+    }
+    complain("'\(text)' is no size; write 8GiB or 512MiB")
+    throw ExitStatus.usage
+}
+
+enum Memory {
+    /// Bytes that a new process can use without swapping.
+    static var available: UInt64 {
+        let text = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
+        let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+        let kibibytes = line?.split(separator: " ").dropFirst().first.flatMap { UInt64($0) }
+        return (kibibytes ?? 4 << 20) << 10
+    }
+}
+
+/// Runs `body` once on SIGTERM or SIGINT.
+func onTermination(_ body: @escaping @Sendable () -> Void) {
+    for number in [SIGTERM, SIGINT] {
+        signal(number, SIG_IGN)
+        let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+        source.setEventHandler(handler: body)
+        source.resume()
+        Termination.sources.withLock { $0.append(source) }
+    }
+}
+
+private enum Termination {
+    static let sources = Locked<[any DispatchSourceSignal]>([])
+}
+
+/// Log lines on standard error.
+func standardErrorLogger(_ label: String) -> Logger {
+    var logger = Logger(label: "apus-\(label)") { StreamLogHandler.standardError(label: $0) }
+    logger.logLevel = Logger.Level(rawValue: ProcessInfo.processInfo.environment["APUS_LOG"] ?? "info") ?? .info
+    return logger
+}

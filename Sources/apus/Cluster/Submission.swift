@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import ClusterProtocol
+import CoordinatorRuntime
+import Foundation
+import JobSpecification
+
+/// A job file on its way to the coordinator.
+struct Submission {
+    let url: URL
+    let text: String
+    let overrides: [String]
+    private let parsed: Job
+
+    /// Reads and checks the file here, so that most mistakes are told at once.
+    init(_ path: String, _ overrides: [String]) throws {
+        url = URL(fileURLWithPath: path)
+        self.overrides = overrides
+        let (url, names) = (url, RewardCatalog.names)
+        parsed = try reporting(ExitStatus.badInput) {
+            try Job.read(url, overrides: overrides.map { try JobOverride(argument: $0) }, rewardNames: names)
+        }
+        text = try reporting(ExitStatus.badInput) { try String(contentsOf: url, encoding: .utf8) }
+    }
+
+    private var directory: URL { url.deletingLastPathComponent() }
+
+    /// Where the run will be written; it must not exist.
+    func outputDirectory() throws -> URL {
+        let path = switch parsed { case .rollout(let job): job.output case .score(let job): job.output }
+        let output = URL(fileURLWithPath: path, relativeTo: directory).standardizedFileURL
+        guard !FileManager.default.fileExists(atPath: output.path) else {
+            throw ClientError("\(output.path) exists already; choose another output or remove it first", exitCode: 3)
+        }
+        try FileManager.default.createDirectory(at: output.deletingLastPathComponent(), withIntermediateDirectories: true)
+        return output
+    }
+
+    /// - Returns: the job's number.
+    func submit(_ client: ClusterClient) throws -> UInt64 {
+        let reply = try client.request(seconds: 120, isRepeatable: false) {
+            $0.submitJob.jobText = text
+            $0.submitJob.directory = directory.path
+            $0.submitJob.file = url.path
+            $0.submitJob.overrides = overrides
+        }
+        guard case .jobAccepted(let accepted) = reply.body else { throw ClientError("the coordinator sent an unexpected answer") }
+        return accepted.job
+    }
+
+    /// The number of an unfinished job of this name, or of a new one.
+    func resumeOrSubmit(_ client: ClusterClient) throws -> UInt64 {
+        guard case .jobList(let list) = try client.request({ $0.listJobs = WireListJobs() }).body else {
+            throw ClientError("the coordinator sent an unexpected answer")
+        }
+        let unfinished = list.jobs.first { $0.name == parsed.name && !JobWatch.isEnded($0.status) }
+        if let unfinished {
+            complain("going on with job \(unfinished.id)")
+            return unfinished.id
+        }
+        return try submit(client)
+    }
+}

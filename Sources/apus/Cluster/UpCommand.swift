@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import ClusterProtocol
+import CoordinatorRuntime
+import Foundation
+import RuntimeSupport
+
+/// `apus up`: a cluster on this machine, in the foreground.
+struct UpCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "up", abstract: "Start a coordinator and workers on this machine; Ctrl-C ends them.",
+        discussion: "Other verbs (submit, jobs, workers, …) find this cluster by themselves. Dead processes are restarted.")
+
+    @OptionGroup var options: LocalClusterOptions
+
+    @Option(help: "Directory for keys, journal and logs; jobs in an existing journal go on.")
+    var state: String?
+
+    func run() throws {
+        try reporting(ExitStatus.cluster) {
+            let directory =
+                state.map { URL(fileURLWithPath: $0, isDirectory: true) }
+                ?? ClusterFiles.standard.appendingPathComponent("local", isDirectory: true)
+            let cluster = try LocalCluster(options, directory: directory)
+            try cluster.context.save()
+            let stopping = Locked(false)
+            onTermination { stopping.withLock { $0 = true } }
+            print("cluster of \(options.workers) workers; logs in \(directory.path); Ctrl-C ends it")
+            while !stopping.withLock({ $0 }) {
+                if let problem = cluster.supervisor.problem {
+                    cluster.supervisor.stop()
+                    throw ClientError(problem.description)
+                }
+                Thread.sleep(forTimeInterval: 0.1)
+            }
+            cluster.supervisor.stop()
+        }
+    }
+}
+
+/// `apus run JOB`: up, submit, watch, down.
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run", abstract: "Run a job on a cluster on this machine that lives as long as the job.",
+        discussion: """
+            Interrupted, it can be run again: it goes on where it was. The state lies beside the output until the job is done.
+            """)
+
+    @Argument(help: "A job file (YAML).")
+    var job: String
+
+    @Option(name: .customLong("set"), help: "Override a setting: --set sampling.temperature=0.6")
+    var overrides: [String] = []
+
+    @OptionGroup var options: LocalClusterOptions
+
+    @Flag(help: "Keep the cluster's state and logs.")
+    var keepState = false
+
+    func run() throws {
+        let submission = try Submission(job, overrides)
+        try reportingClient {
+            let output = try submission.outputDirectory()
+            let directory = output.deletingLastPathComponent().appendingPathComponent(".\(output.lastPathComponent).cluster")
+            let cluster = try LocalCluster(options, directory: directory)
+            onTermination {
+                complain("interrupted; run the same command again to go on")
+                cluster.supervisor.stop()
+                Foundation.exit(130)
+            }
+            defer { cluster.supervisor.stop() }
+            let client = try cluster.context.client()
+            defer { client.close() }
+            let id = try submission.resumeOrSubmit(client)
+            let watch = JobWatch(client, job: id) { cluster.supervisor.problem?.description }
+            let view = try watch.run()
+            if view.status == "done", !keepState {
+                cluster.supervisor.stop()
+                try? FileManager.default.removeItem(at: directory)
+            } else {
+                complain("state and logs are in \(directory.path)")
+            }
+            try finish(view)
+        }
+    }
+}
+
+/// Maps the end of a job to output and exit code.
+func finish(_ view: JobWatch.View) throws {
+    switch view.status {
+    case "done":
+        print("\(view.name): \(view.output)")
+        if !view.problem.isEmpty { complain(view.problem) }
+    case "cancelled":
+        complain("job \(view.id) was cancelled")
+        throw ExitStatus.jobFailed
+    default:
+        complain("job \(view.id) failed: \(view.problem)")
+        throw ExitStatus.jobFailed
+    }
+}
+
+/// As `reporting`, with the exit code that a client error carries.
+func reportingClient(_ body: () throws -> Void) throws {
+    try reporting(ExitStatus.cluster) {
+        do { try body() } catch let error as ClientError {
+            complain(error.description)
+            throw ExitCode(error.exitCode)
+        }
+    }
+}
