@@ -40,7 +40,8 @@ let package = Package(
         .target(name: "CKernels", cSettings: [.define("_GNU_SOURCE")]),
         .target(name: "CPlatform", cSettings: [.define("_GNU_SOURCE")]),
         // Layer 1
-        library("RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
+        library(
+            "RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
         library("Tokenization", [.product(name: "Crypto", package: "swift-crypto")]),
@@ -63,7 +64,10 @@ let package = Package(
             ["CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
         library(
             "ClusterTransport",
-            ["RuntimeSupport", "CPlatform", "CZeroMQ", .product(name: "DequeModule", package: "swift-collections")]),
+            [
+                "RuntimeSupport", "CPlatform", "CZeroMQ",
+                .product(name: "DequeModule", package: "swift-collections"),
+            ]),
         // Layer 4
         library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         library(
@@ -78,7 +82,8 @@ let package = Package(
         library(
             "CoordinatorRuntime",
             [
-                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "JobSpecification", "Rewards",
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "JobSpecification",
+                "Rewards",
                 "RuntimeSupport", "Tokenization", .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
@@ -86,7 +91,8 @@ let package = Package(
         library(
             "WorkerRuntime",
             [
-                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "CKernels", "ExpertParallel",
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "CKernels",
+                "ExpertParallel",
                 "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
@@ -109,7 +115,10 @@ let package = Package(
         tests("RuntimeSupport"),
         tests("Tokenization"),
         tests("JobSpecification", ["RuntimeSupport"]),
-        tests("Rewards", ["CPlatform", "RuntimeSupport"]),
+        tests("Rewards", ["CPlatform", "RuntimeSupport", "verifier-probe"]),
+        .executableTarget(
+            name: "verifier-probe", dependencies: ["Rewards"], path: "Tests/VerifierProbe",
+            swiftSettings: houseSettings),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),

@@ -7,12 +7,15 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
+
+int cp_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 void cp_block_sigpipe(void) {
     sigset_t set;
@@ -21,8 +24,8 @@ void cp_block_sigpipe(void) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-// Everything below, up to cp_spawn_limited, runs between fork and execve of a process with threads: only
-// async-signal-safe calls (signal-safety(7)), no allocation.
+// Everything below, up to cp_spawn_limited, runs between vfork and execve, on the memory of a process with threads:
+// only async-signal-safe calls (signal-safety(7)), no allocation, no writes but to locals.
 
 static int limit(int resource, uint64_t value) {
     if (value == 0) return 0;
@@ -35,6 +38,8 @@ static int set_limits(const struct cp_process_limits *l) {
     if (setrlimit(RLIMIT_CORE, &no_core) != 0) return -1;
     if (limit(RLIMIT_AS, l->address_space_bytes) != 0 || limit(RLIMIT_FSIZE, l->file_size_bytes) != 0) return -1;
     if (limit(RLIMIT_NOFILE, l->open_file_count) != 0) return -1;
+    // Root is above this limit and a user's other processes count: 1 means "none besides those there are".
+    if (geteuid() != 0 && limit(RLIMIT_NPROC, l->process_count) != 0) return -1;
     if (l->cpu_seconds == 0) return 0;
     // The hard limit is one second later: SIGXCPU may be caught, SIGKILL may not.
     struct rlimit cpu = {.rlim_cur = l->cpu_seconds, .rlim_max = l->cpu_seconds + 1};
@@ -72,7 +77,10 @@ pid_t cp_spawn_limited(
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t parent = getpid();
-    pid_t pid = fork();
+    // Not fork: that copies the page tables of a worker's weights and makes each page fault when next written.
+    // vfork suspends this thread alone; descriptors and signal actions are the child's own (no CLONE_FILES, no
+    // CLONE_SIGHAND), and no handler of ours can run in it because all signals are blocked until they are default.
+    pid_t pid = vfork();
     if (pid == 0) {
         // The report descriptor may be 0, 1 or 2 when the parent runs with those closed: move it out of the way.
         int reporter = fcntl(report[1], F_DUPFD_CLOEXEC, 3);
@@ -88,12 +96,12 @@ pid_t cp_spawn_limited(
         (void)ignored;
         _exit(127);
     }
-    int fork_error = errno;
+    int vfork_error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(report[1]);
     if (pid < 0) {
         close(report[0]);
-        errno = fork_error;
+        errno = vfork_error;
         return -1;
     }
     int code = 0;

@@ -2,6 +2,9 @@
 internal import Crypto
 package import Foundation
 
+/// What is wrong with a reward's options; nil when they are fine. The registry lies in a layer above.
+package typealias RewardProblem = @Sendable (_ name: String, _ options: [String: String]) -> String?
+
 /// A job file, read, checked and resolved.
 package enum Job: Equatable, Sendable {
     case rollout(RolloutJob)
@@ -10,36 +13,56 @@ package enum Job: Equatable, Sendable {
     /// Values of `kind`.
     package static let kinds = ["rollout", "score"]
 
-    /// Reads a job file and applies `overrides` in order (environment first, command line after it).
-    /// - Parameter rewardNames: the registry's names, against which `reward` is checked; nil accepts any.
-    /// - Throws: ``JobError`` with the file, the key path and the line.
+    /// Reads a job file and applies `overrides` in order (environment first, command line after it). Relative
+    /// paths count from the job file's directory, those in overrides from the current directory; the job has
+    /// whole paths.
+    /// - Parameters:
+    ///   - rewardNames: the registry's names, against which `reward` is checked; nil accepts any.
+    ///   - rewardProblem: what is wrong with a known reward's options; nil when they are fine.
+    /// - Throws: ``JobError`` with the file, the line and the key path.
     package static func read(
-        _ url: URL, overrides: [JobOverride] = [], rewardNames: [String]? = nil
+        _ url: URL, overrides: [JobOverride] = [], rewardNames: [String]? = nil,
+        rewardProblem: RewardProblem? = nil
     ) throws(JobError) -> Job {
         do throws(JobError) {
-            return try parse(text(of: url), overrides: overrides, rewardNames: rewardNames)
+            let bases = BaseDirectories(
+                jobFile: url.deletingLastPathComponent().path,
+                overrides: FileManager.default.currentDirectoryPath)
+            return try parse(
+                text(of: url), overrides: overrides, bases: bases, rewardNames: rewardNames,
+                rewardProblem: rewardProblem)
         } catch {
-            throw JobError(error.code, error.message, file: url.path)
+            throw error.inFile(url.path)
         }
     }
 
-    /// Reads the text of a job file. See ``read(_:overrides:rewardNames:)``.
+    /// Reads the text of a job file. See ``read(_:overrides:rewardNames:rewardProblem:)``.
+    /// - Parameter bases: where relative paths count from; nil leaves paths as written.
     package static func parse(
-        _ text: String, overrides: [JobOverride] = [], rewardNames: [String]? = nil
+        _ text: String, overrides: [JobOverride] = [], bases: BaseDirectories? = nil,
+        rewardNames: [String]? = nil,
+        rewardProblem: RewardProblem? = nil
     ) throws(JobError) -> Job {
         var node = try YAMLNode.parse(text)
         for override in overrides { node = try node.applying(override) }
+        if let bases { node = node.resolvingPaths(bases) }
         let reader = YAMLReader(node)
         switch try kind(reader) {
         case "score": return .score(try ScoreJob(reader.fields(ScoreJob.keys)))
-        default: return .rollout(try RolloutJob(reader.fields(RolloutJob.keys), rewardNames: rewardNames))
+        default:
+            let check = rewardNames.map { RewardCheck(names: $0, problem: rewardProblem ?? { _, _ in nil }) }
+            return .rollout(try RolloutJob(reader.fields(RolloutJob.keys), rewardCheck: check))
         }
     }
+
+    /// Reads ``resolvedJSON`` (or ``resolvedYAML``), as a journal or a worker does.
+    package init(resolved text: String) throws(JobError) { self = try Job.parse(text) }
 
     /// The kind decides which keys are valid, so it is looked up before any of them is checked.
     private static func kind(_ reader: YAMLReader) throws(JobError) -> String {
         guard case .mapping(let entries) = reader.node.content else {
-            throw reader.error(.wrongType, "a job file is a mapping that starts with 'kind:', got \(reader.node.kind)")
+            throw reader.error(
+                .wrongType, "a job file is a mapping that starts with 'kind:', got \(reader.node.kind)")
         }
         guard let entry = entries.first(where: { $0.key == "kind" }), !entry.value.isNull else {
             // A misspelt 'kind' is told apart from an absent one by looking at the keys.
@@ -77,12 +100,17 @@ package enum Job: Equatable, Sendable {
         }
     }
 
-    /// The run's `job.yaml`: every setting, defaults included, the same bytes for the same settings. It reads back as
-    /// an equal job.
-    package var resolvedYAML: String {
+    /// The run's `job.yaml`: every setting, defaults included, the same bytes for the same settings. It reads
+    /// back as an equal job.
+    package var resolvedYAML: String { resolved.yaml }
+
+    /// The same settings as one line of JSON with sorted keys, for journals and messages.
+    package var resolvedJSON: String { resolved.json }
+
+    private var resolved: ResolvedValue {
         switch self {
-        case .rollout(let job): job.resolved.yaml
-        case .score(let job): job.resolved.yaml
+        case .rollout(let job): job.resolved
+        case .score(let job): job.resolved
         }
     }
 

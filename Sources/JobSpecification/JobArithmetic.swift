@@ -37,8 +37,8 @@ package struct JobArithmetic: Equatable, Sendable {
     package let kvByteCountPerSequenceMax: Int
     /// Bytes of a group whose siblings share the whole pages of their prompt.
     package let kvByteCountPerGroupMax: Int
-    /// Longest sequences that fit `resources.kv_cache_bytes` and `resources.max_sequences` at once; 0 when not even
-    /// one does, and the job cannot run.
+    /// Longest sequences that fit `resources.kv_cache_bytes` and `resources.max_sequences` at once; 0 when
+    /// not even one does, and the job cannot run.
     package let concurrentSequenceCountMin: Int
 
     /// - Parameters:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// `kind: rollout`: G responses to each prompt, their rewards and advantages, and the teacher's log-probabilities.
+/// `kind: rollout`: G responses to each prompt, their rewards and advantages, and the teacher's
+/// log-probabilities.
 package struct RolloutJob: Equatable, Sendable {
     package let name: String
     package let model: ModelSection
@@ -23,11 +24,12 @@ package struct RolloutJob: Equatable, Sendable {
     package let output: String
 
     static let keys = [
-        "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "seed", "policy_version",
+        "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "seed",
+        "policy_version",
         "reward", "advantage", "dropped_groups", "resources", "output",
     ]
 
-    init(_ fields: YAMLFields, rewardNames: [String]?) throws(JobError) {
+    init(_ fields: YAMLFields, rewardCheck: RewardCheck?) throws(JobError) {
         name = try fields.required("name").jobName()
         model = try ModelSection(fields.required("model"))
         teacher = if let reader = fields["teacher"] { try TeacherSection(reader) } else { nil }
@@ -37,16 +39,18 @@ package struct RolloutJob: Equatable, Sendable {
         thinking = try ThinkingSection(fields["thinking"], maxNewTokens: sampling.maxNewTokens)
         seed = try fields.integer("seed", 0...Int.max, default: 0)
         policyVersion = try fields.integer("policy_version", 0...Int.max, default: 0)
-        rewards = if let reader = fields["reward"] {
-            try RewardSection.list(reader, knownNames: rewardNames)
-        } else { [] }
+        rewards =
+            if let reader = fields["reward"] {
+                try RewardSection.list(reader, rewardCheck)
+            } else { [] }
         advantage = try AdvantageSection(fields["advantage"])
         droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
         resources = try ResourcesSection(fields["resources"])
         output = try fields.required("output").filePath()
         if sampling.temperature == 0, groupSize > 1 {
             throw fields.error(
-                "group_size", "the \(groupSize) responses of a group are equal at sampling.temperature 0: "
+                "group_size",
+                "the \(groupSize) responses of a group are equal at sampling.temperature 0: "
                     + "set group_size: 1 or a higher temperature")
         }
     }
@@ -59,7 +63,8 @@ package struct RolloutJob: Equatable, Sendable {
             "sampling": sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),
             "policy_version": .integer(policyVersion),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
-            "dropped_groups": droppedGroups.resolved, "resources": resources.resolved, "output": .string(output),
+            "dropped_groups": droppedGroups.resolved, "resources": resources.resolved,
+            "output": .string(output),
         ])
     }
 }

@@ -33,7 +33,8 @@ package struct ScoreJob: Equatable, Sendable {
         .section([
             "kind": .string("score"), "name": .string(name), "model": model.resolved, "data": data.resolved,
             "outputs": outputs.resolved, "temperature": .number(temperature),
-            "policy_version": .integer(policyVersion), "resources": resources.resolved, "output": .string(output),
+            "policy_version": .integer(policyVersion), "resources": resources.resolved,
+            "output": .string(output),
         ])
     }
 }

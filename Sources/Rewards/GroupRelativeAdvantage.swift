@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Group-relative advantages (Shao et al. 2024, DeepSeekMath, section 4.1; Liu et al. 2025 for the form without the
-// standard deviation). Same numbers as TRL 1.16 `GRPOTrainer._generate_and_score_completions` up to the rounding of
-// its fp32, and as verl's `compute_grpo_outcome_advantage`. All sums are fp64 in index order.
+// Group-relative advantages (Shao et al. 2024, DeepSeekMath, section 4.1; Liu et al. 2025 for the form
+// without the standard deviation). Same numbers as TRL 1.16 `GRPOTrainer._generate_and_score_completions` up
+// to the rounding of its fp32, and as verl's `compute_grpo_outcome_advantage`. All sums are fp64 in index
+// order.
 
 /// Turns rewards of groups of rollouts into advantages.
 package struct GroupRelativeAdvantage: Equatable, Sendable {
@@ -55,16 +56,18 @@ package struct GroupRelativeAdvantage: Equatable, Sendable {
     package static let drGRPO = GroupRelativeAdvantage(scale: .none, epsilon: 1e-6)
 
     /// - Parameters:
-    ///   - rewards: `[F][N * groupSize]`, per function and rollout, groups one after the other; nil (or NaN) is a
-    ///     rollout that the function could not score: it neither counts in mean and deviation nor gets an advantage
-    ///     when no function scored it.
+    ///   - rewards: `[F][N * groupSize]`, per function and rollout, groups one after the other; nil (or NaN)
+    ///     is a rollout that the function could not score: it neither counts in mean and deviation nor gets
+    ///     an advantage when no function scored it.
     ///   - weights: one per function; nil is 1 each.
     package func advantages(rewards: [[Double?]], weights: [Double]? = nil, groupSize: Int) -> Batch {
         let weights = weights ?? Array(repeating: 1, count: rewards.count)
         let count = rewards.first?.count ?? 0
         precondition(groupSize > 0 && count % groupSize == 0, "\(count) rewards in groups of \(groupSize)")
-        precondition(weights.count == rewards.count, "\(weights.count) weights for \(rewards.count) reward functions")
-        precondition(rewards.allSatisfy { $0.count == count }, "reward functions scored different numbers of rollouts")
+        precondition(
+            weights.count == rewards.count, "\(weights.count) weights for \(rewards.count) reward functions")
+        precondition(
+            rewards.allSatisfy { $0.count == count }, "reward functions scored different numbers of rollouts")
         let known = rewards.map { $0.map { $0.flatMap { $0.isNaN ? nil : $0 } } }
         let sums = weightedSums(known, weights)
         let groups = stride(from: 0, to: count, by: groupSize).map { $0..<($0 + groupSize) }
@@ -95,7 +98,8 @@ package struct GroupRelativeAdvantage: Equatable, Sendable {
 
     private func advantage(_ reward: Double, _ group: Moments, deviation: Moments) -> Double {
         if group.count == 1, singletonKeepsReward { return reward }
-        // Equal rewards have no preference: exactly 0, where fp32 rounding divided by epsilon would give some.
+        // Equal rewards have no preference: exactly 0, where fp32 rounding divided by epsilon would give
+        // some.
         if group.isConstant { return 0 }
         let centred = reward - group.mean
         return scale == .none ? centred : centred / (deviation.standardDeviation + epsilon)
@@ -110,7 +114,8 @@ package struct GroupRelativeAdvantage: Equatable, Sendable {
                 let moments = Moments(values[group], unbiased: unbiased)
                 for index in group {
                     result[index] = values[index].map { value in
-                        moments.isConstant ? 0 : (value - moments.mean) / (moments.standardDeviation + epsilon)
+                        moments.isConstant
+                            ? 0 : (value - moments.mean) / (moments.standardDeviation + epsilon)
                     }
                 }
             }

@@ -4,14 +4,17 @@
 package protocol RewardFunction: Sendable {
     /// Name in the registry and in job files.
     static var name: String { get }
+    /// True where every row of the data must have a reference answer.
+    static var needsAnswer: Bool { get }
 
     /// - Throws: ``RewardOptionError`` for an unknown option or a bad value.
     init(options: RewardOptions) throws(RewardOptionError)
 
+    /// Judges `sample` as if it were complete; ``RewardSum`` tells truncated responses apart.
     func evaluate(_ sample: RewardSample) -> RewardOutcome
 }
 
-/// A reward option that a function does not take.
+/// An unknown reward, or an option that it does not take: one line with the remedy.
 package struct RewardOptionError: Error, Equatable, Sendable, CustomStringConvertible {
     package let description: String
     package init(_ description: String) { self.description = description }
@@ -43,26 +46,37 @@ package struct RewardOptions: Equatable, Sendable {
         case "true", "yes", "on": return true
         case "false", "no", "off": return false
         case .some(let text):
-            throw RewardOptionError("reward '\(function)': option '\(name)' is '\(text)', neither true nor false")
+            throw RewardOptionError(
+                "reward '\(function)': option '\(name)' is '\(text)', neither true nor false")
         }
     }
 }
 
 /// The reward functions by name.
 package enum RewardRegistry {
-    private static let types: [any RewardFunction.Type] = [ExactReward.self, FormatReward.self, MathAnswerReward.self]
+    private static let types: [any RewardFunction.Type] = [
+        ExactReward.self, FormatReward.self, MathAnswerReward.self,
+    ]
 
     /// Names in sorted order.
     package static var names: [String] { types.map { $0.name } }
 
-    /// Makes a function.
+    /// The function called `name`, with its options as a job file writes them.
     /// - Throws: ``RewardOptionError`` for an unknown name, option or value.
-    package static func make(
+    package static func named(
         _ name: String, options: [String: String] = [:]
     ) throws(RewardOptionError) -> any RewardFunction {
-        guard let type = types.first(where: { $0.name == name }) else {
-            throw RewardOptionError("no reward is named '\(name)'; rewards: \(names.joined(separator: ", "))")
-        }
-        return try type.init(options: RewardOptions(options, function: name))
+        try type(name).init(options: RewardOptions(options, function: name))
+    }
+
+    /// True where every row of the data must have a reference answer for this reward.
+    /// - Throws: ``RewardOptionError`` for an unknown name.
+    package static func needsAnswer(_ name: String) throws(RewardOptionError) -> Bool {
+        try type(name).needsAnswer
+    }
+
+    private static func type(_ name: String) throws(RewardOptionError) -> any RewardFunction.Type {
+        if let type = types.first(where: { $0.name == name }) { return type }
+        throw RewardOptionError("no reward is named '\(name)'; rewards: \(names.joined(separator: ", "))")
     }
 }

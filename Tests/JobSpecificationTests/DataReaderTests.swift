@@ -5,8 +5,11 @@ import Testing
 
 @Suite struct DataReaderTests {
     /// Runs `body` with a file of `text` and the data section `section`.
-    private func withData<R>(_ text: String, _ section: String = "", _ body: (URL, DataSection) throws -> R) throws -> R {
-        let url = FileManager.default.temporaryDirectory.appendingPathComponent("apus-data-\(UUID().uuidString).jsonl")
+    private func withData<R>(_ text: String, _ section: String = "", _ body: (URL, DataSection) throws -> R)
+        throws -> R
+    {
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent(
+            "apus-data-\(UUID().uuidString).jsonl")
         try Data(text.utf8).write(to: url)
         defer { try? FileManager.default.removeItem(at: url) }
         let reader = YAMLReader(try YAMLNode.parse("{path: x, \(section)}"), path: "data")
@@ -19,7 +22,10 @@ import Testing
                 var reader = try DataReader<PromptRecord>(prompts: url, data)
                 _ = try reader.readAll()
                 return "accepted"
-            } catch { return "\((error as? JobError)?.message ?? "?")" }
+            } catch let error as JobError {
+                #expect(error.description == "\(url.path):\(error.line ?? 0): \(error.message)")
+                return "line \(error.line ?? 0): \(error.message)"
+            }
         }
     }
 
@@ -39,7 +45,9 @@ import Testing
         #expect(records[0].content == .text("What?"))
         #expect(
             records[1].content
-                == .messages([ChatMessage(role: "system", content: "s"), ChatMessage(role: "user", content: "u")]))
+                == .messages([
+                    ChatMessage(role: "system", content: "s"), ChatMessage(role: "user", content: "u"),
+                ]))
         #expect(records[2].lineNumber == 4)
     }
 
@@ -52,7 +60,8 @@ import Testing
         #expect(try failure("{\"prompt\":\"a\",\"messages\":[]}").hasPrefix("line 1: both"))
         #expect(try failure("{\"messages\":[{\"role\":\"boss\",\"content\":\"\"}]}").contains("'boss'"))
         #expect(
-            try failure("{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}]}").contains("nothing left to answer"))
+            try failure("{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}]}").contains(
+                "nothing left to answer"))
         #expect(
             try failure("{\"prompt\":\"a\",\"id\":\"x\"}\n{\"prompt\":\"b\",\"id\":\"x\"}")
                 .hasPrefix("line 2: the id 'x' occurs twice"))
@@ -64,7 +73,9 @@ import Testing
 
     @Test func skippingKeepsOrderAndCounts() throws {
         var text = ""
-        for index in 0..<500 { text += index % 3 == 1 ? "garbage \(index)\n" : "{\"prompt\":\"p\(index)\"}\n" }
+        for index in 0..<500 {
+            text += index % 3 == 1 ? "garbage \(index)\n" : "{\"prompt\":\"p\(index)\"}\n"
+        }
         text += "{\"prompt\":\"\(String(repeating: "b", count: 600_000))\"}\n{\"prompt\":\"last\"}"
         try withData(text, "on_bad_row: skip, max_row_bytes: 1000") { url, data in
             var reader = try DataReader<PromptRecord>(prompts: url, data)
@@ -88,7 +99,10 @@ import Testing
     }
 
     @Test func namedColumns() throws {
-        try withData("{\"question\":\"a\",\"gold\":\"b\",\"answer\":\"c\"}", "prompt_column: question, answer_column: gold") {
+        try withData(
+            "{\"question\":\"a\",\"gold\":\"b\",\"answer\":\"c\"}",
+            "prompt_column: question, answer_column: gold"
+        ) {
             url, data in
             var reader = try DataReader<PromptRecord>(prompts: url, data)
             let record = try reader.next()
@@ -98,12 +112,15 @@ import Testing
     }
 
     @Test func scoreRows() throws {
-        let text = "{\"token_ids\":[1,2,3]}\n{\"text\":\"t\"}\n{\"messages\":[{\"role\":\"user\",\"content\":\"u\"}]}\n"
+        let text =
+            "{\"token_ids\":[1,2,3]}\n{\"text\":\"t\"}\n{\"messages\":[{\"role\":\"user\",\"content\":\"u\"}]}\n"
         try withData(text) { url, data in
             var reader = try DataReader<ScoreRecord>(scores: url, data)
             let contents = try reader.readAll().map(\.content)
             #expect(
-                contents == [.tokens([1, 2, 3]), .text("t"), .messages([ChatMessage(role: "user", content: "u")])])
+                contents == [
+                    .tokens([1, 2, 3]), .text("t"), .messages([ChatMessage(role: "user", content: "u")]),
+                ])
         }
         try withData("{\"token_ids\":[1,-2]}") { url, data in
             var reader = try DataReader<ScoreRecord>(scores: url, data)
@@ -111,12 +128,59 @@ import Testing
         }
     }
 
-    @Test func arithmeticPromptsAreReproducible() throws {
-        let small = try ArithmeticPrompts(count: 3, seed: 7)
-        let large = try ArithmeticPrompts(count: 200, seed: 7)
+    @Test func scoreRowsWithPromptAndCompletion() throws {
+        let text = """
+            {"prompt":"a","completion":"b"}
+            {"prompt":[{"role":"user","content":"u"}],"completion":"b"}
+            """
+        try withData(text) { url, data in
+            var reader = try DataReader<ScoreRecord>(scores: url, data)
+            #expect(
+                try reader.readAll().map(\.content) == [
+                    .completion(prompt: .text("a"), text: "b"),
+                    .completion(prompt: .messages([ChatMessage(role: "user", content: "u")]), text: "b"),
+                ])
+        }
+        for bad in [
+            "{\"completion\":\"b\"}", "{\"prompt\":\"a\",\"completion\":7}", "{\"prompt\":\"a\"}",
+            "{\"prompt\":\"a\",\"completion\":\"b\",\"text\":\"c\"}",
+        ] {
+            try withData(bad) { url, data in
+                var reader = try DataReader<ScoreRecord>(scores: url, data)
+                #expect(throws: JobError.self) { try reader.next() }
+            }
+        }
+    }
+
+    @Test func requiredAnswersAreLookedFor() throws {
+        try withData("{\"prompt\":\"a\",\"answer\":\"1\"}\n{\"prompt\":\"b\"}") { url, data in
+            var reader = try DataReader<PromptRecord>(prompts: url, data, requiresAnswer: true)
+            #expect(try reader.next()?.answer == "1")
+            let expected = JobError(
+                .malformedRow,
+                "no column 'answer' or 'solution', which the job's reward needs; mend the row or set "
+                    + "data.on_bad_row: skip", line: 2, file: url.path)
+            #expect(throws: expected) { try reader.next() }
+        }
+    }
+
+    @Test func arithmeticPromptsHaveTwoForms() throws {
+        let plain = try ArithmeticPrompts(count: 5, seed: 7)
+        let chat = try ArithmeticPrompts(count: 5, seed: 7, form: .messages)
+        #expect(plain.line(0).hasPrefix("{\"answer\":\""))
+        #expect(plain.line(0).contains("\"prompt\":\"What is "))
+        #expect(chat.line(0).contains("\"messages\":[{\"content\":\"What is "))
+        #expect((0..<5).map { plain.record($0).answer } == (0..<5).map { chat.record($0).answer })
+    }
+
+    @Test(arguments: ArithmeticPrompts.Form.allCases)
+    func arithmeticPromptsAreReproducible(_ form: ArithmeticPrompts.Form) throws {
+        let small = try ArithmeticPrompts(count: 3, seed: 7, form: form)
+        let large = try ArithmeticPrompts(count: 200, seed: 7, form: form)
         #expect((0..<3).map(small.line) == (0..<3).map(large.line))
-        #expect(try ArithmeticPrompts(count: 1, seed: 8).line(0) != small.line(0))
-        let url = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString).jsonl")
+        #expect(try ArithmeticPrompts(count: 1, seed: 8, form: form).line(0) != small.line(0))
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent(
+            "apus-\(UUID().uuidString).jsonl")
         defer { try? FileManager.default.removeItem(at: url) }
         try large.write(to: url)
         let section = try DataSection(YAMLReader(YAMLNode.parse("path: x"), path: "data"))

@@ -4,7 +4,9 @@ import Testing
 
 @Suite struct JobArithmeticTests {
     private func job(_ more: String) throws -> RolloutJob {
-        guard case .rollout(let job) = try Job.parse(rolloutText(more)) else { preconditionFailure("not a rollout") }
+        guard case .rollout(let job) = try Job.parse(rolloutText(more)) else {
+            preconditionFailure("not a rollout")
+        }
         return job
     }
 
@@ -32,7 +34,8 @@ import Testing
         let limited = JobArithmetic(limitedJob, rowCount: 5, promptTokenCount: 1, cache: cache)
         #expect(limited.promptCount == 3)
         let huge = JobArithmetic(
-            try job("resources: {kv_cache_bytes: 64KiB}"), rowCount: .max, promptTokenCount: 1 << 20, cache: cache)
+            try job("resources: {kv_cache_bytes: 64KiB}"), rowCount: .max, promptTokenCount: 1 << 20,
+            cache: cache)
         #expect(huge.rolloutCount == .max)
         #expect(huge.concurrentSequenceCountMin == 0)
     }

@@ -9,8 +9,11 @@ import Testing
             "APUS_JOB__SAMPLING__TOP_P": "0.5", "APUS_JOB__SEED": "3", "HOME": "/x",
         ])
         #expect(environment.map(\.path) == [["sampling", "top_p"], ["seed"]])
-        let arguments = [try JobOverride(argument: "seed=4"), try JobOverride(argument: "sampling.stop=[a, \"b c\"]")]
-        let read = try Job.parse(rolloutText("seed: 1\nsampling: {top_p: 0.9}"), overrides: environment + arguments)
+        let arguments = [
+            try JobOverride(argument: "seed=4"), try JobOverride(argument: "sampling.stop=[a, \"b c\"]"),
+        ]
+        let read = try Job.parse(
+            rolloutText("seed: 1\nsampling: {top_p: 0.9}"), overrides: environment + arguments)
         guard case .rollout(let job) = read else { return }
         #expect(job.seed == 4)
         #expect(job.sampling.topP == 0.5)
@@ -19,7 +22,8 @@ import Testing
 
     @Test func sectionsAreMadeAndListsEntered() throws {
         let overrides = [
-            try JobOverride(argument: "teacher.path=models/big"), try JobOverride(argument: "reward.1.weight=2"),
+            try JobOverride(argument: "teacher.path=models/big"),
+            try JobOverride(argument: "reward.1.weight=2"),
             try JobOverride(argument: "data.limit="),
         ]
         let text = rolloutText("reward: [exact, {name: format, weight: 1}]")
@@ -33,9 +37,9 @@ import Testing
         let bad = try JobOverride(argument: "sampling.top_p=2")
         #expect(
             message(rolloutText(), overrides: [bad])
-                == "sampling.top_p: 2 is not in (0, 1] (from --set sampling.top_p=2)")
+                == "sampling.top_p: 2 is not in (0, 1] (from -o sampling.top_p=2)")
         let unknown = try JobOverride(argument: "sampling.topp=2")
-        #expect(message(rolloutText(), overrides: [unknown]).contains("from --set sampling.topp=2"))
+        #expect(message(rolloutText(), overrides: [unknown]).contains("from -o sampling.topp=2"))
         let below = try JobOverride(argument: "name.x=2")
         #expect(message(rolloutText(), overrides: [below]).contains("below a single value"))
         #expect(throws: JobError.self) { try JobOverride(argument: "seed") }

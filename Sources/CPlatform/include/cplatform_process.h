@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Child processes with limits. Linux only.
 #pragma once
+#include <signal.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -10,6 +11,7 @@ struct cp_process_limits {
     uint64_t cpu_seconds;
     uint64_t file_size_bytes;
     uint64_t open_file_count;
+    uint64_t process_count;  // of the user, threads included; no limit on root
 };
 
 /// Starts `path` in a process group of its own, with `limits`, default signal actions, no core dumps, no inherited
@@ -19,6 +21,12 @@ struct cp_process_limits {
 pid_t cp_spawn_limited(
     const char *path, char *const argv[], char *const envp[], int stdin_fd, int stdout_fd, int stderr_fd,
     const struct cp_process_limits *limits);
+
+/// A close-on-exec descriptor that is readable once the child has ended; -1 and errno (ENOSYS before Linux 5.3).
+int cp_pidfd_open(pid_t pid);
+
+/// `si_status` of what waitid filled in, a member that Swift does not see: exit status or signal.
+static inline int cp_child_status(const siginfo_t *information) { return information->si_status; }
 
 /// Keeps SIGPIPE from the calling thread, so that writing to a dead child is EPIPE instead of a signal.
 void cp_block_sigpipe(void);

@@ -26,6 +26,14 @@ struct PromptRenderer {
         case .tokens(let ids): return ids
         case .text(let text): return try encode(text, line: record.lineNumber)
         case .messages(let messages): return try render(messages, line: record.lineNumber, opensAnswer: false)
+        case .completion(let prompt, let text):
+            // Apart, so that the prompt has the ids that a rollout would give it.
+            let start =
+                switch prompt {
+                case .text(let text): try encode(text, line: record.lineNumber)
+                case .messages(let messages): try render(messages, line: record.lineNumber, opensAnswer: true)
+                }
+            return start + (try encode(text, line: record.lineNumber))
         }
     }
 

@@ -2,22 +2,32 @@
 package import Foundation
 internal import RuntimeSupport
 
-/// Arithmetic problems for a first run: the same count and seed give the same bytes on every machine, and problem N
-/// does not depend on how many there are.
+/// Arithmetic problems for a first run: the same count and seed give the same bytes on every machine, and
+/// problem N does not depend on how many there are.
 package struct ArithmeticPrompts: Sendable {
     package let count: Int
     package let seed: UInt64
+    package let form: Form
+
+    /// What a row holds.
+    package enum Form: String, CaseIterable, Sendable {
+        /// `{"answer": …, "id": …, "prompt": …}`: the text as it is, for models without a chat template.
+        case prompt
+        /// `{"answer": …, "id": …, "messages": […]}`: one user message.
+        case messages
+    }
 
     /// Rows of one file at most.
     package static let countMax = 10_000_000
 
     /// - Throws: ``JobError`` `invalidValue` when `count` is not in 1...``countMax``.
-    package init(count: Int, seed: UInt64) throws(JobError) {
+    package init(count: Int, seed: UInt64, form: Form = .prompt) throws(JobError) {
         guard (1...Self.countMax).contains(count) else {
             throw JobError(.invalidValue, "--count \(count) is not in 1...\(Self.countMax)")
         }
         self.count = count
         self.seed = seed
+        self.form = form
     }
 
     /// Problem `index`.
@@ -29,19 +39,24 @@ package struct ArithmeticPrompts: Sendable {
         let (question, answer) = Self.problem(kind: kind, a, b, c)
         let text = "What is \(question)? Put the final answer in \\boxed{}."
         return PromptRecord(
-            id: "arithmetic-\(index)", content: .messages([ChatMessage(role: "user", content: text)]),
+            id: "arithmetic-\(index)",
+            content: form == .prompt ? .text(text) : .messages([ChatMessage(role: "user", content: text)]),
             answer: String(answer), lineNumber: index + 1)
     }
 
     /// Line `index` of the file, without its newline: keys sorted.
     package func line(_ index: Int) -> String {
         let record = record(index)
-        guard case .messages(let messages) = record.content, let answer = record.answer else {
-            preconditionFailure("a generated problem has messages and an answer")
+        guard let answer = record.answer else { preconditionFailure("a generated problem has an answer") }
+        let start = "{\"answer\":\(Self.quoted(answer)),\"id\":\(Self.quoted(record.id)),"
+        switch record.content {
+        case .text(let text): return "\(start)\"prompt\":\(Self.quoted(text))}"
+        case .messages(let messages):
+            let texts = messages.map {
+                "{\"content\":\(Self.quoted($0.content)),\"role\":\(Self.quoted($0.role))}"
+            }
+            return "\(start)\"messages\":[\(texts.joined(separator: ","))]}"
         }
-        let texts = messages.map { "{\"content\":\(Self.quoted($0.content)),\"role\":\(Self.quoted($0.role))}" }
-        return "{\"answer\":\(Self.quoted(answer)),\"id\":\(Self.quoted(record.id)),"
-            + "\"messages\":[\(texts.joined(separator: ","))]}"
     }
 
     /// Writes all lines; an existing file is replaced.

@@ -42,7 +42,8 @@ package struct DataReader<Record: Sendable> {
     package mutating func next() throws(JobError) -> Record? {
         while recordCount < data.limit ?? .max, let line = try lines.next() {
             guard recordCount < Self.recordCountMax else {
-                throw JobError(.limitExceeded, "has more than \(Self.recordCountMax) rows; split it", file: file)
+                throw JobError(
+                    .limitExceeded, "has more than \(Self.recordCountMax) rows; split it", file: file)
             }
             let problem: String
             do throws(RowProblem) {
@@ -68,7 +69,7 @@ package struct DataReader<Record: Sendable> {
     private mutating func leaveOut(_ reason: String) throws(JobError) {
         guard data.onBadRow == .skip else {
             throw JobError(
-                .malformedRow, "line \(lines.lineNumber): \(reason); mend the row or set data.on_bad_row: skip",
+                .malformedRow, "\(reason); mend the row or set data.on_bad_row: skip", line: lines.lineNumber,
                 file: file)
         }
         skippedCount += 1
@@ -80,7 +81,9 @@ package struct DataReader<Record: Sendable> {
             throw RowProblem("longer than data.max_row_bytes (\(data.rowByteCountMax))")
         }
         let value: DataValue
-        do { value = try decoder.decode(DataValue.self, from: bytes) } catch { throw RowProblem("is not JSON") }
+        do { value = try decoder.decode(DataValue.self, from: bytes) } catch {
+            throw RowProblem("is not JSON")
+        }
         guard case .mapping(let row) = value else { throw RowProblem("is \(value.kind), not an object") }
         return row
     }
@@ -88,9 +91,13 @@ package struct DataReader<Record: Sendable> {
 
 extension DataReader<PromptRecord> {
     /// Reads the prompts of a rollout job.
-    package init(prompts url: URL, _ data: DataSection) throws(JobError) {
+    /// - Parameter requiresAnswer: rows without a reference answer are bad rows, as some rewards need.
+    package init(prompts url: URL, _ data: DataSection, requiresAnswer: Bool = false) throws(JobError) {
         try self.init(url, data) { (row, lineNumber) throws(RowProblem) in
             let record = try PromptRecord(row, data: data, lineNumber: lineNumber)
+            guard !requiresAnswer || record.answer?.isEmpty == false else {
+                throw RowProblem("no column 'answer' or 'solution', which the job's reward needs")
+            }
             return (record.id, record)
         }
     }

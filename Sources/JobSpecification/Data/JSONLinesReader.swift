@@ -32,7 +32,9 @@ struct JSONLinesReader {
     /// The next line that is not blank, without its newline; nil at the end.
     mutating func next() throws(JobError) -> Line? {
         while let line = try nextRaw() {
-            if case .bytes(let data) = line, data.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) { continue }
+            if case .bytes(let data) = line, data.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) {
+                continue
+            }
             return line
         }
         return nil

@@ -59,7 +59,8 @@ struct RowProblem: Error, Equatable {
 }
 
 extension PromptContent {
-    fileprivate init(_ row: [String: DataValue], column: String?) throws(RowProblem) {
+    /// - Parameter column: the one column to look at; nil is `prompt` or `messages`.
+    init(_ row: [String: DataValue], column: String?) throws(RowProblem) {
         let names = column.map { [$0] } ?? ["prompt", "messages"]
         let present = names.filter { row[$0] != nil && row[$0] != .null }
         guard let name = present.first, let value = row[name] else {
@@ -101,7 +102,8 @@ extension ChatMessage {
                 case .string(let content) = fields["content"]
             else { throw RowProblem("'\(column)[\(index)]' has no strings 'role' and 'content'") }
             guard ["system", "user", "assistant", "tool"].contains(role) else {
-                throw RowProblem("'\(column)[\(index)].role' is '\(role)', not system, user, assistant or tool")
+                throw RowProblem(
+                    "'\(column)[\(index)].role' is '\(role)', not system, user, assistant or tool")
             }
             var reasoning: String?
             if case .string(let text) = fields["reasoning_content"] { reasoning = text }
@@ -112,7 +114,8 @@ extension ChatMessage {
 }
 
 extension [String: DataValue] {
-    /// The reference answer: a string, or a number as it reads. `answer` and `solution` must agree where both are.
+    /// The reference answer: a string, or a number as it reads. `answer` and `solution` must agree where both
+    /// are.
     fileprivate func answer(column: String?) throws(RowProblem) -> String? {
         var found: String?
         for name in column.map({ [$0] }) ?? ["answer", "solution"] {
@@ -122,9 +125,12 @@ extension [String: DataValue] {
             case .string(let value): text = value
             case .integer(let value): text = String(value)
             case .number(let value): text = value.description
-            case .some(let other): throw RowProblem("'\(name)' is \(other.kind); expected a string or a number")
+            case .some(let other):
+                throw RowProblem("'\(name)' is \(other.kind); expected a string or a number")
             }
-            if let found, found != text { throw RowProblem("'answer' and 'solution' differ; set data.answer_column") }
+            if let found, found != text {
+                throw RowProblem("'answer' and 'solution' differ; set data.answer_column")
+            }
             found = text
         }
         return found
@@ -136,7 +142,8 @@ extension [String: DataValue] {
         case nil, .null: return "row-\(lineNumber)"
         case .integer(let value): return String(value)
         case .string(let text):
-            guard (1...256).contains(text.utf8.count), text.unicodeScalars.allSatisfy({ $0.value >= 32 }) else {
+            guard (1...256).contains(text.utf8.count), text.unicodeScalars.allSatisfy({ $0.value >= 32 })
+            else {
                 throw RowProblem("'id' must have 1 to 256 bytes and no control characters")
             }
             return text

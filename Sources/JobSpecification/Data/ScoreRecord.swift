@@ -8,6 +8,8 @@ package struct ScoreRecord: Equatable, Sendable {
         case tokens([Int32])
         case text(String)
         case messages([ChatMessage])
+        /// A prompt and what was answered to it (TRL's columns).
+        case completion(prompt: PromptContent, text: String)
     }
 
     /// The row's `id`, or `row-N` with its line number.
@@ -23,10 +25,24 @@ extension ScoreRecord {
     init(_ row: [String: DataValue], data: DataSection, lineNumber: Int) throws(RowProblem) {
         self.lineNumber = lineNumber
         id = try row.identifier(lineNumber: lineNumber)
+        if let text = row["completion"], text != .null {
+            for name in Self.columns where row[name] != nil && row[name] != .null {
+                throw RowProblem(
+                    "both 'completion' and '\(name)'; keep 'prompt' and 'completion' or the other")
+            }
+            guard case .string(let text) = text, !text.isEmpty else {
+                throw RowProblem("'completion' is \(text.kind) or empty; expected a text")
+            }
+            content = .completion(
+                prompt: try PromptContent(row, column: data.promptColumn ?? "prompt"), text: text)
+            return
+        }
         let names = data.promptColumn.map { [$0] } ?? Self.columns
         let present = names.filter { row[$0] != nil && row[$0] != .null }
         guard let name = present.first, let value = row[name] else {
-            throw RowProblem("no column \(names.map { "'\($0)'" }.joined(separator: " or "))")
+            throw RowProblem(
+                "no column \(names.map { "'\($0)'" }.joined(separator: " or ")), nor 'prompt' and 'completion'"
+            )
         }
         guard present.count == 1 else {
             throw RowProblem("several of \(present.map { "'\($0)'" }.joined(separator: ", ")); keep one")

@@ -50,7 +50,8 @@ package struct AdvantageSection: Equatable, Sendable {
         aggregation = try fields?.choice("multi_objective_aggregation", default: nil) ?? .sumThenNormalize
         if aggregation == .normalizeThenSum, scale != .group, let fields {
             throw fields.error(
-                "multi_objective_aggregation", "normalize_then_sum needs scale_rewards: group, not \(scale.rawValue)")
+                "multi_objective_aggregation",
+                "normalize_then_sum needs scale_rewards: group, not \(scale.rawValue)")
         }
     }
 
@@ -60,38 +61,5 @@ package struct AdvantageSection: Equatable, Sendable {
             "unbiased": .boolean(unbiased), "epsilon": .number(epsilon),
             "multi_objective_aggregation": .string(aggregation.rawValue),
         ])
-    }
-}
-
-/// Which groups carry no signal and go.
-package enum DroppedGroupPolicy: String, CaseIterable, Sendable {
-    case keep
-    /// Groups whose rewards are all equal are left out of training.
-    case dropZeroVariance = "drop_zero_variance"
-}
-
-/// What becomes of responses that hit `max_new_tokens`.
-package enum TruncatedPolicy: String, CaseIterable, Sendable {
-    /// They count with their reward.
-    case keep
-    /// They leave their group.
-    case drop
-}
-
-/// `dropped_groups:` which groups and members do not reach training.
-package struct DroppedGroupsSection: Equatable, Sendable {
-    package let policy: DroppedGroupPolicy
-    package let truncated: TruncatedPolicy
-
-    /// Reads the section; nil is an absent one.
-    package init(_ reader: YAMLReader?) throws(JobError) {
-        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "dropped_groups")
-        let fields = try reader.fields(["policy", "truncated"])
-        policy = try fields.choice("policy", default: .keep)
-        truncated = try fields.choice("truncated", default: .keep)
-    }
-
-    package var resolved: ResolvedValue {
-        .section(["policy": .string(policy.rawValue), "truncated": .string(truncated.rawValue)])
     }
 }

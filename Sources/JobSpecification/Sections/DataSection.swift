@@ -35,7 +35,8 @@ package struct DataSection: Equatable, Sendable {
 
     package var resolved: ResolvedValue {
         .section([
-            "path": .string(path), "on_bad_row": .string(onBadRow.rawValue), "limit": limit.map { .integer($0) },
+            "path": .string(path), "on_bad_row": .string(onBadRow.rawValue),
+            "limit": limit.map { .integer($0) },
             "max_row_bytes": .integer(rowByteCountMax), "prompt_column": promptColumn.map { .string($0) },
             "answer_column": answerColumn.map { .string($0) },
         ])

@@ -10,7 +10,7 @@ package enum ComputeType: String, CaseIterable, Sendable {
 
 /// `model:` the policy that generates, or the model that scores.
 package struct ModelSection: Equatable, Sendable {
-    /// Directory of a Hugging Face checkpoint, as written: relative paths count from where the job is submitted.
+    /// Directory of a Hugging Face checkpoint. See ``BaseDirectories`` for relative paths.
     package let path: String
     package let compute: ComputeType
     /// Copies of each expert shard (or of a dense model) among the workers.
@@ -24,7 +24,9 @@ package struct ModelSection: Equatable, Sendable {
     }
 
     package var resolved: ResolvedValue {
-        .section(["path": .string(path), "compute": .string(compute.rawValue), "replicas": .integer(replicas)])
+        .section([
+            "path": .string(path), "compute": .string(compute.rawValue), "replicas": .integer(replicas),
+        ])
     }
 }
 

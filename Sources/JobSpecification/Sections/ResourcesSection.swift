@@ -2,6 +2,10 @@
 
 /// `resources:` what a worker may use. None of it changes a result.
 package struct ResourcesSection: Equatable, Sendable {
+    /// Workers that must have joined before the job starts.
+    package let workerCountMin: Int
+    /// Bytes of memory of a worker that the job may take, weights included; nil is what the worker offers.
+    package let memoryByteCountPerWorker: Int?
     /// Compute threads of a worker; 0 is one per core.
     package let threadsPerWorker: Int
     /// Bytes of key/value cache on a worker.
@@ -17,10 +21,18 @@ package struct ResourcesSection: Equatable, Sendable {
     package init(_ reader: YAMLReader?) throws(JobError) {
         let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "resources")
         let fields = try reader.fields([
-            "threads_per_worker", "kv_cache_bytes", "page_size", "max_batch_tokens", "max_sequences",
+            "workers_min", "memory_per_worker", "threads_per_worker", "kv_cache_bytes", "page_size",
+            "max_batch_tokens", "max_sequences",
         ])
+        workerCountMin = try fields.integer("workers_min", 1...1024, default: 1)
+        memoryByteCountPerWorker = try fields["memory_per_worker"]?.byteCount((1 << 24)...(1 << 46))
         threadsPerWorker = try fields.integer("threads_per_worker", 0...1024, default: 0)
         kvCacheByteCount = try fields["kv_cache_bytes"]?.byteCount((1 << 16)...(1 << 46)) ?? (1 << 30)
+        if let memoryByteCountPerWorker, kvCacheByteCount > memoryByteCountPerWorker {
+            throw fields.error(
+                "kv_cache_bytes",
+                "\(kvCacheByteCount) is more than memory_per_worker, \(memoryByteCountPerWorker)")
+        }
         pageSize = try fields.integer("page_size", 1...256, default: 64)
         guard pageSize & (pageSize - 1) == 0 else {
             throw fields.error("page_size", "\(pageSize) is not a power of two")
@@ -29,12 +41,15 @@ package struct ResourcesSection: Equatable, Sendable {
         maxSequences = try fields.integer("max_sequences", 1...65_536, default: 64)
         guard maxSequences <= maxBatchTokens else {
             throw fields.error(
-                "max_sequences", "\(maxSequences) sequences need a token each; max_batch_tokens is \(maxBatchTokens)")
+                "max_sequences",
+                "\(maxSequences) sequences need a token each; max_batch_tokens is \(maxBatchTokens)")
         }
     }
 
     package var resolved: ResolvedValue {
         .section([
+            "workers_min": .integer(workerCountMin),
+            "memory_per_worker": memoryByteCountPerWorker.map { .integer($0) },
             "threads_per_worker": .integer(threadsPerWorker), "kv_cache_bytes": .integer(kvCacheByteCount),
             "page_size": .integer(pageSize), "max_batch_tokens": .integer(maxBatchTokens),
             "max_sequences": .integer(maxSequences),

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+/// What a job file's rewards are checked against.
+struct RewardCheck {
+    let names: [String]
+    let problem: RewardProblem
+}
+
 /// One reward function of a job, by its registry name.
 package struct RewardSection: Equatable, Sendable {
     package let name: String
@@ -9,13 +15,13 @@ package struct RewardSection: Equatable, Sendable {
     package let options: [String: String]
 
     /// Reads `reward:`, one name, one mapping or a list of either.
-    /// - Parameter knownNames: the registry's names; nil accepts any well-formed name.
-    package static func list(_ reader: YAMLReader, knownNames: [String]?) throws(JobError) -> [RewardSection] {
-        guard case .sequence = reader.node.content else { return [try RewardSection(reader, knownNames: knownNames)] }
+    static func list(_ reader: YAMLReader, _ check: RewardCheck?) throws(JobError) -> [RewardSection] {
+        guard case .sequence = reader.node.content else { return [try RewardSection(reader, check)] }
         var result: [RewardSection] = []
         for item in try reader.items(16) {
-            let reward = try RewardSection(item, knownNames: knownNames)
-            guard !result.contains(where: { $0.name == reward.name && $0.options == reward.options }) else {
+            let reward = try RewardSection(item, check)
+            // Records name rewards by function, so one function cannot occur with two sets of options.
+            guard !result.contains(where: { $0.name == reward.name }) else {
                 throw item.error(.invalidValue, "'\(reward.name)' occurs twice; use its weight")
             }
             result.append(reward)
@@ -24,7 +30,7 @@ package struct RewardSection: Equatable, Sendable {
         return result
     }
 
-    private init(_ reader: YAMLReader, knownNames: [String]?) throws(JobError) {
+    private init(_ reader: YAMLReader, _ check: RewardCheck?) throws(JobError) {
         let nameReader: YAMLReader
         if case .mapping = reader.node.content {
             let fields = try reader.fields(["name", "weight", "options"])
@@ -38,11 +44,15 @@ package struct RewardSection: Equatable, Sendable {
             options = [:]
         }
         name = try nameReader.string(byteCountMax: 64)
-        if let knownNames, !knownNames.contains(name) {
+        guard let check else { return }
+        let knownNames = check.names
+        guard knownNames.contains(name) else {
             let near = EditDistance.nearest(to: name, among: knownNames)
-            let hint = near.map { "did you mean '\($0)'?" } ?? "rewards: \(knownNames.joined(separator: ", "))"
+            let hint =
+                near.map { "did you mean '\($0)'?" } ?? "rewards: \(knownNames.joined(separator: ", "))"
             throw nameReader.error(.invalidValue, "unknown reward '\(name)'; \(hint)")
         }
+        if let problem = check.problem(name, options) { throw reader.error(.invalidValue, problem) }
     }
 
     package var resolved: ResolvedValue {

@@ -8,8 +8,8 @@ package enum SamplingPreset: String, CaseIterable, Sendable {
     case nonThinking = "non_thinking"
 }
 
-/// `sampling:` how tokens are drawn. Without a preset the distribution is the model's own (temperature 1, no filter),
-/// as TRL does: filters make the sampled policy another one than the trained policy.
+/// `sampling:` how tokens are drawn. Without a preset the distribution is the model's own (temperature 1, no
+/// filter), as TRL does: filters make the sampled policy another one than the trained policy.
 package struct SamplingSection: Equatable, Sendable {
     /// The preset that supplied the values which are not written; they are all resolved below.
     package let preset: SamplingPreset?

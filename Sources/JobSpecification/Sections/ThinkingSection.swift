@@ -7,7 +7,8 @@ package enum ThinkingMode: String, CaseIterable, Sendable {
     case `default`
 }
 
-/// `thinking:` mode and budget. A budget ends the thinking of a response by force-fed tokens, inside the sampling loop.
+/// `thinking:` mode and budget. A budget ends the thinking of a response by force-fed tokens, inside the
+/// sampling loop.
 package struct ThinkingSection: Equatable, Sendable {
     package let mode: ThinkingMode
     /// Tokens of thinking after which the stop-thinking text is forced; nil is no budget.
@@ -23,7 +24,9 @@ package struct ThinkingSection: Equatable, Sendable {
         mode = try fields.choice("mode", default: .default)
         budget = try fields["budget"]?.integer(1...1_048_576)
         guard let budget else { return }
-        if mode == .off { throw fields.error("budget", "a budget without thinking: remove it or set thinking.mode") }
+        if mode == .off {
+            throw fields.error("budget", "a budget without thinking: remove it or set thinking.mode")
+        }
         guard budget + Self.stopTextTokenCount < maxNewTokens else {
             throw fields.error(
                 "budget",

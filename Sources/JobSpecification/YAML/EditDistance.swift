@@ -2,8 +2,8 @@
 
 /// Finds what a misspelt word was meant to be.
 package enum EditDistance {
-    /// The candidate with the fewest edits (insert, delete, replace, swap of neighbours), the first of equals; nil when
-    /// more than about a third of the word would have to change.
+    /// The candidate with the fewest edits (insert, delete, replace, swap of neighbours), the first of
+    /// equals; nil when more than about a third of the word would have to change.
     package static func nearest(to word: String, among candidates: [String]) -> String? {
         var best: (distance: Int, name: String)?
         for name in candidates {
@@ -24,7 +24,9 @@ package enum EditDistance {
             for j in 1..<(b.count + 1) {
                 let replace = rows[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)
                 var cost = min(replace, rows[i - 1][j] + 1, row[j - 1] + 1)
-                if i > 1, j > 1, a[i - 1] == b[j - 2], a[i - 2] == b[j - 1] { cost = min(cost, rows[i - 2][j - 2] + 1) }
+                if i > 1, j > 1, a[i - 1] == b[j - 2], a[i - 2] == b[j - 1] {
+                    cost = min(cost, rows[i - 2][j - 2] + 1)
+                }
                 row.append(cost)
             }
             rows.append(row)

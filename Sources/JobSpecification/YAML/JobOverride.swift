@@ -8,10 +8,10 @@ package struct JobOverride: Equatable, Sendable {
     /// As messages name it.
     package let source: String
 
-    /// Reads `key.path=value`, as given to `--set`.
+    /// Reads `key.path=value`, as given to `-o`.
     /// - Throws: ``JobError`` `malformedOverride`.
     package init(argument: String) throws(JobError) {
-        try self.init(argument, source: "--set \(argument)")
+        try self.init(argument, source: "-o \(argument)")
     }
 
     /// Reads the variables `APUS_JOB__SAMPLING__TOP_P=0.9`, sorted by name.
@@ -22,7 +22,8 @@ package struct JobOverride: Equatable, Sendable {
             let path = name.dropFirst(prefix.count).lowercased().split(
                 separator: "__", omittingEmptySubsequences: false)
             overrides.append(
-                try JobOverride("\(path.joined(separator: "."))=\(environment[name] ?? "")", source: "$\(name)"))
+                try JobOverride(
+                    "\(path.joined(separator: "."))=\(environment[name] ?? "")", source: "$\(name)"))
         }
         return overrides
     }
@@ -33,7 +34,8 @@ package struct JobOverride: Equatable, Sendable {
         }
         let path = text[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(String.init)
         guard path.allSatisfy({ !$0.isEmpty }), (1...8).contains(path.count) else {
-            throw JobError(.malformedOverride, "'\(text[..<equals])' is not a path of keys such as sampling.top_p")
+            throw JobError(
+                .malformedOverride, "'\(text[..<equals])' is not a path of keys such as sampling.top_p")
         }
         let written = String(text[text.index(after: equals)...])
         self.path = path
@@ -52,8 +54,10 @@ package struct JobOverride: Equatable, Sendable {
 }
 
 extension YAMLNode {
-    /// This tree with `override` applied: mappings on the way are made where absent; a list is entered by index.
-    /// - Throws: ``JobError`` `malformedOverride` when the path runs through a single value or past a list's end.
+    /// This tree with `override` applied: mappings on the way are made where absent; a list is entered by
+    /// index.
+    /// - Throws: ``JobError`` `malformedOverride` when the path runs through a single value or past a list's
+    ///   end.
     package func applying(_ override: JobOverride) throws(JobError) -> YAMLNode {
         try setting(override.path[...], override)
     }
@@ -76,7 +80,8 @@ extension YAMLNode {
             result.content = .sequence(values)
         case .scalar:
             guard isNull else {
-                throw JobError(.malformedOverride, "\(override.source): '\(key)' is below a single value, \(kind)")
+                throw JobError(
+                    .malformedOverride, "\(override.source): '\(key)' is below a single value, \(kind)")
             }
             var entries: [Entry] = []
             try YAMLNode.set(key, rest, in: &entries, override)
@@ -101,7 +106,8 @@ extension YAMLNode {
     func replacingOrigin(_ origin: Origin) -> YAMLNode {
         switch content {
         case .scalar: return YAMLNode(content, origin)
-        case .sequence(let values): return YAMLNode(.sequence(values.map { $0.replacingOrigin(origin) }), origin)
+        case .sequence(let values):
+            return YAMLNode(.sequence(values.map { $0.replacingOrigin(origin) }), origin)
         case .mapping(let entries):
             let moved = entries.map {
                 Entry(key: $0.key, keyOrigin: origin, value: $0.value.replacingOrigin(origin))

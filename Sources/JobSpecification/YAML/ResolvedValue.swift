@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A value of a resolved job, and its one spelling in YAML: keys sorted by bytes, floats in the shortest form that
-/// reads back to the same bits, strings quoted unless they are plainly words.
+/// A value of a resolved job, and its one spelling in YAML: keys sorted by bytes, floats in the shortest form
+/// that reads back to the same bits, strings quoted unless they are plainly words.
 package indirect enum ResolvedValue: Equatable, Sendable {
     case integer(Int)
     case number(Double)
@@ -68,12 +68,50 @@ package indirect enum ResolvedValue: Equatable, Sendable {
         }
     }
 
+    /// The value as one line of JSON, keys sorted by bytes. JSON is YAML too, so it reads back by the same
+    /// reader.
+    package var json: String {
+        switch self {
+        case .integer, .number, .boolean: return inline
+        case .string(let value): return Self.quotedJSON(value)
+        case .list(let values): return "[\(values.map(\.json).joined(separator: ", "))]"
+        case .mapping(let members):
+            let keys = members.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+            let texts = keys.compactMap { key in members[key].map { "\(Self.quotedJSON(key)): \($0.json)" } }
+            return "{\(texts.joined(separator: ", "))}"
+        }
+    }
+
+    private static func quotedJSON(_ text: String) -> String {
+        var result = "\""
+        // Numbered escapes are UTF-16 units in JSON and scalars in YAML: they agree below the surrogates, and
+        // nothing above needs one.
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": result += "\\\""
+            case "\\": result += "\\\\"
+            case "\n": result += "\\n"
+            case "\t": result += "\\t"
+            case " "..."~", "\u{A0}"..."\u{2027}", "\u{202A}"..."\u{FEFE}", "\u{FF00}"..."\u{FFFD}",
+                "\u{10000}"...:
+                result.unicodeScalars.append(scalar)
+            default:
+                let digits = String(scalar.value, radix: 16)
+                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            }
+        }
+        return result + "\""
+    }
+
     private static func word(_ text: String) -> String {
         let reserved = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
         let bytes = Array(text.utf8)
-        let isLetter = { (byte: UInt8) in (byte | 0x20) >= UInt8(ascii: "a") && (byte | 0x20) <= UInt8(ascii: "z") }
+        let isLetter = { (byte: UInt8) in
+            (byte | 0x20) >= UInt8(ascii: "a") && (byte | 0x20) <= UInt8(ascii: "z")
+        }
         let isInner = { (byte: UInt8) in
-            isLetter(byte) || (byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9")) || "_-./".utf8.contains(byte)
+            isLetter(byte) || (byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9"))
+                || "_-./".utf8.contains(byte)
         }
         if let first = bytes.first, isLetter(first) || first == UInt8(ascii: "/"), bytes.allSatisfy(isInner),
             !reserved.contains(text.lowercased())

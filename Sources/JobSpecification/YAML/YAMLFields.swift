@@ -25,7 +25,7 @@ package struct YAMLFields: Sendable {
     package func required(_ key: String) throws(JobError) -> YAMLReader {
         if let found = self[key] { return found }
         let path = reader.path.isEmpty ? key : "\(reader.path).\(key)"
-        throw JobError(.missingKey, "\(path): is required (\(reader.node.origin.text))")
+        throw JobError(.missingKey, "\(path): is required", at: reader.node.origin)
     }
 
     /// An error about the value of `key`, or about the whole mapping when it is absent.
@@ -36,7 +36,9 @@ package struct YAMLFields: Sendable {
     }
 
     /// An integer within `range`, or `fallback`.
-    package func integer(_ key: String, _ range: ClosedRange<Int>, default fallback: Int) throws(JobError) -> Int {
+    package func integer(_ key: String, _ range: ClosedRange<Int>, default fallback: Int) throws(JobError)
+        -> Int
+    {
         try self[key]?.integer(range) ?? fallback
     }
 

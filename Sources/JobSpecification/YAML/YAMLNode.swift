@@ -8,14 +8,6 @@ package struct YAMLNode: Equatable, Sendable {
         case line(Int)
         /// An override, as the user wrote it.
         case override(String)
-
-        /// As messages end: `line 12`, `from --set sampling.top_p=2`.
-        package var text: String {
-            switch self {
-            case .line(let line): "line \(line)"
-            case .override(let source): "from \(source)"
-            }
-        }
     }
 
     /// A key and its value.
@@ -25,7 +17,8 @@ package struct YAMLNode: Equatable, Sendable {
         package var value: YAMLNode
     }
 
-    /// The three shapes. Scalars keep the text as written, so that `on`, `007` and `1e-4` mean what their key wants.
+    /// The three shapes. Scalars keep the text as written, so that `on`, `007` and `1e-4` mean what their key
+    /// wants.
     package enum Content: Equatable, Sendable {
         /// `isPlain`: written without quotes.
         case scalar(String, isPlain: Bool)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Reads typed values from a ``YAMLNode`` and says where a bad one is: `sampling.top_p: 1.5 is not in (0, 1] (line 12)`.
+/// Reads typed values from a ``YAMLNode`` and says where a bad one is: `sampling.top_p: 1.5 is not in (0, 1]
+/// (line 12)`.
 ///
-/// A reader stands at one value and knows its path. Sections of a job are value types with `init(_ reader:)` that ask
-/// for their ``fields(_:)`` by name.
+/// A reader stands at one value and knows its path. Sections of a job are value types with `init(_ reader:)`
+/// that ask for their ``fields(_:)`` by name.
 package struct YAMLReader: Sendable {
     package let node: YAMLNode
     /// `sampling.top_p`, `reward[1].weight`; empty at the top.
@@ -16,20 +17,23 @@ package struct YAMLReader: Sendable {
 
     /// An error about this value.
     package func error(_ code: JobError.Code, _ message: String) -> JobError {
-        JobError(code, (path.isEmpty ? "" : "\(path): ") + "\(message) (\(node.origin.text))")
+        JobError(code, (path.isEmpty ? "" : "\(path): ") + message, at: node.origin)
     }
 
     /// The entries of a mapping whose keys are all in `keys`.
     /// - Throws: `wrongType`; `unknownKey` with the nearest valid key.
     package func fields(_ keys: [String]) throws(JobError) -> YAMLFields {
         guard case .mapping(let entries) = node.content else {
-            throw error(.wrongType, "expected a mapping with the keys \(keys.joined(separator: ", ")), got \(node.kind)")
+            throw error(
+                .wrongType,
+                "expected a mapping with the keys \(keys.joined(separator: ", ")), got \(node.kind)")
         }
         for entry in entries where !keys.contains(entry.key) {
             let place = path.isEmpty ? "" : "\(path): "
             throw JobError(
                 .unknownKey,
-                "\(place)unknown key '\(entry.key)' (\(entry.keyOrigin.text)); \(suggestion(entry.key, among: keys))")
+                "\(place)unknown key '\(entry.key)'; \(suggestion(entry.key, among: keys))",
+                at: entry.keyOrigin)
         }
         return YAMLFields(reader: self, keys: keys, entries: entries)
     }
@@ -68,13 +72,16 @@ package struct YAMLReader: Sendable {
         return text
     }
 
-    /// A non-empty string of at most `byteCountMax` bytes without control characters other than tab and newline.
+    /// A non-empty string of at most `byteCountMax` bytes without control characters other than tab and
+    /// newline.
     package func string(byteCountMax: Int = 4096) throws(JobError) -> String {
         let text = try text()
         guard !text.isEmpty, text.utf8.count <= byteCountMax else {
             throw error(.invalidValue, text.isEmpty ? "is empty" : "is longer than \(byteCountMax) bytes")
         }
-        let hasControl = text.unicodeScalars.contains { ($0.value < 32 && $0 != "\n" && $0 != "\t") || $0.value == 127 }
+        let hasControl = text.unicodeScalars.contains {
+            ($0.value < 32 && $0 != "\n" && $0 != "\t") || $0.value == 127
+        }
         guard !hasControl else { throw error(.invalidValue, "contains a control character") }
         return text
     }

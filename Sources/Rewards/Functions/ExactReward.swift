@@ -3,6 +3,7 @@
 /// 1 when the response, after its thinking and without white space at both ends, is the reference answer.
 package struct ExactReward: RewardFunction {
     package static let name = "exact"
+    package static let needsAnswer = true
 
     private let ignoresCase: Bool
     private let ignoresWhitespace: Bool
@@ -16,7 +17,8 @@ package struct ExactReward: RewardFunction {
 
     package func evaluate(_ sample: RewardSample) -> RewardOutcome {
         guard let answer = sample.answer else {
-            return .infraError(reason: "reward 'exact' needs a reference answer and the row has none")
+            return .infrastructureError(
+                reason: "reward 'exact' needs a reference answer and the row has none")
         }
         let response: String
         do throws(ThinkingBlock.Problem) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// 1 for a response of the right form: one `<think>…</think>` block, then an answer, nothing else. The block is empty
-/// if and only if thinking is off (where the template has usually written it into the prompt).
+/// 1 for a response of the right form: one `<think>…</think>` block, then an answer, nothing else. The block
+/// is empty if and only if thinking is off (where the template has usually written it into the prompt).
 package struct FormatReward: RewardFunction {
     package static let name = "format"
+    package static let needsAnswer = false
 
     /// The prompt ends with `<think>`, so that responses start inside the block.
     private let opensInPrompt: Bool

@@ -14,10 +14,12 @@ package enum MathAnswer {
         case tooLong = "the answer is too long"
     }
 
-    /// The final answer of `text` (a response without its thinking): what `\boxed{…}` holds; without a box, what
-    /// follows "answer is", "answer:" or "####"; without those, a text of one line. Answers that differ from one
-    /// another are none: a list of guesses must not pay.
-    package static func final(in text: String, requiresBox: Bool = false) throws(Problem) -> String {
+    /// The final answer of `text` (a response without its thinking): what the last `\boxed{…}` holds; without
+    /// a box, what follows the last "answer is", "answer:" or "####"; without those, a text of one line.
+    /// `requiresSingle`: several answers must mean the same, so that a list of guesses cannot pay.
+    package static func final(
+        in text: String, requiresBox: Bool = false, requiresSingle: Bool = false
+    ) throws(Problem) -> String {
         let boxes = try boxed(in: text)
         var candidates = boxes
         if candidates.isEmpty {
@@ -29,9 +31,12 @@ package enum MathAnswer {
             guard !line.isEmpty, !line.contains(where: \.isNewline) else { throw .none }
             candidates = [line]
         }
-        guard let last = candidates.last, !last.trimmed.isEmpty else { throw boxes.isEmpty ? .none : .emptyBox }
+        guard let last = candidates.last, !last.trimmed.isEmpty else {
+            throw boxes.isEmpty ? .none : .emptyBox
+        }
         guard last.utf8.count <= byteCountMax else { throw .tooLong }
-        // The comparison of each with the last is bounded: 16 boxes are more than any honest response has.
+        guard requiresSingle else { return last }
+        // Comparing each with the last is bounded: 16 boxes are more than any honest response has.
         guard candidates.count <= 16, candidates.dropLast().allSatisfy({ areEquivalent(last, $0) }) else {
             throw .several
         }
@@ -41,7 +46,9 @@ package enum MathAnswer {
     /// Whether two answers (without surrounding prose) mean the same.
     package static func areEquivalent(_ gold: String, _ answer: String) -> Bool {
         let (a, b) = (cleaned(gold), cleaned(answer))
-        guard !a.isEmpty, !b.isEmpty, a.utf8.count <= byteCountMax, b.utf8.count <= byteCountMax else { return false }
+        guard !a.isEmpty, !b.isEmpty, a.utf8.count <= byteCountMax, b.utf8.count <= byteCountMax else {
+            return false
+        }
         if a.filter({ !$0.isWhitespace }) == b.filter({ !$0.isWhitespace }) { return true }
         if let x = MathText(a), let y = MathText(b), x.isEqual(to: y) { return true }
         guard let x = MathParser.parse(a), let y = MathParser.parse(b) else { return false }
@@ -52,36 +59,48 @@ package enum MathAnswer {
     static func cleaned(_ text: String) -> String {
         var result = text
         let replacements = [
-            ("\\!", ""), ("\\$", ""), ("$", ""), ("{,}", ","), ("^{\\circ}", "\\text{deg}"), ("^\\circ", "\\text{deg}"),
+            ("\\!", ""), ("\\$", ""), ("$", ""), ("{,}", ","), ("^{\\circ}", "\\text{deg}"),
+            ("^\\circ", "\\text{deg}"),
             ("°", "\\text{deg}"), ("\u{2212}", "-"), ("\u{2013}", "-"), ("×", "*"), ("·", "*"), ("÷", "/"),
             ("π", "\\pi "), ("∞", "\\infty "), ("≤", "<="), ("≥", ">="), ("≠", "\\neq "), ("±", "\\pm "),
             ("√", "\\sqrt "), ("\u{A0}", " "), ("\u{202F}", " "), ("~", " "),
         ]
         for (from, to) in replacements { result = result.replacing(from, with: to) }
         result = result.trimmed
-        while let last = result.last, last == "." || last == "," { result = String(result.dropLast()).trimmed }
+        while let last = result.last, last == "." || last == "," {
+            result = String(result.dropLast()).trimmed
+        }
         return result
     }
 
-    /// What the boxes of `text` hold, in order. `\fbox` counts, as in math-verify.
+    /// What the boxes of `text` hold, in order; a box inside another belongs to the outer one. `\fbox`
+    /// counts, as in math-verify. One pass over the bytes, whatever the text.
     private static func boxed(in text: String) throws(Problem) -> [String] {
+        let bytes = Array(text.utf8)
+        let openings = [Array("\\boxed{".utf8), Array("\\fbox{".utf8)]
         var result: [String] = []
-        var rest = text[...]
-        while let start = ["\\boxed{", "\\fbox{"].compactMap({ rest.firstRange(of: $0) }).min(by: {
-            $0.lowerBound < $1.lowerBound
-        }) {
+        var index = 0
+        while index < bytes.count {
+            guard bytes[index] == UInt8(ascii: "\\"),
+                let opening = openings.first(where: { bytes[index...].starts(with: $0) })
+            else {
+                index += 1
+                continue
+            }
+            let start = index + opening.count
             var depth = 1
-            var isEscaped = false
-            var end = start.upperBound
-            while end < rest.endIndex, depth > 0 {
-                if !isEscaped { depth += rest[end] == "{" ? 1 : rest[end] == "}" ? -1 : 0 }
-                isEscaped = rest[end] == "\\" && !isEscaped
-                end = rest.index(after: end)
+            index = start
+            while index < bytes.count, depth > 0 {
+                switch bytes[index] {
+                case UInt8(ascii: "\\"): index += 1  // the next byte is escaped
+                case UInt8(ascii: "{"): depth += 1
+                case UInt8(ascii: "}"): depth -= 1
+                default: break
+                }
+                index += 1
             }
             guard depth == 0 else { throw .unclosedBox }
-            result.append(String(rest[start.upperBound..<rest.index(before: end)]))
-            guard result.count <= 64 else { throw .several }
-            rest = rest[end...]
+            result.append(String(decoding: bytes[start..<(index - 1)], as: UTF8.self))
         }
         return result
     }
@@ -124,13 +143,16 @@ struct MathText {
             text = String(text.dropFirst().dropLast())
             isMarked = true
         }
-        guard !text.isEmpty, text.allSatisfy({ $0.isLetter || $0 == " " || $0 == "-" || $0 == "'" }) else { return nil }
+        guard !text.isEmpty, text.allSatisfy({ $0.isLetter || $0 == " " || $0 == "-" || $0 == "'" }) else {
+            return nil
+        }
         words = text.lowercased().split(separator: " ").joined(separator: " ")
         self.isMarked = isMarked
     }
 
     func isEqual(to other: MathText) -> Bool {
-        // A single letter may be a variable, where case matters; as a choice it is marked on one side at least.
+        // A single letter may be a variable, where case matters; as a choice it is marked on one side at
+        // least.
         words == other.words && (words.count > 1 || isMarked || other.isMarked)
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // When are two answers the same? Exact fractions are compared exactly; irrational numbers to about 12 digits;
-// expressions with variables by their values at fixed points (Schwartz 1980 gives the reason why that suffices).
-// A decimal of six or more places also equals the number that it rounds, as math-verify has it (1/3 = 0.333333).
+// expressions with variables by their values at fixed points (Schwartz 1980 gives the reason why that
+// suffices). A decimal of six or more places also equals the number that it rounds, as math-verify has it
+// (1/3 = 0.333333).
 
 /// Compares parsed answers.
 enum MathEquivalence {
@@ -43,7 +44,8 @@ enum MathEquivalence {
         case (.relation(let a, let relation, let b), .relation(let c, let other, let d)):
             if relation == other, areEqual(a, c), areEqual(b, d) { return true }
             return relation.flipped == other && areEqual(a, d) && areEqual(b, c)
-        case (.relation(.variable, .equal, let value), let other), (let other, .relation(.variable, .equal, let value)):
+        case (.relation(.variable, .equal, let value), let other),
+            (let other, .relation(.variable, .equal, let value)):
             return areEqual(value, other)
         default: return false
         }
@@ -64,14 +66,18 @@ enum MathEquivalence {
     ) -> Bool {
         guard names.count <= 8 else { return false }
         // Fixed points of both signs and several sizes, with no relation among them.
-        let points = [1.3717421, -0.7390851, 2.6854520, -3.3598856, 0.4142136, 5.2360680, -1.9021606, 0.1149421]
+        let points = [
+            1.3717421, -0.7390851, 2.6854520, -3.3598856, 0.4142136, 5.2360680, -1.9021606, 0.1149421,
+        ]
         for round in 0..<6 {
             var variables: [String: Double] = [:]
             for (index, name) in names.enumerated() {
-                variables[name] = points[(index * 3 + round) % points.count] + 0.0173 * Double(index * 6 + round)
+                variables[name] =
+                    points[(index * 3 + round) % points.count] + 0.0173 * Double(index * 6 + round)
             }
             let (a, b) = (gold.value(variables), answer.value(variables))
-            // Outside the domain of both there is nothing to compare; the first two points decide about such rounds.
+            // Outside the domain of both there is nothing to compare; the first two points decide about such
+            // rounds.
             if a.double.isNaN, b.double.isNaN, a != .unknown, b != .unknown, round > 0 { continue }
             guard a.isClose(to: b) else { return false }
         }

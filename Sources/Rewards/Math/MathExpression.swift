@@ -26,7 +26,8 @@ indirect enum MathExpression: Equatable, Sendable {
     case relation(MathExpression, Relation, MathExpression)
 
     enum Relation: String, Sendable {
-        case equal = "=", less = "<", greater = ">", lessOrEqual = "<=", greaterOrEqual = ">=", notEqual = "!="
+        case equal = "=", less = "<", greater = ">", lessOrEqual = "<=", greaterOrEqual = ">=", notEqual =
+            "!="
 
         /// The relation with its sides exchanged.
         var flipped: Relation {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Recursive descent over ``MathToken``s. Whatever is ambiguous is refused: an answer that cannot be read earns nothing.
+/// Recursive descent over ``MathToken``s. Whatever is ambiguous is refused: an answer that cannot be read
+/// earns nothing.
 struct MathParser {
     struct Failure: Error {}
 
@@ -9,7 +10,8 @@ struct MathParser {
     private var depth = 0
     private static let depthMax = 48
 
-    /// The expression of a whole answer; nil when it cannot be read. `text` is cleaned (``MathAnswer/cleaned(_:)``).
+    /// The expression of a whole answer; nil when it cannot be read. `text` is cleaned
+    /// (``MathAnswer/cleaned(_:)``).
     static func parse(_ text: String) -> MathExpression? {
         guard text.utf8.count <= MathAnswer.byteCountMax else { return nil }
         guard text.contains("\\pm") || text.contains("\\mp") else { return parseOne(text) }
@@ -50,7 +52,9 @@ struct MathParser {
     }
 
     private mutating func relation() throws(Failure) -> MathExpression {
-        if case .letter = current, index + 1 < tokens.count, tokens[index + 1] == .command("in") { index += 2 }
+        if case .letter = current, index + 1 < tokens.count, tokens[index + 1] == .command("in") {
+            index += 2
+        }
         let left = try measured()
         guard let relation = readRelation() else { return left }
         return .relation(left, relation, try measured())
@@ -161,7 +165,8 @@ struct MathParser {
         // A whole number before a fraction of whole numbers is a mixed number.
         if case .number(let whole, decimals: nil) = result, current == .command("frac") {
             let fraction = try primary()
-            guard case .divide(.number(let top, decimals: nil), .number(let bottom, decimals: nil)) = fraction,
+            guard
+                case .divide(.number(let top, decimals: nil), .number(let bottom, decimals: nil)) = fraction,
                 whole != nil, top != nil, bottom != nil
             else { return .multiply(result, fraction) }
             return .add(result, fraction)
@@ -233,7 +238,9 @@ struct MathParser {
             }
             result.append(items)
         }
-        guard let width = result.first?.count, result.allSatisfy({ $0.count == width }) else { throw Failure() }
+        guard let width = result.first?.count, result.allSatisfy({ $0.count == width }) else {
+            throw Failure()
+        }
         return .matrix(result)
     }
 
@@ -247,7 +254,8 @@ struct MathParser {
         case "sqrt":
             var degree = 2
             if accept(.symbol("[")) {
-                guard case .number(let digits) = current, let value = Int(digits), (2...100).contains(value) else {
+                guard case .number(let digits) = current, let value = Int(digits), (2...100).contains(value)
+                else {
                     throw Failure()
                 }
                 index += 1
@@ -274,7 +282,9 @@ struct MathParser {
             return .function(name, try functionArgument())
         default:
             // A Greek letter; anything else is unknown.
-            let greek = ["alpha", "beta", "gamma", "theta", "lambda", "mu", "phi", "omega", "sigma", "rho", "delta"]
+            let greek = [
+                "alpha", "beta", "gamma", "theta", "lambda", "mu", "phi", "omega", "sigma", "rho", "delta",
+            ]
             guard greek.contains(name) else { throw Failure() }
             return .variable(name + (try subscriptText()))
         }

@@ -23,10 +23,13 @@ struct MathTokenizer {
     private var bracketDepth = 0
 
     private static let skipped: Set<String> = [
-        "left", "right", "big", "Big", "bigl", "bigr", "displaystyle", "textstyle", ",", ";", ":", " ", "!", "(", ")",
+        "left", "right", "big", "Big", "bigl", "bigr", "displaystyle", "textstyle", ",", ";", ":", " ", "!",
+        "(", ")",
         "[", "]", "quad", "qquad", "limits",
     ]
-    private static let textCommands: Set<String> = ["text", "textbf", "textit", "textrm", "mathrm", "mbox", "operatorname"]
+    private static let textCommands: Set<String> = [
+        "text", "textbf", "textit", "textrm", "mathrm", "mbox", "operatorname",
+    ]
     private static let styleCommands: Set<String> = ["mathbf", "boldsymbol", "mathit"]
     private static let plainFunctions: Set<String> = [
         "sqrt", "pi", "sin", "cos", "tan", "ln", "log", "exp", "infty", "cot", "sec", "csc",
@@ -186,7 +189,9 @@ struct MathTokenizer {
 
     /// `\begin{pmatrix} a & b \\ c & d \end{pmatrix}`, without nesting.
     private mutating func readMatrix() -> Bool {
-        guard let name = readGroup(), ["pmatrix", "bmatrix", "matrix", "Bmatrix"].contains(name) else { return false }
+        guard let name = readGroup(), ["pmatrix", "bmatrix", "matrix", "Bmatrix"].contains(name) else {
+            return false
+        }
         let end = Array("\\end{\(name)}")
         var body = ""
         while index + end.count <= characters.count {

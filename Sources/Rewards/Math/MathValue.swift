@@ -44,7 +44,8 @@ extension MathExpression {
             return Self.combine(a.value(variables), b.value(variables), { $0 * $1 }, { $0 * $1 })
         case .divide(let a, let b):
             return Self.combine(
-                a.value(variables), b.value(variables), { x, y in y.reciprocal.flatMap { x * $0 } }, { $0 / $1 })
+                a.value(variables), b.value(variables), { x, y in y.reciprocal.flatMap { x * $0 } },
+                { $0 / $1 })
         case .power(let a, let b): return Self.power(a.value(variables), b.value(variables))
         case .root(let a, let degree): return Self.root(a.value(variables), degree)
         case .factorial(let a): return Self.factorial(a.value(variables))
@@ -68,7 +69,8 @@ extension MathExpression {
 
     /// An exact operation that overflows is unknown, never rounded: rounding would make neighbours equal.
     private static func combine(
-        _ a: MathValue, _ b: MathValue, _ exact: (Rational, Rational) -> Rational?, _ real: (Double, Double) -> Double
+        _ a: MathValue, _ b: MathValue, _ exact: (Rational, Rational) -> Rational?,
+        _ real: (Double, Double) -> Double
     ) -> MathValue {
         if case .exact(let x) = a, case .exact(let y) = b { return MathValue(exact(x, y)) }
         if a == .unknown || b == .unknown { return .unknown }
@@ -77,7 +79,9 @@ extension MathExpression {
 
     private static func power(_ base: MathValue, _ exponent: MathValue) -> MathValue {
         if base == .unknown || exponent == .unknown { return .unknown }
-        guard case .exact(let y) = exponent else { return .real(Platform.power(base.double, exponent.double)) }
+        guard case .exact(let y) = exponent else {
+            return .real(Platform.power(base.double, exponent.double))
+        }
         if case .exact(let x) = base {
             if y.isInteger { return MathValue(x.power(y.numerator)) }
             if let root = Int(exactly: y.denominator).flatMap({ x.root($0) }) {
@@ -107,7 +111,8 @@ extension MathExpression {
         guard k.numerator <= n.numerator else { return .exact(zero) }
         var result = Rational(1)
         for index in 0..<min(k.numerator, n.numerator - k.numerator) {
-            result = result.flatMap { value in Rational(n.numerator - index, index + 1).flatMap { value * $0 } }
+            result = result.flatMap { value in Rational(n.numerator - index, index + 1).flatMap { value * $0 }
+            }
         }
         return MathValue(result)
     }

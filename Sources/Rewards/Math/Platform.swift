@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Glibc
 
-/// The elementary functions a comparison of answers needs. Results are compared with tolerances far above the last-bit
-/// differences between libm versions.
+/// The elementary functions a comparison of answers needs. Results are compared with tolerances far above the
+/// last-bit differences between libm versions.
 enum Platform {
     static func power(_ base: Double, _ exponent: Double) -> Double { pow(base, exponent) }
 

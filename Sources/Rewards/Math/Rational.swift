@@ -62,17 +62,21 @@ struct Rational: Equatable, Sendable {
 
     /// The exact root of degree `degree`; nil where it is irrational.
     func root(_ degree: Int) -> Self? {
-        guard numerator >= 0, let top = Self.root(numerator, degree), let bottom = Self.root(denominator, degree)
+        guard numerator >= 0, let top = Self.root(numerator, degree),
+            let bottom = Self.root(denominator, degree)
         else { return nil }
         return Rational(top, bottom)
     }
 
     private static func root(_ value: Int128, _ degree: Int) -> Int128? {
-        // A double's root is within one of the true root for every value that fits 104 bits; larger ones: nil.
+        // A double's root is within one of the true root for every value that fits 104 bits; larger ones:
+        // nil.
         guard value < Int128(1) << 100, (2...100).contains(degree) else { return nil }
         let guess = Int128(Platform.power(Double(value), 1 / Double(degree)).rounded())
         for candidate in [guess - 1, guess, guess + 1] where candidate >= 0 {
-            if let power = Rational(candidate)?.power(Int128(degree)), power.numerator == value { return candidate }
+            if let power = Rational(candidate)?.power(Int128(degree)), power.numerator == value {
+                return candidate
+            }
         }
         return nil
     }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Units that may follow a number. Only these: any other word after a number makes an answer unreadable, so that
-/// nothing can be smuggled behind it ("7 or 8", "7 (not 6)").
+/// Units that may follow a number. Only these: any other word after a number makes an answer unreadable, so
+/// that nothing can be smuggled behind it ("7 or 8", "7 (not 6)").
 enum UnitOfMeasure {
     /// Each line: the canonical spelling first.
     private static let spellings = [
         "m meter meters metre metres", "cm centimeter centimeters centimetre centimetres",
         "mm millimeter millimeters millimetre millimetres", "km kilometer kilometers kilometre kilometres",
-        "in inch inches", "ft foot feet", "yd yard yards", "mi mile miles", "g gram grams", "mg milligram milligrams",
+        "in inch inches", "ft foot feet", "yd yard yards", "mi mile miles", "g gram grams",
+        "mg milligram milligrams",
         "kg kilogram kilograms", "lb pound pounds lbs", "oz ounce ounces", "s sec second seconds",
         "min minute minutes", "h hr hour hours hrs", "day days", "week weeks", "month months", "year years",
-        "l liter liters litre litres", "ml milliliter milliliters", "dollar dollars usd", "cent cents", "euro euros",
+        "l liter liters litre litres", "ml milliliter milliliters", "dollar dollars usd", "cent cents",
+        "euro euros",
         "deg degree degrees", "rad radian radians", "unit units", "mph", "kmh", "hz", "n newton newtons",
         "j joule joules", "w watt watts", "v volt volts", "k kelvin", "c celsius", "f fahrenheit",
         "square sq", "cubic cu", "per", "people person", "student students", "way ways", "point points",
