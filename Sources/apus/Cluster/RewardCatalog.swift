@@ -10,7 +10,7 @@ enum RewardCatalog {
 
     /// - Throws: one line about an unknown option.
     @Sendable static func check(_ name: String, _ options: [String: String]) throws {
-        _ = try RewardRegistry.make(name, options: options)
+        _ = try RewardRegistry.named(name, options: options)
     }
 
     /// What a worker asks for rewards.
@@ -28,10 +28,10 @@ private struct InProcessJudge: ResponseJudge {
         var judgement = Judgement()
         for reward in rewards {
             do {
-                switch try RewardRegistry.make(reward.name, options: reward.options).evaluate(sample) {
-                case .ok(let value, _): judgement.rewards.append((reward.name, value))
+                switch try RewardRegistry.named(reward.name, options: reward.options).evaluate(sample) {
+                case .ok(let value, _), .truncated(let value, _): judgement.rewards.append((reward.name, value))
                 case .verifierTimeout: return Judgement(outcome: "verifier_timeout", detail: reward.name)
-                case .infraError(let reason): return Judgement(outcome: "infra_error", detail: reason)
+                case .infrastructureError(let reason): return Judgement(outcome: "infra_error", detail: reason)
                 }
             } catch { return Judgement(outcome: "infra_error", detail: String(describing: error)) }
         }
