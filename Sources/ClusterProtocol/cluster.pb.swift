@@ -1292,12 +1292,8 @@ package nonisolated struct WireSubmitJob: Sendable {
 
   package var jobText: String = String()
 
-  /// Directory from which relative paths count, and the file's name for messages.
-  package var directory: String = String()
-
+  /// The file's name, for messages. The text is resolved: whole paths, overrides applied.
   package var file: String = String()
-
-  package var overrides: [String] = []
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1747,6 +1743,9 @@ package nonisolated struct WireJobAdmitted: Sendable {
   package mutating func clearEngine() {self._engine = nil}
 
   package var workersMin: UInt32 = 0
+
+  /// Memory that the job may take on a worker; 0 is all that the worker offers.
+  package var memoryByteCountPerWorker: UInt64 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -4311,7 +4310,7 @@ nonisolated extension WireResultAcknowledgement: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".SubmitJob"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_text\0\u{1}directory\0\u{1}file\0\u{1}overrides\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_text\0\u{1}file\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4320,9 +4319,7 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.jobText) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.directory) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.file) }()
-      case 4: try { try decoder.decodeRepeatedStringField(value: &self.overrides) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.file) }()
       default: break
       }
     }
@@ -4332,23 +4329,15 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if !self.jobText.isEmpty {
       try visitor.visitSingularStringField(value: self.jobText, fieldNumber: 1)
     }
-    if !self.directory.isEmpty {
-      try visitor.visitSingularStringField(value: self.directory, fieldNumber: 2)
-    }
     if !self.file.isEmpty {
-      try visitor.visitSingularStringField(value: self.file, fieldNumber: 3)
-    }
-    if !self.overrides.isEmpty {
-      try visitor.visitRepeatedStringField(value: self.overrides, fieldNumber: 4)
+      try visitor.visitSingularStringField(value: self.file, fieldNumber: 2)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireSubmitJob, rhs: WireSubmitJob) -> Bool {
     if lhs.jobText != rhs.jobText {return false}
-    if lhs.directory != rhs.directory {return false}
     if lhs.file != rhs.file {return false}
-    if lhs.overrides != rhs.overrides {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5172,7 +5161,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5191,6 +5180,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self.scoreModel) }()
       case 10: try { try decoder.decodeSingularMessageField(value: &self._engine) }()
       case 11: try { try decoder.decodeSingularUInt32Field(value: &self.workersMin) }()
+      case 12: try { try decoder.decodeSingularUInt64Field(value: &self.memoryByteCountPerWorker) }()
       default: break
       }
     }
@@ -5234,6 +5224,9 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.workersMin != 0 {
       try visitor.visitSingularUInt32Field(value: self.workersMin, fieldNumber: 11)
     }
+    if self.memoryByteCountPerWorker != 0 {
+      try visitor.visitSingularUInt64Field(value: self.memoryByteCountPerWorker, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5249,6 +5242,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.scoreModel != rhs.scoreModel {return false}
     if lhs._engine != rhs._engine {return false}
     if lhs.workersMin != rhs.workersMin {return false}
+    if lhs.memoryByteCountPerWorker != rhs.memoryByteCountPerWorker {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

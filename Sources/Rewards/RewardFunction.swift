@@ -75,6 +75,14 @@ package enum RewardRegistry {
         try type(name).needsAnswer
     }
 
+    /// What is wrong with a known reward's options; nil when they are fine.
+    @Sendable package static func problem(_ name: String, _ options: [String: String]) -> String? {
+        do throws(RewardOptionError) {
+            _ = try named(name, options: options)
+            return nil
+        } catch { return error.description }
+    }
+
     private static func type(_ name: String) throws(RewardOptionError) -> any RewardFunction.Type {
         if let type = types.first(where: { $0.name == name }) { return type }
         throw RewardOptionError("no reward is named '\(name)'; rewards: \(names.joined(separator: ", "))")

@@ -10,7 +10,9 @@ struct Apus: AsyncParsableCommand {
         version: Version.current,
         groupedSubcommands: [
             CommandGroup(
-                name: "Clusters", subcommands: [RunCommand.self, UpCommand.self, CoordinatorCommand.self, WorkerCommand.self, KeysCommand.self]),
+                name: "Clusters", subcommands: [RunCommand.self, UpCommand.self, CoordinatorCommand.self, WorkerCommand.self, KeysCommand.self,
+                    VerifierChildCommand.self,
+                ]),
             CommandGroup(
                 name: "Jobs",
                 subcommands: [

@@ -8,37 +8,51 @@ struct GroupJudgement {
     /// Weighted sums; nil where the response has no usable reward.
     let rewards: [Double?]
     let advantages: [Double]
-    let isDropped: [Bool]
+    /// Why a response is not for training; nil: it is.
+    let drops: [String?]
     let hasZeroVariance: Bool
 
     init(_ job: RolloutJob, _ members: [WireRolloutRecord]) {
-        let isUsable = members.map { member in
-            member.outcome == "ok" || (member.outcome == "truncated" && job.droppedGroups.truncated == .keep)
-        }
-        let values: [[Double?]] = job.rewards.map { reward in
-            members.indices.map { index in
-                isUsable[index] ? members[index].rewards.first { $0.name == reward.name }?.value : nil
-            }
-        }
-        guard !values.isEmpty else {
+        let policy = job.droppedGroups
+        guard !job.rewards.isEmpty else {
             rewards = members.map { _ in nil }
             advantages = members.map { _ in 0 }
-            isDropped = isUsable.map { !$0 }
+            drops = members.map { $0.outcome == "truncated" && policy.truncated == .drop ? "truncated" : nil }
             hasZeroVariance = false
             return
         }
         let section = job.advantage
-        let batch = GroupRelativeAdvantage(
+        let estimator = GroupRelativeAdvantage(
             scale: .init(rawValue: section.scale.rawValue)!, unbiased: section.unbiased, epsilon: section.epsilon,
             aggregation: .init(rawValue: section.aggregation.rawValue)!,
-            singletonKeepsReward: section.preset == .verl
-        ).advantages(rewards: values, weights: job.rewards.map(\.weight), groupSize: members.count)
-        rewards = batch.rewards
-        advantages = batch.advantages
-        let isFlat = batch.hasZeroVariance[0]
-        hasZeroVariance = isFlat
-        isDropped = isUsable.indices.map { index in
-            !isUsable[index] || batch.rewards[index] == nil || (isFlat && job.droppedGroups.policy == .dropZeroVariance)
+            singletonKeepsReward: section.preset == .verl)
+        let selection = GroupSelection(
+            dropsZeroVariance: policy.policy == .dropZeroVariance, keepsTruncated: policy.truncated == .keep,
+            onFailure: .init(rawValue: policy.failed.rawValue)!)
+        let terms = job.rewards.map { RewardTerm($0.name, weight: $0.weight, options: $0.options) }
+        let judgement = selection.judge(
+            members.map { $0.report(terms) }, weights: terms.map(\.weight), estimator)
+        rewards = judgement.rewards
+        advantages = judgement.advantages
+        drops = judgement.drops.map { $0?.rawValue }
+        hasZeroVariance = judgement.hasZeroVariance
+    }
+}
+
+extension WireRolloutRecord {
+    /// What the verifiers said, as it was journaled.
+    fileprivate func report(_ terms: [RewardTerm]) -> RewardReport {
+        switch outcome {
+        case "ok", "truncated":
+            let outcomes = terms.map { term -> RewardOutcome in
+                guard let value = rewards.first(where: { $0.name == term.name })?.value else {
+                    return .infrastructureError(reason: "no value of \(term.name)")
+                }
+                return outcome == "ok" ? .ok(value: value, detail: "") : .truncated(value: value, detail: "")
+            }
+            return RewardReport(outcomes, terms: terms)
+        case "verifier_timeout": return RewardReport(all: .verifierTimeout, terms: terms)
+        default: return RewardReport(all: .infrastructureError(reason: outcomeDetail), terms: terms)
         }
     }
 }

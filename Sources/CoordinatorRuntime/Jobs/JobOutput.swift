@@ -136,7 +136,7 @@ struct JobOutput {
         line.put("rewards", rewards)
         line.put("reward", judged.rewards[sibling])
         line.put("advantage", judged.advantages[sibling])
-        line.put("dropped", judged.isDropped[sibling])
+        line.put("dropped", judged.drops[sibling])
         if let score = member.score {
             line.put("teacher_logprobs", score.logProbs.floatElements)
             line.put("teacher_entropies", score.entropies.floatElements)

@@ -31,17 +31,19 @@ struct PreparedSubmission {
 struct JobPreparation {
     let submission: WireSubmitJob
     let rewardNames: [String]
-    /// Refuses reward options that the registry does not take.
-    let checkReward: @Sendable (_ name: String, _ options: [String: String]) throws -> Void
+    /// What is wrong with a reward's options; nil when they are fine.
+    let rewardProblem: RewardProblem
+    /// Whether every row must have an answer for this reward.
+    let needsAnswer: @Sendable (_ name: String) -> Bool
 
     /// - Throws: ``SubmissionError``.
     func run(job id: UInt64) throws(SubmissionError) -> PreparedSubmission {
         do {
-            let overrides = try submission.overrides.map { try JobOverride(argument: $0) }
+            // The client read and checked the file; this is the same again, in case it is older than we are.
             let job: Job
-            do { job = try Job.parse(submission.jobText, overrides: overrides, rewardNames: rewardNames) } catch {
-                throw SubmissionError(description: "\(submission.file): \(error)")
-            }
+            do {
+                job = try Job.parse(submission.jobText, rewardNames: rewardNames, rewardProblem: rewardProblem)
+            } catch { throw error.inFile(submission.file) }
             switch job {
             case .rollout(let rollout): return try prepare(rollout, job, id)
             case .score(let score): return try prepare(score, job, id)
@@ -53,22 +55,19 @@ struct JobPreparation {
         }
     }
 
-    private func url(_ path: String) -> URL {
-        URL(fileURLWithPath: path, relativeTo: URL(fileURLWithPath: submission.directory, isDirectory: true))
-            .standardizedFileURL
-    }
+    private func url(_ path: String) -> URL { URL(fileURLWithPath: path).standardizedFileURL }
 
     // MARK: - Rollouts
 
     private func prepare(_ job: RolloutJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
-        for reward in job.rewards { try checkReward(reward.name, reward.options) }
         let model = try ModelFiles(url(job.model.path), compute: job.model.compute.rawValue, version: job.policyVersion)
         let tokenizer = try model.tokenizer()
         let teacher = try job.teacher.map {
             try ModelFiles(url($0.path), compute: $0.compute.rawValue, version: 0)
         }
         if let teacher { try teacher.requireVocabulary(of: tokenizer, asIn: model) }
-        var reader = try DataReader<PromptRecord>(prompts: url(job.data.path), job.data)
+        var reader = try DataReader<PromptRecord>(
+            prompts: url(job.data.path), job.data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
         let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode)
         var rows: [JobRow] = []
         var tooLong: [String] = []
@@ -191,6 +190,8 @@ struct JobPreparation {
             $0.output = url(output).path
             $0.groupCount = UInt32(groups)
             $0.groupSize = UInt32(size)
+            $0.workersMin = UInt32(resources.workerCountMin)
+            $0.memoryByteCountPerWorker = UInt64(resources.memoryByteCountPerWorker ?? 0)
             $0.engine = .with {
                 $0.cacheByteCount = UInt64(resources.kvCacheByteCount)
                 $0.pageSize = UInt32(resources.pageSize)

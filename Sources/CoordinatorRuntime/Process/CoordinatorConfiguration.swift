@@ -11,22 +11,15 @@ package struct CoordinatorConfiguration: Sendable {
     package var allowList: AllowList
     /// Workers that will come; the first placement waits for them for a while.
     package var expectedWorkerCount: Int
-    /// Names of reward functions, and the check of one function's options.
-    package var rewardNames: [String]
-    package var checkReward: @Sendable (_ name: String, _ options: [String: String]) throws -> Void
 
     package init(
-        state: URL, listen: ChannelEndpoints, keys: CurveKeyPair, allowList: AllowList, expectedWorkerCount: Int,
-        rewardNames: [String],
-        checkReward: @escaping @Sendable (_ name: String, _ options: [String: String]) throws -> Void
+        state: URL, listen: ChannelEndpoints, keys: CurveKeyPair, allowList: AllowList, expectedWorkerCount: Int
     ) {
         self.state = state
         self.listen = listen
         self.keys = keys
         self.allowList = allowList
         self.expectedWorkerCount = expectedWorkerCount
-        self.rewardNames = rewardNames
-        self.checkReward = checkReward
     }
 }
 

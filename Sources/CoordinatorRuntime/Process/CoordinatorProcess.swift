@@ -7,6 +7,7 @@ internal import ClusterProtocol
 internal import ClusterTransport
 internal import Foundation
 package import Logging
+internal import Rewards
 internal import RuntimeSupport
 
 /// A running coordinator.
@@ -290,15 +291,16 @@ package final class CoordinatorProcess: @unchecked Sendable {
     // MARK: - Threads
 
     private func startThreads() {
-        let (submissions, outputs, inputs, journal, configuration) = (submissions, outputs, inputs, journal, configuration)
+        let (submissions, outputs, inputs) = (submissions, outputs, inputs)
         let shared = UncheckedBox(journal)
         threads.append(
             .start(name: "job-reader") {
                 while let (submission, job, client, request) = submissions.pop() {
                     do throws(SubmissionError) {
                         let preparation = JobPreparation(
-                            submission: submission, rewardNames: configuration.rewardNames,
-                            checkReward: configuration.checkReward)
+                            submission: submission, rewardNames: RewardRegistry.names,
+                            rewardProblem: RewardRegistry.problem,
+                            needsAnswer: { (try? RewardRegistry.needsAnswer($0)) ?? false })
                         let prepared = try preparation.run(job: job)
                         do throws(JournalError) {
                             try shared.value.store(job: job, settings: prepared.settings, rows: prepared.rows)

@@ -20,9 +20,16 @@ struct DataCommand: ParsableCommand {
         @Option(help: "Seed: the same seed gives the same questions.")
         var seed: UInt64 = 0
 
+        @Option(help: "prompt: plain text without chat template; messages: a conversation for it.")
+        var form = "messages"
+
         func run() throws {
+            guard let form = ArithmeticPrompts.Form(rawValue: form) else {
+                complain("--form \(form): choose prompt or messages")
+                throw ExitStatus.usage
+            }
             try reporting(ExitStatus.badInput) {
-                try ArithmeticPrompts(count: count, seed: seed).write(to: URL(fileURLWithPath: file))
+                try ArithmeticPrompts(count: count, seed: seed, form: form).write(to: URL(fileURLWithPath: file))
             }
         }
     }

@@ -46,8 +46,8 @@ struct CoordinatorCommand: ParsableCommand {
             let process = try CoordinatorProcess(
                 CoordinatorConfiguration(
                     state: URL(fileURLWithPath: state, isDirectory: true), listen: try endpoints(listen, ports),
-                    keys: try KeyFile.read(keys), allowList: try AllowList(file: allow), expectedWorkerCount: workers,
-                    rewardNames: RewardCatalog.names, checkReward: RewardCatalog.check), logger: logger)
+                    keys: try KeyFile.read(keys), allowList: try AllowList(file: allow),
+                    expectedWorkerCount: workers), logger: logger)
             onTermination { process.stop() }
             process.run()
         }
@@ -86,7 +86,7 @@ struct WorkerCommand: ParsableCommand {
         let logger = standardErrorLogger("worker")
         let file = URL(fileURLWithPath: join)
         let code = try reporting(ExitStatus.cluster) {
-            let judge = try RewardCatalog.judge(threadCount: 2)
+            let judge = VerifierJudge(executable: Supervisor.executable.path, childCount: 2)
             let process = try WorkerProcess(
                 WorkerConfiguration(
                     coordinator: { (try? CoordinatorAddress(file: file))?.peer }, listen: try endpoints(listen, ports),

@@ -4,31 +4,28 @@ import ClusterProtocol
 import CoordinatorRuntime
 import Foundation
 import JobSpecification
+import Rewards
 
 /// A job file on its way to the coordinator.
 struct Submission {
     let url: URL
-    let text: String
-    let overrides: [String]
     private let parsed: Job
 
     /// Reads and checks the file here, so that most mistakes are told at once.
     init(_ path: String, _ overrides: [String]) throws {
         url = URL(fileURLWithPath: path)
-        self.overrides = overrides
-        let (url, names) = (url, RewardCatalog.names)
+        let (url, names) = (url, RewardRegistry.names)
         parsed = try reporting(ExitStatus.badInput) {
-            try Job.read(url, overrides: overrides.map { try JobOverride(argument: $0) }, rewardNames: names)
+            try Job.read(
+                url, overrides: overrides.map { try JobOverride(argument: $0) }, rewardNames: names,
+                rewardProblem: RewardRegistry.problem)
         }
-        text = try reporting(ExitStatus.badInput) { try String(contentsOf: url, encoding: .utf8) }
     }
-
-    private var directory: URL { url.deletingLastPathComponent() }
 
     /// Where the run will be written; it must not exist.
     func outputDirectory() throws -> URL {
         let path = switch parsed { case .rollout(let job): job.output case .score(let job): job.output }
-        let output = URL(fileURLWithPath: path, relativeTo: directory).standardizedFileURL
+        let output = URL(fileURLWithPath: path).standardizedFileURL
         guard !FileManager.default.fileExists(atPath: output.path) else {
             throw ClientError("\(output.path) exists already; choose another output or remove it first", exitCode: 3)
         }
@@ -39,10 +36,8 @@ struct Submission {
     /// - Returns: the job's number.
     func submit(_ client: ClusterClient) throws -> UInt64 {
         let reply = try client.request(seconds: 120, isRepeatable: false) {
-            $0.submitJob.jobText = text
-            $0.submitJob.directory = directory.path
+            $0.submitJob.jobText = parsed.resolvedYAML
             $0.submitJob.file = url.path
-            $0.submitJob.overrides = overrides
         }
         guard case .jobAccepted(let accepted) = reply.body else { throw ClientError("the coordinator sent an unexpected answer") }
         return accepted.job

@@ -48,8 +48,7 @@ struct VerifyCommand: ParsableCommand {
             throw InputError("\(directory): only rollout jobs can be verified")
         }
         let records = try sample(run.appendingPathComponent("rollouts/records.jsonl"))
-        let path = model ?? job.model.path
-        let url = URL(fileURLWithPath: path, relativeTo: run.deletingLastPathComponent()).standardizedFileURL
+        let url = URL(fileURLWithPath: model ?? job.model.path).standardizedFileURL
         let checkpoint = try Checkpoint(directory: url)
         try checkIdentity(checkpoint, run)
         guard let compute = Tensors.ComputeType(rawValue: job.model.compute.rawValue) else { throw InputError("unknown compute type") }
