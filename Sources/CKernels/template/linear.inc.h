@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Linear layers. The outputs are cut into slabs of 64 and the input axis into chunks that stay in the second-level cache
+// Linear layers. The outputs are cut into slabs of 64 or 128 and the input axis into chunks that stay in the second-level cache
 // while the rows pass, a register tile (tiles.inc.h) at a time; between chunks the fp32 accumulators rest in the result.
 // Neither tile nor cut changes an element's chain of operations, so rows, tiles and threads never change a bit.
 //
@@ -12,7 +12,7 @@
 #define CK_CHUNK_BYTES (256 * 1024)
 /// Rows up to which a chunk is read about as fast as memory delivers: its first tile prefetches ahead in its own blocks.
 /// With more rows the tiles prefetch the next chunk.
-#define CK_STREAMING_ROWS (3 * CK_TILE_ROWS)
+#define CK_STREAMING_ROWS 18
 
 /// Two weight matrices of one shape walked together (SwiGLU), or one (`second` NULL).
 typedef struct {
@@ -59,30 +59,24 @@ CK_INLINE chunk chunk_at(const weight_walk *walk, int64_t column, int64_t begin,
     return c;
 }
 
-/// Sets what tile number `index` of a chunk prefetches.
-CK_INLINE void plan_prefetch(tile *t, const chunk *c, int64_t rows, int64_t index) {
-    t->ahead = rows <= CK_STREAMING_ROWS && index == 0;
-    t->ahead_turn = c->last && c->next_count ? c->units - CK_PREFETCH_BYTES / 64 : c->units;
-    t->ahead_jump = c->last && c->next_count ? (c->next[0] - c->blocks[0]) - c->units * 64 : 0;
-    t->next = t->weights[0];
-    t->next_step = 0;
-    // Eight tiles fetch half a block of the next chunk each.
-    if (rows > CK_STREAMING_ROWS && index < 2 * c->next_count) {
-        t->next = c->next[index / 2] + index % 2 * c->units * 32;
-        t->next_step = 32;
-    }
+/// Rows of the next tile when `rows` of `total` remain: full tiles, the last two evened out (7 = 4 + 3, not 6 + 1).
+CK_INLINE int64_t next_rows(int widened, int64_t total, int64_t rows) {
+    // Twelve rows read the weights least often, which suits widening. As they lie in memory, twelve rows of a usual
+    // length fall into the same cache sets, so many rows go by six.
+    const int64_t most = CK_TILE_ROWS > 6 && !widened && total > CK_TILE_ROWS ? 6 : CK_TILE_ROWS;
+    if (rows <= most) return rows;
+    return rows < 2 * most ? (rows + 1) / 2 : most;
 }
 
-/// Rows of the next tile when `rows` remain: full tiles, the last two evened out (7 = 4 + 3, not 6 + 1).
-CK_INLINE int64_t next_rows(int64_t rows) {
-    if (rows <= CK_TILE_ROWS) return rows;
-    return rows < 2 * CK_TILE_ROWS ? (rows + 1) / 2 : CK_TILE_ROWS;
+/// Blocks of a slab: widened rows are used by twice as many.
+CK_INLINE int64_t slab_blocks_of(ck_compute compute) {
+    return compute == CK_BF16 && CK_PAIR_SOFTWARE ? CK_SLAB_BLOCKS : 4;
 }
 
 /// Units of a chunk: all of them where every weight is used once, since a cut would then only cost.
 CK_INLINE int64_t chunk_units(ck_compute compute, int64_t rows, int64_t units) {
-    if (compute == CK_BF16 && CK_PAIR_SOFTWARE) return CK_PANEL_UNITS;
-    return rows <= CK_TILE_ROWS ? (units > 0 ? units : 1) : CK_CHUNK_BYTES / (64 * CK_SLAB_BLOCKS);
+    if (compute == CK_BF16 && CK_PAIR_SOFTWARE) return CK_WIDENED_UNITS;
+    return rows <= CK_TILE_ROWS ? (units > 0 ? units : 1) : CK_CHUNK_BYTES / (64 * slab_blocks_of(compute));
 }
 
 /// All rows of one chunk into `out` ([rows, out_stride], columns of the slab's blocks in order).
@@ -91,37 +85,33 @@ static void run_chunk(ck_compute compute, const chunk *c, int64_t inputs, const 
     const int64_t element = compute == CK_BF16 ? 2 : 4;
     tile t = {.x_stride = x_stride * element, .units = c->units, .resume = c->begin > 0, .out_stride = out_stride,
               .columns = columns};
-    for (int b = 0; b < c->block_count; b++) t.weights[b] = c->blocks[b];
-    tile_kind kind = compute == CK_BF16 ? CK_TILE_BF16 : CK_TILE_FP32;
-#if CK_PAIR_SOFTWARE
-    float panel[CK_SLAB_BLOCKS][CK_PANEL_UNITS * 32];
-    if (compute == CK_BF16 && rows > CK_TILE_ROWS) {
-        kind = CK_TILE_PANEL;
-        for (int b = 0; b < c->block_count; b++) {
-            expand_block(c->blocks[b], c->units, panel[b]);
-            t.weights[b] = (const char *)panel[b];
-        }
-    }
-#endif
+    const tile_kind kind = compute == CK_BF16 ? CK_TILE_BF16 : CK_TILE_FP32;
     const int64_t present = smaller(inputs - c->begin * (compute == CK_BF16 ? 2 : 1),
                                     c->units * (compute == CK_BF16 ? 2 : 1));
     t.half_unit = compute == CK_BF16 && !CK_PAIR_SOFTWARE && present % 2;
     if (t.half_unit) t.units--;
-    int64_t index = 0;
-    for (int64_t row = 0; row < rows; index++) {
-        const int64_t taken = next_rows(rows - row);
+    const int streaming = rows <= CK_STREAMING_ROWS;
+    t.ahead_turn = c->last && c->next_count ? c->units - CK_PREFETCH_BYTES / 64 : c->units;
+    t.ahead_jump = c->last && c->next_count ? (c->next[0] - c->blocks[0]) - c->units * 64 : 0;
+    // Spread over twice as many tiles where there are enough, to ask memory for less at a time.
+    const int64_t parts = rows / 6 * ((c->block_count + 3) / 4);
+    next_pieces pieces = {.blocks = c->next, .units = c->units, .halves = parts >= 2 * c->next_count ? 2 : 1};
+    pieces.count = streaming ? 0 : c->next_count * pieces.halves;
+    const int widened = kind == CK_TILE_BF16 && CK_PAIR_SOFTWARE;
+    for (int64_t row = 0; row < rows;) {
+        const int64_t taken = next_rows(widened, rows, rows - row);
+        t.ahead = streaming && row == 0;
         const char *x_tile = x + row * t.x_stride + c->begin * 4;
 #if CK_PAIR_SOFTWARE
-        float expanded[CK_TILE_ROWS][CK_PANEL_UNITS * 2];
+        _Alignas(64) float wide_rows[CK_TILE_ROWS][CK_WIDENED_UNITS * 2];
         if (compute == CK_BF16) {
-            for (int64_t r = 0; r < taken; r++) expand_row(x_tile + r * t.x_stride, present, expanded[r]);
-            x_tile = (const char *)expanded;
+            for (int64_t r = 0; r < taken; r++) widen_row(x_tile + r * t.x_stride, present, wide_rows[r]);
+            x_tile = (const char *)wide_rows;
         }
 #endif
         t.x = x_tile;
         t.out = out + row * out_stride;
-        plan_prefetch(&t, c, rows, index);
-        run_tile(kind, taken, c->block_count, &t);
+        run_tile(kind, taken, c->blocks, c->block_count, &pieces, t);
         row += taken;
     }
 }
@@ -132,7 +122,7 @@ static void kernel_linear(ck_compute compute, const void *packed, int64_t output
     (void)outputs;
     const int64_t units = compute == CK_BF16 ? (inputs + 1) / 2 : inputs;
     const weight_walk walk = {.first = packed, .units = units, .column_end = output_end,
-                              .slab_columns = 16 * CK_SLAB_BLOCKS};
+                              .slab_columns = slab_blocks_of(compute) * 16};
     const int64_t step = chunk_units(compute, rows, units);
     for (int64_t column = output_begin; column < output_end; column += walk.slab_columns) {
         for (int64_t begin = 0; begin == 0 || begin < units; begin += step) {
@@ -152,8 +142,8 @@ static void kernel_swiglu(ck_compute compute, const void *packed_gate, const voi
     (void)outputs;
     const int64_t units = compute == CK_BF16 ? (inputs + 1) / 2 : inputs, element = compute == CK_BF16 ? 2 : 4;
     const weight_walk walk = {.first = packed_gate, .second = packed_up, .units = units, .column_end = output_end,
-                              .slab_columns = 8 * CK_SLAB_BLOCKS};
-    float products[CK_SWIGLU_ROWS][16 * CK_SLAB_BLOCKS];  // gate columns, then up columns
+                              .slab_columns = slab_blocks_of(compute) * 8};
+    _Alignas(64) float products[CK_SWIGLU_ROWS][16 * CK_SLAB_BLOCKS];  // gate columns, then up columns
     for (int64_t column = output_begin; column < output_end; column += walk.slab_columns) {
         const int64_t columns = smaller(walk.slab_columns, output_end - column), half = (columns + 15) / 16 * 16;
         for (int64_t row = 0; row < rows; row += CK_SWIGLU_ROWS) {

@@ -1,32 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Register tiles of the linear layers: up to 6 rows x 4 blocks of 16 outputs of fp32 accumulators walk the input axis in
-// order. Three kinds: fp32; bf16 pairs from packed weights; and, where a pair is two fused multiply-adds, bf16 from a
-// panel of weights that was widened to fp32 once for many rows. All give an element the same chain of operations.
+// Register tiles of the linear layers: up to 6 rows x 4 or 12 rows x 2 blocks of 16 outputs of fp32 accumulators walk
+// the input axis in order. Where a bf16 pair is two fused multiply-adds, the rows are widened to fp32 before (once for a
+// slab) and the weights in registers; the wide tiles make that 4 steps beside 48 multiply-adds.
 #pragma once
 
-#define CK_SLAB_BLOCKS 4
 /// How far ahead of its reads a tile prefetches its own weights. Measured on Sapphire Rapids at one row: 12 GB/s
 /// without, 15.9 at 2 KiB, 15.6 at 4 KiB, of 16.5 that plain reading reaches.
 #define CK_PREFETCH_BYTES 2048
 
 #if CK_LEVEL >= 4
 #define CK_PAIR_SOFTWARE 0  // vdpbf16ps
+#define CK_SLAB_BLOCKS 4
 #else
 #define CK_PAIR_SOFTWARE 1  // two fused multiply-adds on widened operands
+#define CK_SLAB_BLOCKS 8    // widened rows serve twice as many outputs
 #endif
 #if CK_LEVEL == 1 && defined(__x86_64__)
 #define CK_TILE_ROWS 1  // each lane is a library call: larger tiles would only be larger
+#elif CK_LEVEL >= 3
+#define CK_TILE_ROWS 12
 #else
 #define CK_TILE_ROWS 6
 #endif
-/// Units of a chunk where bf16 is widened: the panel (128 KiB) stays in the second-level cache.
-#define CK_PANEL_UNITS 256
+/// Units of a chunk where rows are widened: a tile's rows (24 KiB) stay in the first-level cache.
+#define CK_WIDENED_UNITS 256
 
-typedef enum { CK_TILE_FP32 = 0, CK_TILE_BF16 = 1, CK_TILE_PANEL = 2 } tile_kind;
+typedef enum { CK_TILE_FP32 = 0, CK_TILE_BF16 = 1 } tile_kind;
 
 typedef struct {
-    const char *weights[CK_SLAB_BLOCKS];  // first unit of each block of 16 outputs
+    const char *weights[4];  // first unit of each block of 16 outputs
     const char *x;                        // first unit of the first row
     int64_t x_stride;                     // bytes
     int64_t units;                        // units with both inputs present
@@ -43,8 +46,8 @@ typedef struct {
 } tile;
 
 #if CK_PAIR_SOFTWARE
-/// Widens `count` bf16 inputs of a row: odd inputs of the pairs first, even ones CK_PANEL_UNITS behind; tails are +0.
-static void expand_row(const char *x, int64_t count, float *out) {
+/// Widens `count` bf16 inputs of a row: odd inputs of the pairs first, even ones CK_WIDENED_UNITS behind; tails are +0.
+static void widen_row(const char *x, int64_t count, float *out) {
     const uint16_t *p = (const uint16_t *)x;
     for (int64_t i = 0; i < count; i += 32) {
         v16u pairs;
@@ -56,16 +59,7 @@ static void expand_row(const char *x, int64_t count, float *out) {
             pairs = (v16u) * (const v16u_memory *)kept;
         }
         store(out + i / 2, (v16)(pairs & 0xffff0000u));
-        store(out + CK_PANEL_UNITS + i / 2, (v16)(pairs << 16));
-    }
-}
-
-/// Widens the packed units of a block: per unit 16 odd weights, then 16 even ones.
-static void expand_block(const char *packed, int64_t units, float *out) {
-    for (int64_t k = 0; k < units; k++) {
-        v16u pairs = (v16u) * (const v16u_memory *)(packed + k * 64);
-        store(out + 32 * k, (v16)(pairs & 0xffff0000u));
-        store(out + 32 * k + 16, (v16)(pairs << 16));
+        store(out + CK_WIDENED_UNITS + i / 2, (v16)(pairs << 16));
     }
 }
 #endif
@@ -74,7 +68,7 @@ CK_INLINE v16u load_unit(const char *p) { return (v16u) * (const v16u_memory *)p
 CK_INLINE v16 broadcast_at(const char *p) { return splat(*(const float *)p); }
 
 /// acc[r][b] = w[b] * x[r] + acc[r][b], x[r] read at p + r * stride.
-CK_INLINE void multiply_add(const int rows, const int blocks, v16 acc[6][4], const v16 w[4], const char *p,
+CK_INLINE void multiply_add(const int rows, const int blocks, v16 acc[12][4], const v16 w[4], const char *p,
                             int64_t stride) {
     CK_UNROLL for (int r = 0; r < rows; r++) {
         v16 x = broadcast_at(p + r * stride);
@@ -83,8 +77,8 @@ CK_INLINE void multiply_add(const int rows, const int blocks, v16 acc[6][4], con
 }
 
 #if !CK_PAIR_SOFTWARE
-CK_INLINE void multiply_add_pairs(const int rows, const int blocks, v16 acc[6][4], const v16u w[4],
-                                  const uint32_t x[6]) {
+CK_INLINE void multiply_add_pairs(const int rows, const int blocks, v16 acc[12][4], const v16u w[4],
+                                  const uint32_t x[12]) {
     CK_UNROLL for (int r = 0; r < rows; r++) {
         __m512bh pairs = (__m512bh)splat_u(x[r]);
         CK_UNROLL for (int b = 0; b < blocks; b++) {
@@ -95,32 +89,27 @@ CK_INLINE void multiply_add_pairs(const int rows, const int blocks, v16 acc[6][4
 #endif
 
 /// Unit k of all accumulators.
-CK_INLINE void tile_step(const tile_kind kind, const int rows, const int blocks, v16 acc[6][4],
+CK_INLINE void tile_step(const tile_kind kind, const int rows, const int blocks, v16 acc[12][4],
                          const char *const weights[4], const char *x, int64_t x_stride, int64_t k) {
-    v16 first[4], second[4];
+    v16 first[4];
     if (kind == CK_TILE_FP32) {
         CK_UNROLL for (int b = 0; b < blocks; b++) first[b] = (v16)load_unit(weights[b] + k * 64);
         multiply_add(rows, blocks, acc, first, x + k * 4, x_stride);
         return;
     }
 #if CK_PAIR_SOFTWARE
-    const int64_t row_bytes = CK_PANEL_UNITS * 2 * sizeof(float);  // of expand_row
-    CK_UNROLL for (int b = 0; b < blocks; b++) {
-        if (kind == CK_TILE_PANEL) {
-            first[b] = load((const float *)(weights[b] + k * 128));
-            second[b] = load((const float *)(weights[b] + k * 128 + 64));
-        } else {
-            v16u w = load_unit(weights[b] + k * 64);
-            first[b] = (v16)(w & 0xffff0000u);
-            second[b] = (v16)(w << 16);
-        }
-    }
+    const int64_t row_bytes = CK_WIDENED_UNITS * 2 * sizeof(float);  // of widen_row
+    CK_UNROLL for (int b = 0; b < blocks; b++) first[b] = (v16)(load_unit(weights[b] + k * 64) & 0xffff0000u);
     multiply_add(rows, blocks, acc, first, x + k * 4, row_bytes);
-    multiply_add(rows, blocks, acc, second, x + k * 4 + CK_PANEL_UNITS * sizeof(float), row_bytes);
+#if CK_LEVEL == 2
+    // Sixteen registers do not hold the weights until their even halves are due: have them loaded again.
+    __asm__ volatile("" : : : "memory");
+#endif
+    CK_UNROLL for (int b = 0; b < blocks; b++) first[b] = (v16)(load_unit(weights[b] + k * 64) << 16);
+    multiply_add(rows, blocks, acc, first, x + k * 4 + CK_WIDENED_UNITS * sizeof(float), row_bytes);
 #else
-    (void)second;
     v16u w[4];
-    uint32_t pairs[6];
+    uint32_t pairs[12];
     CK_UNROLL for (int b = 0; b < blocks; b++) w[b] = load_unit(weights[b] + k * 64);
     CK_UNROLL for (int r = 0; r < rows; r++) pairs[r] = *(const u32_memory *)(x + r * x_stride + k * 4);
     multiply_add_pairs(rows, blocks, acc, w, pairs);
@@ -128,7 +117,7 @@ CK_INLINE void tile_step(const tile_kind kind, const int rows, const int blocks,
 }
 
 CK_INLINE void tile_body(const tile_kind kind, const int rows, const int blocks, const tile *t) {
-    v16 acc[6][4];
+    v16 acc[12][4];
     CK_UNROLL for (int r = 0; r < rows; r++) CK_UNROLL for (int b = 0; b < blocks; b++) {
         acc[r][b] = t->resume ? load_at(t->out + r * t->out_stride, 16 * b, t->columns) : splat(0.0f);
     }
@@ -156,7 +145,7 @@ CK_INLINE void tile_body(const tile_kind kind, const int rows, const int blocks,
 #if !CK_PAIR_SOFTWARE
     if (kind == CK_TILE_BF16 && t->half_unit) {
         v16u w[4];
-        uint32_t pairs[6];
+        uint32_t pairs[12];
         CK_UNROLL for (int b = 0; b < blocks; b++) w[b] = load_unit(weights[b] + units * 64);
         CK_UNROLL for (int r = 0; r < rows; r++) {
             uint16_t even;
@@ -174,18 +163,14 @@ CK_INLINE void tile_body(const tile_kind kind, const int rows, const int blocks,
 // One compiled function per tile shape that the registers of this instruction set hold.
 #define CK_TILE(name, kind, rows, blocks) \
     static void name##_##rows##x##blocks(const tile *t) { tile_body(kind, rows, blocks, t); }
-#if CK_PAIR_SOFTWARE
-#define CK_TILES(rows, blocks)                                                                     \
-    CK_TILE(fp32, CK_TILE_FP32, rows, blocks) CK_TILE(bf16, CK_TILE_BF16, rows, blocks)             \
-    CK_TILE(panel, CK_TILE_PANEL, rows, blocks)
-#define CK_KINDS(row) {row(fp32), row(bf16), row(panel)}
-#else
 #define CK_TILES(rows, blocks) \
     CK_TILE(fp32, CK_TILE_FP32, rows, blocks) CK_TILE(bf16, CK_TILE_BF16, rows, blocks)
-#define CK_KINDS(row) {row(fp32), row(bf16)}
-#endif
-#define CK_COLUMN(name, blocks) \
-    {name##_1x##blocks, name##_2x##blocks, name##_3x##blocks, name##_4x##blocks, name##_5x##blocks, name##_6x##blocks}
+#define CK_SIX(name, blocks)                                                                                    \
+    name##_1x##blocks, name##_2x##blocks, name##_3x##blocks, name##_4x##blocks, name##_5x##blocks,               \
+        name##_6x##blocks
+#define CK_SIX_MORE(name, blocks)                                                                               \
+    name##_7x##blocks, name##_8x##blocks, name##_9x##blocks, name##_10x##blocks, name##_11x##blocks,             \
+        name##_12x##blocks
 
 typedef void (*tile_function)(const tile *);
 /// Tiles by kind, blocks (1, 2 or 4: index blocks / 2) and rows - 1; `tile_blocks` says which exist.
@@ -196,35 +181,52 @@ CK_INLINE int tile_blocks(int64_t rows) { return (void)rows, 1; }
 #elif CK_LEVEL >= 3
 CK_TILES(1, 1) CK_TILES(2, 1) CK_TILES(3, 1) CK_TILES(4, 1) CK_TILES(5, 1) CK_TILES(6, 1)
 CK_TILES(1, 2) CK_TILES(2, 2) CK_TILES(3, 2) CK_TILES(4, 2) CK_TILES(5, 2) CK_TILES(6, 2)
+CK_TILES(7, 1) CK_TILES(8, 1) CK_TILES(9, 1) CK_TILES(10, 1) CK_TILES(11, 1) CK_TILES(12, 1)
+CK_TILES(7, 2) CK_TILES(8, 2) CK_TILES(9, 2) CK_TILES(10, 2) CK_TILES(11, 2) CK_TILES(12, 2)
 CK_TILES(1, 4) CK_TILES(2, 4) CK_TILES(3, 4) CK_TILES(4, 4) CK_TILES(5, 4) CK_TILES(6, 4)
-#define CK_ALL(name) {CK_COLUMN(name, 1), CK_COLUMN(name, 2), CK_COLUMN(name, 4)}
-CK_INLINE int tile_blocks(int64_t rows) { return (void)rows, 4; }
+#define CK_ALL(name)                                                                               \
+    {{CK_SIX(name, 1), CK_SIX_MORE(name, 1)}, {CK_SIX(name, 2), CK_SIX_MORE(name, 2)}, {CK_SIX(name, 4)}}
+CK_INLINE int tile_blocks(int64_t rows) { return rows <= 6 ? 4 : 2; }
 #else
 CK_TILES(1, 1) CK_TILES(2, 1) CK_TILES(3, 1) CK_TILES(4, 1) CK_TILES(5, 1) CK_TILES(6, 1)
 CK_TILES(1, 2) CK_TILES(2, 2) CK_TILES(3, 2) CK_TILES(1, 4)
-#define CK_ALL(name) {CK_COLUMN(name, 1), {name##_1x2, name##_2x2, name##_3x2}, {name##_1x4}}
+#define CK_ALL(name) {{CK_SIX(name, 1)}, {name##_1x2, name##_2x2, name##_3x2}, {name##_1x4}}
 CK_INLINE int tile_blocks(int64_t rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 #endif
-static const tile_function tiles[][3][6] = CK_KINDS(CK_ALL);
+static const tile_function tiles[2][3][12] = {CK_ALL(fp32), CK_ALL(bf16)};
 #undef CK_TILE
 #undef CK_TILES
-#undef CK_KINDS
-#undef CK_COLUMN
+#undef CK_SIX
+#undef CK_SIX_MORE
 #undef CK_ALL
 
-/// Runs `rows` (1 to CK_TILE_ROWS) rows over `blocks` (1 to 4) blocks.
-static void run_tile(tile_kind kind, int64_t rows, int blocks, const tile *whole) {
+/// What the tiles of one chunk still have to prefetch of the next: whole or half blocks, one per tile.
+typedef struct {
+    const char *const *blocks;
+    int64_t units;
+    int halves;           // 2 where half blocks are fetched, else 1
+    int64_t done, count;  // pieces
+} next_pieces;
+
+/// Runs `rows` (1 to CK_TILE_ROWS) rows over the blocks at `weights`; `part` describes the rest.
+static void run_tile(tile_kind kind, int64_t rows, const char *const weights[], int blocks, next_pieces *pieces,
+                     tile part) {
     const int most = tile_blocks(rows);
-    tile part = *whole;
     for (int done = 0; done < blocks;) {
         int step = blocks - done >= 4 ? 4 : blocks - done >= 2 ? 2 : 1;
         if (step > most) step = most;
-        for (int b = 0; b < step; b++) part.weights[b] = whole->weights[done + b];
-        part.out = whole->out + 16 * done;
-        part.columns = whole->columns - 16 * done;
+        for (int b = 0; b < step; b++) part.weights[b] = weights[done + b];
+        part.next = weights[done];
+        part.next_step = 0;
+        if (pieces->done < pieces->count) {
+            part.next_step = 64 / pieces->halves;
+            part.next = pieces->blocks[pieces->done / pieces->halves] +
+                        pieces->done % pieces->halves * (pieces->units * part.next_step);
+            pieces->done++;
+        }
         tiles[kind][step >> 1][rows - 1](&part);
         done += step;
-        part.next_step = 0;  // the first part has prefetched
-        part.next = part.weights[0];
+        part.out += 16 * step;
+        part.columns -= 16 * step;
     }
 }
