@@ -25,8 +25,12 @@ let package = Package(
     name: "apus",
     products: [],
     dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-collections.git", from: "1.2.0"),
+        .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-protobuf.git", from: "1.39.0"),
+        .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.10.0"),
     ],
     targets: [
         // Layer 0: C
@@ -35,13 +39,56 @@ let package = Package(
         .target(name: "CKernels", cSettings: [.define("_GNU_SOURCE")]),
         .target(name: "CPlatform", cSettings: [.define("_GNU_SOURCE")]),
         // Layer 1
-        library("RuntimeSupport", ["CPlatform", .product(name: "Logging", package: "swift-log")]),
+        library("RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
+        library("Tokenization", [.product(name: "Crypto", package: "swift-crypto")]),
+        .target(
+            name: "ClusterProtocol",
+            dependencies: [
+                "RuntimeSupport", .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ], exclude: ["Schema"], swiftSettings: houseSettings),
+        // Layer 3
+        library(
+            "Checkpoints",
+            ["CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
+        library(
+            "ClusterTransport",
+            ["RuntimeSupport", "CPlatform", "CZeroMQ", .product(name: "DequeModule", package: "swift-collections")]),
+        // Layer 4
+        library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
+        library(
+            "ClusterCore",
+            [
+                "ClusterProtocol", "ClusterTransport", "RuntimeSupport",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
+        // Layer 5
+        library("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        // Layer 7
+        library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
+        // Layer 8
+        .executableTarget(
+            name: "apus",
+            dependencies: [
+                "Checkpoints", "Parity", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: houseSettings),
         // Tests
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("CKernels"),
         tests("RuntimeSupport"),
+        tests("Tokenization"),
+        tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
+        tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
+        tests("Parity", ["Checkpoints", "RuntimeSupport"]),
+        tests("ClusterCore", ["ClusterProtocol", "ClusterTransport", "RuntimeSupport"]),
+        tests("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),
+        .executableTarget(
+            name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],
+            path: "Tests/TransportProbe", swiftSettings: houseSettings),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Glibc's Swift module does not export. Linux only.
 #pragma once
+#include "cplatform_files.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,3 +21,15 @@ void *cp_pages_allocate(size_t byte_count);
 void cp_pages_free(void *base, size_t byte_count);
 /// Sends `signal` to this process when its parent dies (PR_SET_PDEATHSIG).
 void cp_die_with_parent(int signal);
+
+/// The processor's hint for a spin-wait loop.
+static inline void cp_spin_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/// CRC-32C (Castagnoli) of `bytes`, continued from `seed` (0 to begin).
+uint32_t cp_crc32c(uint32_t seed, const void *bytes, size_t byte_count);

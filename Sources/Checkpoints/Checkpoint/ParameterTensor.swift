@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A weight that a configuration calls for.
+package struct ParameterTensor: Hashable, Sendable {
+    /// What a weight is for.
+    package enum Kind: String, Sendable, Hashable, CaseIterable {
+        case embedding, attention, norm, denseMLP = "dense_mlp", router, expert, head
+    }
+
+    package let name: TensorName
+    package let kind: Kind
+    /// Row-major; linear weights are [outputs, inputs].
+    package let shape: [Int]
+    /// From 0; nil outside the layers.
+    package let layer: Int?
+    /// From 0; nil unless `kind` is `expert`.
+    package let expert: Int?
+
+    package var elementCount: Int { shape.reduce(1, *) }
+}
+
+extension Qwen3Configuration {
+    /// Every weight, in the order in which transformers lists and shards them (embedding, layers with attention,
+    /// MLP and norms, final norm, head). `includesHead`: also `lm_head.weight` (a tied model may store it too).
+    package func parameterTensors(includesHead: Bool) -> [ParameterTensor] {
+        var list: [ParameterTensor] = []
+        let embeddingShape = [vocabularySize, hiddenSize]
+        list.append(.init(name: .embedding, kind: .embedding, shape: embeddingShape, layer: nil, expert: nil))
+        for layer in 0..<layerCount { appendLayer(layer, to: &list) }
+        list.append(.init(name: .finalNorm, kind: .norm, shape: [hiddenSize], layer: nil, expert: nil))
+        if includesHead {
+            list.append(.init(name: .head, kind: .head, shape: embeddingShape, layer: nil, expert: nil))
+        }
+        return list
+    }
+
+    /// Weights without double counting: the head only where it is a matrix of its own.
+    package var parameterTensors: [ParameterTensor] { parameterTensors(includesHead: !tieWordEmbeddings) }
+
+    private func appendLayer(_ layer: Int, to list: inout [ParameterTensor]) {
+        func add(_ name: TensorName, _ kind: ParameterTensor.Kind, _ shape: [Int], expert: Int? = nil) {
+            list.append(.init(name: name, kind: kind, shape: shape, layer: layer, expert: expert))
+        }
+        let names = TensorName.layer(layer)
+        add(names.qProj, .attention, [querySize, hiddenSize])
+        add(names.kProj, .attention, [keyValueSize, hiddenSize])
+        add(names.vProj, .attention, [keyValueSize, hiddenSize])
+        add(names.oProj, .attention, [hiddenSize, querySize])
+        add(names.qNorm, .norm, [headSize])
+        add(names.kNorm, .norm, [headSize])
+        if isMoELayer(layer) {
+            add(names.router, .router, [expertCount, hiddenSize])
+            for expert in 0..<expertCount {
+                for projection in TensorName.Projection.allCases {
+                    add(
+                        names.expert(expert, projection), .expert, expertShape(projection), expert: expert)
+                }
+            }
+        } else {
+            add(names.gateProj, .denseMLP, [intermediateSize, hiddenSize])
+            add(names.upProj, .denseMLP, [intermediateSize, hiddenSize])
+            add(names.downProj, .denseMLP, [hiddenSize, intermediateSize])
+        }
+        add(names.inputNorm, .norm, [hiddenSize])
+        add(names.postAttentionNorm, .norm, [hiddenSize])
+    }
+
+    /// Shape of one matrix of an expert.
+    package func expertShape(_ projection: TensorName.Projection) -> [Int] {
+        projection == .down ? [hiddenSize, moeIntermediateSize] : [moeIntermediateSize, hiddenSize]
+    }
+
+    /// How many weights a model of this configuration has; computed, nothing is read.
+    package var parameterCounts: ParameterCounts {
+        let embedding = vocabularySize * hiddenSize
+        let attention = 2 * hiddenSize * (querySize + keyValueSize) + 2 * headSize
+        let oneExpert = 3 * hiddenSize * moeIntermediateSize
+        var (total, active) = (embedding + hiddenSize, embedding + hiddenSize)
+        if !tieWordEmbeddings {
+            total += embedding
+            active += embedding
+        }
+        for layer in 0..<layerCount {
+            let shared = attention + 2 * hiddenSize
+            if isMoELayer(layer) {
+                let router = expertCount * hiddenSize
+                total += shared + router + expertCount * oneExpert
+                active += shared + router + expertsPerToken * oneExpert
+            } else {
+                total += shared + 3 * hiddenSize * intermediateSize
+                active += shared + 3 * hiddenSize * intermediateSize
+            }
+        }
+        let outside = tieWordEmbeddings ? embedding : 2 * embedding
+        return ParameterCounts(total: total, active: active, nonEmbedding: total - outside)
+    }
+}
+
+/// Numbers of weights; a tied head is counted once.
+package struct ParameterCounts: Hashable, Sendable {
+    package let total: Int
+    /// Those that take part in the computation of one token: K experts per layer instead of E.
+    package let active: Int
+    /// Without embedding and head.
+    package let nonEmbedding: Int
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Two dialects are read: the released one (transformers 4.51: rope_theta, rope_scaling, torch_dtype, num_experts)
+// and that of transformers 5 (rope_parameters, dtype, num_local_experts). No default is assumed where
+// transformers' default differs from the released models.
+package import Foundation
+internal import Tensors
+
+extension Qwen3Configuration {
+    /// Bounds on single sizes, checked before anything is computed from them, let alone allocated.
+    package enum Limits {
+        package static let hiddenSize = 1 << 17
+        package static let layerCount = 1_024
+        package static let headCount = 1_024
+        package static let headSize = 1_024
+        package static let intermediateSize = 1 << 20
+        package static let vocabularySize = 1 << 22
+        package static let expertCount = 4_096
+        package static let maxPositionEmbeddings = 1 << 26
+        /// Layers times experts, so that a table of tensor names stays small.
+        package static let expertTotal = 1 << 18
+        /// Elements of one tensor.
+        package static let tensorElementCount = 1 << 40
+        /// Bytes of config.json and generation_config.json.
+        package static let fileByteCount = 1 << 20
+    }
+
+    /// Reads `config.json` and, if there is one, `generation_config.json` of `directory`.
+    /// - Throws: `fileSystem`, `malformedJSON`, `invalidConfiguration`, `unsupportedConfiguration`.
+    package init(directory: URL) throws {
+        try self.init(
+            file: directory.appendingPathComponent("config.json"),
+            generationFile: directory.appendingPathComponent("generation_config.json"))
+    }
+
+    /// Reads a configuration file; `generationFile` may be nil or absent.
+    package init(file: URL, generationFile: URL? = nil) throws {
+        var generation: GenerationDefaults?
+        if let generationFile, SystemCall.exists(generationFile.path) {
+            generation = try GenerationDefaults(
+                JSONValue.read(generationFile, limit: Limits.fileByteCount), file: generationFile.path)
+        }
+        try self.init(
+            JSONValue.read(file, limit: Limits.fileByteCount), file: file.path, generation: generation)
+    }
+
+    /// Reads a parsed config.json; `file` names it in errors.
+    package init(_ json: JSONValue, file: String, generation: GenerationDefaults? = nil) throws {
+        let fields = try ConfigurationFields(json, file: file)
+        let modelType = try Qwen3Configuration.readModelType(fields)
+        try Qwen3Configuration.refuseForeignFeatures(fields, modelType)
+
+        let hiddenSize = try fields.requiredInteger(["hidden_size"], 1...Limits.hiddenSize)
+        let layerCount = try fields.requiredInteger(["num_hidden_layers"], 1...Limits.layerCount)
+        let heads = try fields.requiredInteger(["num_attention_heads"], 1...Limits.headCount)
+        guard fields.contains("num_key_value_heads") else { throw fields.missing(["num_key_value_heads"]) }
+        let keyValueHeads = try fields.integer(["num_key_value_heads"], 1...Limits.headCount) ?? heads
+        var headSize = try fields.integer(["head_dim"], 2...Limits.headSize)
+        if headSize == nil {
+            guard hiddenSize % heads == 0 else {
+                throw CheckpointError(
+                    .invalidConfiguration,
+                    "'head_dim' is missing and 'hidden_size' \(hiddenSize) is no multiple of "
+                        + "'num_attention_heads' \(heads)",
+                    file: file, remedy: "add 'head_dim'")
+            }
+            headSize = hiddenSize / heads
+        }
+        let maxPositions = try fields.requiredInteger(
+            ["max_position_embeddings"], 1...Limits.maxPositionEmbeddings)
+        let rope = try Qwen3Configuration.readRope(fields, maxPositionEmbeddings: maxPositions)
+        let tokenIDs = 0...Limits.vocabularySize
+        let experts = modelType == .moe ? try Qwen3Configuration.readExperts(fields, layerCount) : nil
+        self.init(
+            hiddenSize: hiddenSize, layerCount: layerCount, attentionHeadCount: heads,
+            keyValueHeadCount: keyValueHeads, headSize: headSize!,
+            intermediateSize: try fields.integer(["intermediate_size"], 1...Limits.intermediateSize) ?? 0,
+            experts: experts,
+            vocabularySize: try fields.requiredInteger(["vocab_size"], 1...Limits.vocabularySize),
+            maxPositionEmbeddings: maxPositions,
+            rmsNormEpsilon: try fields.real(["rms_norm_eps"], 0...1) ?? 1e-6,
+            ropeTheta: rope.theta, ropeScaling: rope.scaling,
+            tieWordEmbeddings: try fields.bool(["tie_word_embeddings"]) ?? false,
+            initializerRange: try fields.real(["initializer_range"], 0...10) ?? 0.02,
+            storageType: try Qwen3Configuration.readStorageType(fields),
+            configuredEOSTokenIDs: try fields.integers(["eos_token_id"], tokenIDs) ?? [],
+            bosTokenID: try fields.integer(["bos_token_id"], tokenIDs) ?? generation?.bosTokenID,
+            padTokenID: try generation?.padTokenID ?? fields.integer(["pad_token_id"], tokenIDs),
+            generation: generation ?? GenerationDefaults())
+        try validate(file: file)
+    }
+
+    private static func readModelType(_ fields: ConfigurationFields) throws -> ModelType {
+        guard let name = try fields.string(["model_type"]) else { throw fields.missing(["model_type"]) }
+        guard let modelType = ModelType(rawValue: name) else {
+            throw fields.unsupported("model_type", .string(name), "Apus reads \"qwen3\" and \"qwen3_moe\"")
+        }
+        if let architectures = try fields.strings(["architectures"]),
+            !architectures.isEmpty, !architectures.contains(modelType.architecture)
+        {
+            throw fields.unsupported(
+                "architectures", .string(architectures.joined(separator: ", ")),
+                "Apus reads \(modelType.architecture) for model_type \"\(name)\"")
+        }
+        return modelType
+    }
+
+    private static func readExperts(_ fields: ConfigurationFields, _ layerCount: Int) throws -> Experts {
+        let expertCount = try fields.requiredInteger(
+            ["num_experts", "num_local_experts"], 1...Limits.expertCount)
+        guard let normTopKProb = try fields.bool(["norm_topk_prob"]) else {
+            throw fields.missing(["norm_topk_prob"])
+        }
+        return Experts(
+            expertCount: expertCount,
+            expertsPerToken: try fields.requiredInteger(["num_experts_per_tok"], 1...expertCount),
+            intermediateSize: try fields.requiredInteger(
+                ["moe_intermediate_size"], 1...Limits.intermediateSize),
+            normTopKProb: normTopKProb,
+            decoderSparseStep: try fields.integer(["decoder_sparse_step"], 1...Limits.layerCount) ?? 1,
+            mlpOnlyLayers: try fields.integers(["mlp_only_layers"], 0...layerCount - 1) ?? [],
+            routerAuxLossCoefficient: try fields.real(["router_aux_loss_coef"], 0...1_000) ?? 0.001)
+    }
+
+    private static func readStorageType(_ fields: ConfigurationFields) throws -> ElementType? {
+        guard let name = try fields.string(["torch_dtype", "dtype"]) else { return nil }
+        switch name.hasPrefix("torch.") ? String(name.dropFirst(6)) : name {
+        case "bfloat16": return .bfloat16
+        case "float32": return .float32
+        case "float16": return .float16
+        default:
+            throw fields.unsupported(
+                fields["torch_dtype"] == nil ? "dtype" : "torch_dtype", .string(name),
+                "Apus stores weights as bfloat16, float16 or float32")
+        }
+    }
+
+    private static func readRope(
+        _ fields: ConfigurationFields, maxPositionEmbeddings: Int
+    ) throws -> (theta: Double, scaling: RotaryScaling?) {
+        let range = 1.0...1e15
+        let parameters = try fields.object("rope_parameters")
+        let outerTheta = try fields.real(["rope_theta"], range)
+        let innerTheta = try parameters?.real(["rope_theta"], range)
+        if let outerTheta, let innerTheta, outerTheta != innerTheta {
+            throw CheckpointError(
+                .invalidConfiguration,
+                "fields 'rope_theta' and 'rope_parameters.rope_theta' disagree: \(outerTheta) and \(innerTheta)",
+                file: fields.file, remedy: "remove the wrong one")
+        }
+        guard let theta = outerTheta ?? innerTheta else {
+            throw fields.missing(["rope_theta", "rope_parameters.rope_theta"])
+        }
+        let older = try fields.object("rope_scaling").flatMap {
+            try readScaling($0, maxPositionEmbeddings: maxPositionEmbeddings)
+        }
+        let newer = try parameters.flatMap {
+            try readScaling($0, maxPositionEmbeddings: maxPositionEmbeddings)
+        }
+        if fields["rope_scaling"] != nil, parameters != nil, older != newer {
+            throw CheckpointError(
+                .invalidConfiguration, "fields 'rope_scaling' and 'rope_parameters' disagree",
+                file: fields.file, remedy: "remove the wrong one")
+        }
+        return (theta, newer ?? older)
+    }
+
+    private static func readScaling(
+        _ fields: ConfigurationFields, maxPositionEmbeddings: Int
+    ) throws -> RotaryScaling? {
+        guard let type = try fields.string(["rope_type", "type"]) else {
+            throw fields.missing(["rope_type"])
+        }
+        if type == "default" { return nil }
+        guard type == "yarn" else {
+            throw fields.unsupported("rope_type", .string(type), "Apus knows \"default\" and \"yarn\"")
+        }
+        guard let factor = try fields.real(["factor"], 1...1_000_000) else {
+            throw fields.missing(["factor"])
+        }
+        let scaling = RotaryScaling(
+            factor: factor,
+            // As transformers does; the released recipe always writes the field (32768).
+            originalMaxPositionEmbeddings: try fields.integer(
+                ["original_max_position_embeddings"], 1...Limits.maxPositionEmbeddings)
+                ?? maxPositionEmbeddings,
+            betaFast: try fields.real(["beta_fast"], 1e-6...1e6) ?? 32,
+            betaSlow: try fields.real(["beta_slow"], 1e-6...1e6) ?? 1,
+            attentionFactor: try fields.real(["attention_factor"], 0...1e6),
+            mscale: try fields.real(["mscale"], 0...1e6),
+            mscaleAllDim: try fields.real(["mscale_all_dim"], 0...1e6),
+            truncate: try fields.bool(["truncate"]) ?? true)
+        guard scaling.betaFast >= scaling.betaSlow else {
+            throw CheckpointError(
+                .invalidConfiguration,
+                "'\(fields.prefix)beta_fast' \(scaling.betaFast) is less than 'beta_slow' \(scaling.betaSlow)",
+                file: fields.file)
+        }
+        return scaling
+    }
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Tensors
+
+/// The architecture of a Qwen3 model, dense or mixture-of-experts: config.json joined with generation_config.json.
+///
+/// Head size is a field of its own in this family: heads times head size need not be the hidden size.
+package struct Qwen3Configuration: Hashable, Sendable {
+    /// `model_type`.
+    package enum ModelType: String, Sendable, Hashable, CaseIterable {
+        case dense = "qwen3"
+        case moe = "qwen3_moe"
+
+        /// The name under `architectures`.
+        package var architecture: String { self == .dense ? "Qwen3ForCausalLM" : "Qwen3MoeForCausalLM" }
+    }
+
+    /// The fields that only a mixture-of-experts model has.
+    package struct Experts: Hashable, Sendable {
+        /// `num_experts`, E.
+        package var expertCount: Int
+        /// `num_experts_per_tok`, K.
+        package var expertsPerToken: Int
+        /// `moe_intermediate_size`.
+        package var intermediateSize: Int
+        /// Whether the K weights of a token are divided by their sum.
+        package var normTopKProb: Bool
+        /// A layer l has experts when (l + 1) is a multiple of this and l is not in `mlpOnlyLayers`.
+        package var decoderSparseStep: Int
+        package var mlpOnlyLayers: [Int]
+        package var routerAuxLossCoefficient: Double
+
+        package init(
+            expertCount: Int, expertsPerToken: Int, intermediateSize: Int, normTopKProb: Bool = true,
+            decoderSparseStep: Int = 1, mlpOnlyLayers: [Int] = [], routerAuxLossCoefficient: Double = 0.001
+        ) {
+            self.expertCount = expertCount
+            self.expertsPerToken = expertsPerToken
+            self.intermediateSize = intermediateSize
+            self.normTopKProb = normTopKProb
+            self.decoderSparseStep = decoderSparseStep
+            self.mlpOnlyLayers = mlpOnlyLayers
+            self.routerAuxLossCoefficient = routerAuxLossCoefficient
+        }
+    }
+
+    /// C.
+    package var hiddenSize: Int
+    package var layerCount: Int
+    /// H, query heads.
+    package var attentionHeadCount: Int
+    /// G, key and value heads.
+    package var keyValueHeadCount: Int
+    /// D.
+    package var headSize: Int
+    /// Of dense layers. 0 when config.json of a model without dense layers does not say.
+    package var intermediateSize: Int
+    /// Nil for dense models.
+    package var experts: Experts?
+    /// V, rows of the embedding; more than the tokenizer has tokens.
+    package var vocabularySize: Int
+    package var maxPositionEmbeddings: Int
+    package var rmsNormEpsilon: Double
+    package var ropeTheta: Double
+    /// Nil: plain rotary embeddings.
+    package var ropeScaling: RotaryScaling?
+    /// Whether the head is the embedding; a stored `lm_head.weight` is then ignored.
+    package var tieWordEmbeddings: Bool
+    package var initializerRange: Double
+    /// `torch_dtype` or `dtype`: how weights are stored. Nil when config.json does not say.
+    package var storageType: ElementType?
+    /// `eos_token_id` of config.json alone; see ``eosTokenIDs``.
+    package var configuredEOSTokenIDs: [Int]
+    /// `bos_token_id`. Qwen3's tokenizer never inserts it.
+    package var bosTokenID: Int?
+    /// Of generation_config.json, else of config.json.
+    package var padTokenID: Int?
+    /// Empty when there is no generation_config.json.
+    package var generation: GenerationDefaults
+
+    package init(
+        hiddenSize: Int, layerCount: Int, attentionHeadCount: Int, keyValueHeadCount: Int, headSize: Int,
+        intermediateSize: Int, experts: Experts? = nil, vocabularySize: Int,
+        maxPositionEmbeddings: Int = 40_960,
+        rmsNormEpsilon: Double = 1e-6, ropeTheta: Double = 1_000_000, ropeScaling: RotaryScaling? = nil,
+        tieWordEmbeddings: Bool = false, initializerRange: Double = 0.02,
+        storageType: ElementType? = .bfloat16,
+        configuredEOSTokenIDs: [Int] = [], bosTokenID: Int? = nil, padTokenID: Int? = nil,
+        generation: GenerationDefaults = GenerationDefaults()
+    ) {
+        self.hiddenSize = hiddenSize
+        self.layerCount = layerCount
+        self.attentionHeadCount = attentionHeadCount
+        self.keyValueHeadCount = keyValueHeadCount
+        self.headSize = headSize
+        self.intermediateSize = intermediateSize
+        self.experts = experts
+        self.vocabularySize = vocabularySize
+        self.maxPositionEmbeddings = maxPositionEmbeddings
+        self.rmsNormEpsilon = rmsNormEpsilon
+        self.ropeTheta = ropeTheta
+        self.ropeScaling = ropeScaling
+        self.tieWordEmbeddings = tieWordEmbeddings
+        self.initializerRange = initializerRange
+        self.storageType = storageType
+        self.configuredEOSTokenIDs = configuredEOSTokenIDs
+        self.bosTokenID = bosTokenID
+        self.padTokenID = padTokenID
+        self.generation = generation
+    }
+}
+
+extension Qwen3Configuration {
+    package var modelType: ModelType { experts == nil ? .dense : .moe }
+    /// 0 for dense models.
+    package var expertCount: Int { experts?.expertCount ?? 0 }
+    /// 0 for dense models.
+    package var expertsPerToken: Int { experts?.expertsPerToken ?? 0 }
+    /// 0 for dense models.
+    package var moeIntermediateSize: Int { experts?.intermediateSize ?? 0 }
+    package var normTopKProb: Bool { experts?.normTopKProb ?? false }
+    package var decoderSparseStep: Int { experts?.decoderSparseStep ?? 1 }
+    package var mlpOnlyLayers: [Int] { experts?.mlpOnlyLayers ?? [] }
+    package var routerAuxLossCoefficient: Double { experts?.routerAuxLossCoefficient ?? 0 }
+
+    /// Ids that end a sequence: those of generation_config.json, then those only config.json names.
+    package var eosTokenIDs: [Int] {
+        var ids: [Int] = []
+        for id in generation.eosTokenIDs + configuredEOSTokenIDs where !ids.contains(id) { ids.append(id) }
+        return ids
+    }
+
+    /// H·D, outputs of q_proj and inputs of o_proj.
+    package var querySize: Int { attentionHeadCount * headSize }
+    /// G·D, outputs of k_proj and of v_proj.
+    package var keyValueSize: Int { keyValueHeadCount * headSize }
+
+    /// Whether layer `layer` (from 0) has experts instead of one dense MLP.
+    package func isMoELayer(_ layer: Int) -> Bool {
+        guard let experts else { return false }
+        return (layer + 1) % experts.decoderSparseStep == 0 && !experts.mlpOnlyLayers.contains(layer)
+    }
+
+    /// Bytes that one token takes in the key/value cache of all layers, K and V, with elements of `byteCount`.
+    package func keyValueByteCountPerToken(elementByteCount: Int) -> Int {
+        2 * layerCount * keyValueSize * elementByteCount
+    }
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// How rotary embeddings are stretched beyond the trained context: YaRN, the one way that Qwen3 documents.
+///
+/// Source: Peng et al. 2023 and `_compute_yarn_parameters` of transformers 5.x.
+package struct RotaryScaling: Hashable, Sendable {
+    /// Ratio of the new context to the old one, as it stands in the file (never recomputed).
+    package var factor: Double
+    /// Context length of pre-training, in tokens.
+    package var originalMaxPositionEmbeddings: Int
+    package var betaFast: Double
+    package var betaSlow: Double
+    /// Multiplies cos and sin; nil: derived from `factor`, `mscale` and `mscaleAllDim`.
+    package var attentionFactor: Double?
+    package var mscale: Double?
+    package var mscaleAllDim: Double?
+    /// Whether the ends of the ramp are rounded to whole dimensions.
+    package var truncate: Bool
+
+    package init(
+        factor: Double, originalMaxPositionEmbeddings: Int, betaFast: Double = 32, betaSlow: Double = 1,
+        attentionFactor: Double? = nil, mscale: Double? = nil, mscaleAllDim: Double? = nil,
+        truncate: Bool = true
+    ) {
+        self.factor = factor
+        self.originalMaxPositionEmbeddings = originalMaxPositionEmbeddings
+        self.betaFast = betaFast
+        self.betaSlow = betaSlow
+        self.attentionFactor = attentionFactor
+        self.mscale = mscale
+        self.mscaleAllDim = mscaleAllDim
+        self.truncate = truncate
+    }
+}

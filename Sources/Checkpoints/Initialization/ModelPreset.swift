@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Tensors
+
+/// The shapes that `apus model init` knows: the eight released models and two tiny ones for trying things out.
+package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
+    /// 4 layers, 16 experts, about 2 M weights plus the vocabulary.
+    case tinyMoE = "tiny-moe"
+    /// 4 layers, about 1 M weights plus the vocabulary.
+    case tinyDense = "tiny-dense"
+    case qwen3_0_6B = "qwen3-0.6b"
+    case qwen3_1_7B = "qwen3-1.7b"
+    case qwen3_4B = "qwen3-4b"
+    case qwen3_8B = "qwen3-8b"
+    case qwen3_14B = "qwen3-14b"
+    case qwen3_32B = "qwen3-32b"
+    case qwen3_30B_A3B = "qwen3-30b-a3b"
+    case qwen3_235B_A22B = "qwen3-235b-a22b"
+
+    /// The released tokenizer: 151,669 tokens, `<|endoftext|>` and `<|im_end|>`.
+    package static let releasedTokenizer = TokenizerFacts(
+        idCount: 151_669, endOfTextID: 151_643, endOfTurnID: 151_645)
+    /// Rows of the embedding of the released models.
+    package static let releasedVocabularySize = 151_936
+
+    /// Finds a preset by name, in any case, with or without "qwen3-".
+    /// - Throws: `invalidOption` listing all names.
+    package init(named name: String) throws {
+        let lower = name.lowercased()
+        guard let preset = ModelPreset(rawValue: lower) ?? ModelPreset(rawValue: "qwen3-" + lower) else {
+            let all = ModelPreset.allCases.map(\.rawValue).joined(separator: " ")
+            throw CheckpointError(
+                .invalidOption, "there is no preset \"\(name)\"", remedy: "choose one of \(all)")
+        }
+        self = preset
+    }
+
+    package var isTiny: Bool { self == .tinyMoE || self == .tinyDense }
+
+    /// Whether the released checkpoint stores `lm_head.weight` although the head is the embedding.
+    package var storesRedundantHead: Bool { self == .qwen3_0_6B || self == .qwen3_1_7B }
+
+    /// The configuration of the preset.
+    /// - Parameters:
+    ///   - layerCount: nil: as released.
+    ///   - tokenizer: gives the special ids, and for the tiny presets the vocabulary (rounded up to a multiple of
+    ///     64, at least one padding row, as the released vocabulary has padding rows).
+    ///   - storageType: how weights are stored.
+    /// - Throws: `invalidOption` when the tokenizer does not fit.
+    package func configuration(
+        layerCount: Int? = nil, tokenizer: TokenizerFacts = releasedTokenizer,
+        storageType: ElementType = .bfloat16
+    ) throws -> Qwen3Configuration {
+        var configuration = shape
+        if let layerCount {
+            guard (1...Qwen3Configuration.Limits.layerCount).contains(layerCount) else {
+                throw CheckpointError(
+                    .invalidOption,
+                    "\(layerCount) layers, expected 1 to \(Qwen3Configuration.Limits.layerCount)")
+            }
+            configuration.layerCount = layerCount
+        }
+        if isTiny {
+            configuration.vocabularySize = tokenizer.idCount / 64 * 64 + 64
+        } else if tokenizer.idCount > configuration.vocabularySize {
+            throw CheckpointError(
+                .invalidOption,
+                "the tokenizer has \(tokenizer.idCount) ids, the preset \(configuration.vocabularySize) rows",
+                remedy: "use Qwen3's tokenizer with this preset")
+        }
+        let endings = [tokenizer.endOfTurnID, tokenizer.endOfTextID].compactMap { $0 }
+        configuration.storageType = storageType
+        configuration.bosTokenID = tokenizer.endOfTextID
+        configuration.padTokenID = tokenizer.endOfTextID
+        configuration.configuredEOSTokenIDs = Array(endings.prefix(1))
+        configuration.generation = GenerationDefaults(
+            eosTokenIDs: endings, bosTokenID: tokenizer.endOfTextID, padTokenID: tokenizer.endOfTextID,
+            isSampling: true, temperature: 0.6, topK: 20, topP: 0.95)
+        return configuration
+    }
+
+    private var shape: Qwen3Configuration {
+        switch self {
+        case .tinyMoE:
+            return Qwen3Configuration(
+                hiddenSize: 128, layerCount: 4, attentionHeadCount: 8, keyValueHeadCount: 2, headSize: 32,
+                intermediateSize: 384,
+                experts: .init(expertCount: 16, expertsPerToken: 4, intermediateSize: 64),
+                vocabularySize: 64, maxPositionEmbeddings: 4_096)
+        case .tinyDense:
+            return Qwen3Configuration(
+                hiddenSize: 128, layerCount: 4, attentionHeadCount: 8, keyValueHeadCount: 2, headSize: 32,
+                intermediateSize: 512, vocabularySize: 64, maxPositionEmbeddings: 4_096,
+                tieWordEmbeddings: true)
+        case .qwen3_0_6B: return Self.dense(1_024, layers: 28, heads: 16, intermediate: 3_072, tied: true)
+        case .qwen3_1_7B: return Self.dense(2_048, layers: 28, heads: 16, intermediate: 6_144, tied: true)
+        case .qwen3_4B: return Self.dense(2_560, layers: 36, heads: 32, intermediate: 9_728, tied: true)
+        case .qwen3_8B: return Self.dense(4_096, layers: 36, heads: 32, intermediate: 12_288, tied: false)
+        case .qwen3_14B: return Self.dense(5_120, layers: 40, heads: 40, intermediate: 17_408, tied: false)
+        case .qwen3_32B: return Self.dense(5_120, layers: 64, heads: 64, intermediate: 25_600, tied: false)
+        case .qwen3_30B_A3B:
+            return Self.moe(2_048, layers: 48, heads: 32, intermediate: 6_144, expertIntermediate: 768)
+        case .qwen3_235B_A22B:
+            return Self.moe(4_096, layers: 94, heads: 64, intermediate: 12_288, expertIntermediate: 1_536)
+        }
+    }
+
+    private static func dense(
+        _ hiddenSize: Int, layers: Int, heads: Int, intermediate: Int, tied: Bool
+    ) -> Qwen3Configuration {
+        Qwen3Configuration(
+            hiddenSize: hiddenSize, layerCount: layers, attentionHeadCount: heads, keyValueHeadCount: 8,
+            headSize: 128, intermediateSize: intermediate, vocabularySize: releasedVocabularySize,
+            tieWordEmbeddings: tied)
+    }
+
+    private static func moe(
+        _ hiddenSize: Int, layers: Int, heads: Int, intermediate: Int, expertIntermediate: Int
+    ) -> Qwen3Configuration {
+        Qwen3Configuration(
+            hiddenSize: hiddenSize, layerCount: layers, attentionHeadCount: heads, keyValueHeadCount: 4,
+            headSize: 128, intermediateSize: intermediate,
+            experts: .init(expertCount: 128, expertsPerToken: 8, intermediateSize: expertIntermediate),
+            vocabularySize: releasedVocabularySize)
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ClusterProtocol
+internal import SwiftProtobuf
+internal import ClusterTransport
+internal import RuntimeSupport
+
+extension Coordinator {
+    /// Live workers in order of joining.
+    var liveWorkers: [WorkerNumber] { members.keys.sorted() }
+
+    func number(of peer: PeerIdentity) -> WorkerNumber? { members.values.first { $0.identity == peer }?.number }
+
+    /// The worker that sent `envelope`, if this incarnation was welcomed in this epoch; it is told otherwise.
+    mutating func knownWorker(_ envelope: WireEnvelope, from peer: PeerIdentity) -> WorkerNumber? {
+        if retired.contains(envelope.incarnation) {
+            refuse(peer, .retired, "this process was silent or stuck for too long and its work was given to others")
+            return nil
+        }
+        guard let number = number(of: peer), members[number]?.incarnation == envelope.incarnation,
+            envelope.epoch == state.epoch
+        else {
+            refuse(peer, .unknownWorker, "say hello first")
+            return nil
+        }
+        return number
+    }
+
+    mutating func refuse(_ peer: PeerIdentity, _ reason: WireRefusal.Reason, _ text: String) {
+        send(to: peer) {
+            $0.refusal.reason = reason
+            $0.refusal.text = text
+        }
+    }
+
+    mutating func greet(_ envelope: WireEnvelope, _ hello: WireHello, from peer: PeerIdentity, _ now: MonotonicInstant) {
+        guard envelope.protocolVersion == clusterProtocolVersion else {
+            let text = "the worker (version \(hello.version)) speaks protocol \(envelope.protocolVersion), the "
+                + "coordinator \(clusterProtocolVersion): run the same version of apus on every host"
+            refuse(peer, .version, text)
+            return log("refused a worker on \(hello.host): \(text)")
+        }
+        if retired.contains(envelope.incarnation) {
+            return refuse(peer, .retired, "this process was silent or stuck for too long and its work was given to others")
+        }
+        guard numericsFingerprint == nil || numericsFingerprint == hello.numericsFingerprint else {
+            let text = "the kernels of \(hello.host) give other bits (\(hello.numericsFingerprint)) than the cluster's "
+                + "(\(numericsFingerprint!)): run the same version of apus on every host, without APUS_ISA overrides"
+            refuse(peer, .numerics, text)
+            return log("refused a worker: \(text)")
+        }
+        if let number = number(of: peer) {
+            if members[number]?.incarnation == envelope.incarnation {
+                members[number]?.lastHeard = now
+                members[number]?.lostUntil = nil
+                return synchronize(number)
+            }
+            bury(number, "restarted")
+        }
+        lastWorkerNumber += 1
+        let member = Member(
+            number: lastWorkerNumber, identity: peer, incarnation: envelope.incarnation, hello: hello, now: now)
+        members[member.number] = member
+        numericsFingerprint = hello.numericsFingerprint
+        if firstJoin == nil { firstJoin = now }
+        log("\(member.name) joined with \(hello.threadCount) threads and \(gibibytes(hello.memoryByteCount))")
+        synchronize(member.number)
+        for held in hello.leases where held.job == current?.id {
+            let group = Int(held.group)
+            let unit: WorkUnit =
+                held.isScore ? .score(SequenceID(group: group, sibling: Int(held.sibling))) : .rollout(group: group)
+            current?.ledger.adopt(unit, by: member.number, lease: held.lease, attempt: held.attempt, now: now)
+        }
+    }
+
+    /// Tells a worker, new or back after a broken connection, all that it must know.
+    private mutating func synchronize(_ number: WorkerNumber) {
+        guard let member = members[number] else { return }
+        send(to: member.identity) { $0.welcome.worker = number }
+        for other in members.values.sorted(by: { $0.number < $1.number }) where other.number != number {
+            send(to: member.identity) { $0.allowPeer = .with { $0.worker = other.number; $0.identity = other.identity.rawValue } }
+            send(to: other.identity) { $0.allowPeer = .with { $0.worker = number; $0.identity = member.identity.rawValue } }
+        }
+        for id in deployments.keys { deployments[id]?.forgetSent(number) }
+    }
+
+    /// A worker has let a peer's key in: of two workers the later one dials, and only after that.
+    mutating func introduce(_ allowed: WirePeerAllowed, by number: WorkerNumber) {
+        guard let member = members[number], let newcomer = self.number(of: PeerIdentity(allowed.identity)),
+            newcomer > number
+        else { return }
+        send(to: PeerIdentity(allowed.identity)) {
+            $0.connectPeer = .with {
+                $0.worker = number
+                $0.identity = member.identity.rawValue
+                $0.endpoints = member.hello.endpoints
+            }
+        }
+    }
+
+    mutating func note(_ beat: WireBeat, of number: WorkerNumber, _ now: MonotonicInstant) {
+        guard var member = members[number] else { return }
+        let isBusy = !(current?.ledger.leases(of: number).isEmpty ?? true)
+        if beat.progress != member.beat.progress || !beat.waitingFor.isEmpty || !isBusy { member.lastProgress = now }
+        member.beat = beat
+        member.grantedSinceBeat = [:]
+        members[number] = member
+        reconcile(number, beat.leases, now)
+        send(to: member.identity) { $0.done = WireDone() }  // so that the worker hears that we live
+    }
+
+    mutating func connectionLost(_ peer: PeerIdentity, _ now: MonotonicInstant) {
+        guard let number = number(of: peer), members[number]?.lostUntil == nil else { return }
+        members[number]?.lostUntil = now.advanced(byMilliseconds: times.silenceAfterLoss)
+    }
+
+    mutating func checkMembers(_ now: MonotonicInstant) {
+        for member in members.values.sorted(by: { $0.number < $1.number }) {
+            let silent = now.milliseconds(since: member.lastHeard)
+            if silent > times.silence {
+                bury(member.number, "silent for \(silent) ms")
+            } else if let until = member.lostUntil, now > until {
+                bury(member.number, "its connection broke and it did not come back")
+            } else if now.milliseconds(since: member.lastProgress) > times.stall {
+                bury(member.number, "no progress for \(now.milliseconds(since: member.lastProgress) / 1000) s")
+            }
+        }
+    }
+
+    /// Declares a worker dead: its incarnation is never listened to again, its work is open again.
+    mutating func bury(_ number: WorkerNumber, _ reason: String) {
+        guard let member = members.removeValue(forKey: number) else { return }
+        retired.insert(member.incarnation)
+        log("\(member.name) is gone: \(reason)")
+        for other in members.values.sorted(by: { $0.number < $1.number }) {
+            send(to: other.identity) { $0.forgetPeer = .with { $0.worker = number; $0.identity = member.identity.rawValue } }
+        }
+        refuse(member.identity, .retired, reason)
+        for id in deployments.keys { deployments[id]?.remove(number) }
+        for unit in current?.ledger.workerDied(number) ?? [] {
+            failGroup(unit.group, "\(WorkLedger.poisonCount) workers died while they worked on it alone")
+        }
+    }
+}
+
+/// A byte count for people.
+func gibibytes(_ count: UInt64) -> String {
+    let tenths = (count * 10 + (1 << 29)) >> 30
+    return count < 1 << 30 ? "\(count >> 20) MiB" : "\(tenths / 10).\(tenths % 10) GiB"
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ClusterProtocol
+internal import ClusterTransport
+internal import SwiftProtobuf
+internal import RuntimeSupport
+
+extension Coordinator {
+    func jobList(_ request: WireListJobs, _ now: MonotonicInstant) -> WireJobList {
+        .with {
+            $0.jobs = state.jobs.values.filter { request.job == 0 || $0.id == request.job }.sorted { $0.id < $1.id }
+                .map { view($0, now) }
+        }
+    }
+
+    private func view(_ job: JobRecord, _ now: MonotonicInstant) -> WireJobView {
+        .with {
+            $0.id = job.id
+            $0.name = job.admitted.name
+            $0.kind = job.admitted.kind
+            $0.problem = job.ended?.problem ?? ""
+            $0.output = job.admitted.output
+            $0.groupCount = job.admitted.groupCount
+            $0.groupsDone = UInt32(job.doneGroupCount)
+            $0.groupsFailed = UInt32(job.failedGroups.count)
+            $0.sequencesDone = UInt64(job.rollouts.count)
+            $0.sequenceCount = job.hasRollouts ? UInt64(job.groupCount * job.groupSize) : 0
+            $0.scoresDone = UInt64(job.scores.count)
+            $0.scoreCount = job.hasScores ? UInt64(job.groupCount * job.groupSize) : 0
+            $0.tokenCount = job.tokenCount
+            $0.rewardSum = job.rewardSum
+            $0.rewardCount = job.rewardCount
+            guard job.ended == nil else { return $0.status = job.ended!.status }
+            guard let current, current.id == job.id else {
+                $0.status = "queued"
+                $0.waitingFor = self.current.map { "job \($0.id) to end" } ?? ""
+                return
+            }
+            $0.status = current.isFinishing ? "finishing" : "running"
+            guard let waiting = current.waiting else { return }
+            $0.waitingFor = waiting.text
+            $0.waitingMilliseconds = now.milliseconds(since: waiting.since)
+        }
+    }
+
+    func workerList(_ now: MonotonicInstant) -> WireWorkerList {
+        .with {
+            $0.epoch = state.epoch
+            $0.workers = members.values.sorted { $0.number < $1.number }.map { view($0, now) }
+        }
+    }
+
+    private func view(_ member: Member, _ now: MonotonicInstant) -> WireWorkerView {
+        .with {
+            $0.id = member.number
+            $0.host = member.hello.host
+            $0.processID = member.hello.processID
+            $0.identity = member.identity.rawValue
+            $0.status = member.lostUntil == nil ? "live" : "lost"
+            $0.activity = member.beat.activity
+            $0.waitingFor = member.beat.waitingFor
+            $0.waitingMilliseconds = member.beat.waitingMilliseconds
+            $0.counters = member.beat.counters
+            $0.memoryByteCount = member.hello.memoryByteCount
+            $0.leaseCount = UInt32(current?.ledger.leases(of: member.number).count ?? 0)
+            $0.silentMilliseconds = now.milliseconds(since: member.lastHeard)
+            $0.shards = deployments.values.sorted { $0.model.id < $1.model.id }.map { deployment in
+                .with {
+                    $0.model = deployment.model.id
+                    $0.name = deployment.model.path
+                    $0.isTrunkReady = deployment.trunkReady.contains(member.number)
+                    $0.experts = rangeText(deployment.placement.held[member.number, default: []].sorted())
+                }
+            }
+        }
+    }
+}

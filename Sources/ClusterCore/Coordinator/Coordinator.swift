@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The coordinator as a pure reducer: events and the time go in, effects come out. The process around it executes the
+// effects in order, and lets nothing out that follows a journal entry before that entry is durable: so no peer ever
+// sees a state that a crash could take back.
+package import ClusterProtocol
+internal import SwiftProtobuf
+package import ClusterTransport
+package import RuntimeSupport
+
+/// All that the coordinator decides.
+package struct Coordinator: Sendable {
+    /// What happened.
+    package enum Event: Sendable {
+        /// Time passed; at least every 100 ms.
+        case tick
+        /// A control message; `role` is what the sender's key may do.
+        case message(WireEnvelope, from: PeerIdentity, role: Role)
+        case connectionLost(PeerIdentity)
+        /// A finished sequence arrived and was checked for form.
+        case result(WireUnitResult, from: PeerIdentity)
+        /// A submitted job was read, validated and stored; `request` waits for the answer.
+        case jobPrepared(PreparedJob)
+        /// The output files of a job are written (or could not be).
+        case jobWritten(job: UInt64, problem: String?)
+    }
+
+    /// What must be done, in order.
+    package enum Effect: Sendable {
+        case send(WireEnvelope, to: PeerIdentity)
+        /// Make durable, with the record's content; what follows waits for it.
+        case journal(WireJournalEntry, record: WireUnitResult?)
+        /// Send the work of a lease; the shell adds prompt and tokens from the store.
+        case grant(Lease, job: UInt64, model: UInt32, siblings: [Int], to: PeerIdentity)
+        case disconnect(PeerIdentity)
+        /// Write the output files of a job whose units are all done.
+        case finish(job: UInt64)
+        case log(String)
+    }
+
+    /// A job that can be admitted.
+    package struct PreparedJob: Sendable {
+        package var admitted: WireJobAdmitted
+        /// Models it needs; an equal one that is known already keeps its number.
+        package var policy: WireModelDescription?
+        package var scorer: WireModelDescription?
+        package var client: PeerIdentity
+        package var request: UInt64
+
+        package init(
+            admitted: WireJobAdmitted, policy: WireModelDescription?, scorer: WireModelDescription?,
+            client: PeerIdentity, request: UInt64
+        ) {
+            self.admitted = admitted
+            self.policy = policy
+            self.scorer = scorer
+            self.client = client
+            self.request = request
+        }
+    }
+
+    package let times: ClusterTimes
+    /// Workers that the operator said will come; the first placement waits for them within `times.settle`.
+    package let expectedWorkerCount: Int
+    package let incarnation: UInt64
+    package private(set) var state: DurableState
+
+    var members: [WorkerNumber: Member] = [:]
+    var retired: Set<UInt64> = []
+    var lastWorkerNumber: WorkerNumber = 0
+    /// Of the first worker; all others must match.
+    var numericsFingerprint: String?
+    var firstJoin: MonotonicInstant?
+    var deployments: [UInt32: Deployment] = [:]
+    /// The job that runs, with its open work.
+    var current: RunningJob?
+    var lastLease: UInt64
+    var isStarted = false
+    private var effects: [Effect] = []
+
+    /// - Parameters:
+    ///   - state: the fold of the journal.
+    ///   - incarnation: random; distinguishes this process.
+    package init(
+        state: DurableState, incarnation: UInt64, expectedWorkerCount: Int = 1, times: ClusterTimes = ClusterTimes()
+    ) {
+        self.state = state
+        self.incarnation = incarnation
+        self.expectedWorkerCount = expectedWorkerCount
+        self.times = times
+        // Leases of different epochs never share a number.
+        lastLease = (state.epoch + 1) << 40
+    }
+
+    /// Takes one event; the effects are to be executed in order.
+    package mutating func apply(_ event: Event, at now: MonotonicInstant) -> [Effect] {
+        if !isStarted {
+            isStarted = true
+            record(.with { $0.epochStarted.epoch = state.epoch + 1 })
+        }
+        switch event {
+        case .tick: checkMembers(now)
+        case .message(let envelope, let peer, let role): receive(envelope, from: peer, role: role, now)
+        case .connectionLost(let peer): connectionLost(peer, now)
+        case .result(let result, let peer): accept(result, from: peer)
+        case .jobPrepared(let job): admit(job)
+        case .jobWritten(let job, let problem): written(job, problem)
+        }
+        advance(now)
+        defer { effects = [] }
+        return effects
+    }
+
+    private mutating func receive(
+        _ envelope: WireEnvelope, from peer: PeerIdentity, role: Role, _ now: MonotonicInstant
+    ) {
+        switch (envelope.body, role) {
+        case (.hello(let hello), .worker): greet(envelope, hello, from: peer, now)
+        case (.beat, .worker), (.shardReport, .worker), (.peerAllowed, .worker), (.unitFailed, .worker), (.goodbye, .worker):
+            guard let number = knownWorker(envelope, from: peer) else { return }
+            members[number]?.lastHeard = now
+            members[number]?.lostUntil = nil
+            switch envelope.body {
+            case .beat(let beat): note(beat, of: number, now)
+            case .shardReport(let report): note(report, of: number)
+            case .peerAllowed(let allowed): introduce(allowed, by: number)
+            case .unitFailed(let failed): unitFailed(failed, by: number)
+            case .goodbye(let goodbye): bury(number, "left: \(goodbye.reason)")
+            default: break
+            }
+        case (.listJobs(let list), .submit), (.listJobs(let list), .admin):
+            let jobs = jobList(list, now)
+            reply(to: peer, envelope) { $0.jobList = jobs }
+        case (.listWorkers, .submit), (.listWorkers, .admin):
+            let workers = workerList(now)
+            reply(to: peer, envelope) { $0.workerList = workers }
+        case (.cancelJob(let cancel), .submit), (.cancelJob(let cancel), .admin): self.cancel(cancel, peer, envelope)
+        default:
+            log("a message that \(role.rawValue) \(peer) may not send was ignored")
+        }
+    }
+
+    // MARK: - Effects
+
+    mutating func emit(_ effect: Effect) { effects.append(effect) }
+
+    mutating func log(_ text: String) { effects.append(.log(text)) }
+
+    /// Sends `body` under this coordinator's epoch.
+    mutating func send(to peer: PeerIdentity, request: UInt64 = 0, _ fill: (inout WireEnvelope) -> Void) {
+        var envelope = WireEnvelope()
+        envelope.protocolVersion = clusterProtocolVersion
+        envelope.epoch = state.epoch
+        envelope.incarnation = incarnation
+        envelope.request = request
+        fill(&envelope)
+        effects.append(.send(envelope, to: peer))
+    }
+
+    mutating func reply(to peer: PeerIdentity, _ request: WireEnvelope, _ fill: (inout WireEnvelope) -> Void) {
+        send(to: peer, request: request.request, fill)
+    }
+
+    /// Changes the durable state: applied at once, journaled before anything that follows gets out.
+    mutating func record(_ entry: WireJournalEntry, content: WireUnitResult? = nil) {
+        state.apply(entry)
+        effects.append(.journal(entry, record: content))
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ClusterProtocol
+internal import SwiftProtobuf
+
+/// A model on the workers: what each was told to hold and does hold.
+struct Deployment: Sendable {
+    let model: WireModelDescription
+    let engine: WireEngineSettings
+    var placement: ExpertPlacement
+    /// Workers whose trunk is loaded: they can generate or score.
+    private(set) var trunkReady: Set<WorkerNumber> = []
+    /// Workers that cannot load the model, and why.
+    private(set) var problems: [WorkerNumber: String] = [:]
+    /// Placement epochs of a later coordinator are larger than all of an earlier one.
+    private let epochBase: UInt64
+    private var epoch: UInt64 = 0
+    private var sentExperts: [WorkerNumber: [Int]] = [:]
+    private var sentRoutes: [WorkerNumber: UInt64] = [:]
+
+    init(_ model: WireModelDescription, _ engine: WireEngineSettings, coordinatorEpoch: UInt64) {
+        epochBase = coordinatorEpoch << 32
+        self.model = model
+        self.engine = engine
+        placement = ExpertPlacement(expertCount: Int(model.expertCount), replicas: Int(engine.replicas))
+    }
+
+    mutating func forgetSent(_ worker: WorkerNumber) {
+        sentExperts[worker] = nil
+        sentRoutes[worker] = nil
+    }
+
+    mutating func remove(_ worker: WorkerNumber) {
+        forgetSent(worker)
+        trunkReady.remove(worker)
+        problems[worker] = nil
+    }
+
+    mutating func note(_ report: WireShardReport, of worker: WorkerNumber) {
+        if !report.problem.isEmpty { problems[worker] = report.problem }
+        if report.isTrunkReady { trunkReady.insert(worker) } else { trunkReady.remove(worker) }
+        placement.report(worker, holds: report.experts.map(Int.init))
+    }
+
+    /// Whether `worker` can run the model now.
+    func isReady(_ worker: WorkerNumber) -> Bool {
+        trunkReady.contains(worker) && (model.expertCount == 0 || placement.isComplete)
+    }
+
+    /// What `worker` must be told: a deploy when its wanted experts changed, routes when they did.
+    mutating func news(for worker: WorkerNumber) -> (deploy: WireDeploy?, routes: WireRoutes?) {
+        var news: (deploy: WireDeploy?, routes: WireRoutes?) = (nil, nil)
+        let wanted = placement.wanted(worker)
+        if sentExperts[worker] != wanted {
+            sentExperts[worker] = wanted
+            epoch += 1
+            news.deploy = .with {
+                $0.model = model
+                $0.engine = engine
+                $0.epoch = epochBase + epoch
+                $0.experts = wanted.map(UInt32.init)
+            }
+        }
+        if model.expertCount > 0, sentRoutes[worker] != placement.epoch {
+            sentRoutes[worker] = placement.epoch
+            news.routes = .with {
+                $0.model = model.id
+                $0.epoch = epochBase + placement.epoch
+                $0.holders = placement.routes.map { workers in .with { $0.workers = workers } }
+            }
+        }
+        return news
+    }
+
+    /// Bytes of weights and cache that one of `workerCount` workers needs.
+    static func byteCount(_ model: WireModelDescription, _ engine: WireEngineSettings, workerCount: Int) -> UInt64 {
+        let copies = min(max(1, Int(engine.replicas)), workerCount)
+        let experts = (Int(model.expertCount) * copies + workerCount - 1) / max(1, workerCount)
+        return model.trunkByteCount + UInt64(experts) * model.expertByteCount + engine.cacheByteCount
+    }
+}

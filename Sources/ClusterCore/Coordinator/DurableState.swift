@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the coordinator knows after `kill -9`: the fold of its journal. Live changes go through the same `apply`, so a
+// replay cannot differ from what happened.
+package import ClusterProtocol
+package import Foundation
+
+/// Names one sequence of a job.
+package struct SequenceID: Hashable, Sendable, Comparable {
+    package let group: Int
+    package let sibling: Int
+
+    package init(group: Int, sibling: Int) {
+        self.group = group
+        self.sibling = sibling
+    }
+
+    package static func < (a: Self, b: Self) -> Bool { (a.group, a.sibling) < (b.group, b.sibling) }
+}
+
+/// The durable part of one job.
+package struct JobRecord: Sendable {
+    package let admitted: WireJobAdmitted
+    /// Digests of recorded rollouts and scores.
+    package private(set) var rollouts: [SequenceID: Data] = [:]
+    package private(set) var scores: [SequenceID: Data] = [:]
+    package private(set) var failedGroups: [Int: String] = [:]
+    package private(set) var ended: WireJobEnded?
+    package private(set) var tokenCount: UInt64 = 0
+    package private(set) var rewardSum = 0.0
+    package private(set) var rewardCount: UInt64 = 0
+
+    init(_ admitted: WireJobAdmitted) { self.admitted = admitted }
+
+    package var id: UInt64 { admitted.job }
+    package var groupCount: Int { Int(admitted.groupCount) }
+    package var groupSize: Int { Int(admitted.groupSize) }
+    package var hasRollouts: Bool { admitted.policyModel != 0 }
+    package var hasScores: Bool { admitted.scoreModel != 0 }
+
+    package func isRecorded(_ sequence: SequenceID, score: Bool) -> Data? {
+        score ? scores[sequence] : rollouts[sequence]
+    }
+
+    /// Siblings of a group whose rollouts are not recorded yet.
+    package func missingSiblings(_ group: Int) -> [Int] {
+        (0..<groupSize).filter { rollouts[SequenceID(group: group, sibling: $0)] == nil }
+    }
+
+    mutating func apply(_ recorded: WireUnitRecorded) {
+        let id = SequenceID(group: Int(recorded.group), sibling: Int(recorded.sibling))
+        if recorded.isScore {
+            scores[id] = recorded.digest
+        } else {
+            rollouts[id] = recorded.digest
+            tokenCount += UInt64(recorded.tokenCount)
+            if recorded.hasReward_p {
+                rewardSum += recorded.reward
+                rewardCount += 1
+            }
+        }
+    }
+
+    mutating func fail(group: Int, _ reason: String) { failedGroups[group] = reason }
+    mutating func end(_ ended: WireJobEnded) { self.ended = ended }
+
+    /// Groups in which nothing is left to do.
+    package var doneGroupCount: Int { (0..<groupCount).count { failedGroups[$0] != nil || isDone($0) } }
+
+    func isDone(_ group: Int) -> Bool {
+        (0..<groupSize).allSatisfy {
+            let id = SequenceID(group: group, sibling: $0)
+            return (!hasRollouts || rollouts[id] != nil) && (!hasScores || scores[id] != nil)
+        }
+    }
+}
+
+/// Everything that survives the coordinator.
+package struct DurableState: Sendable {
+    package private(set) var epoch: UInt64 = 0
+    package private(set) var jobs: [UInt64: JobRecord] = [:]
+    package private(set) var models: [UInt32: WireModelDescription] = [:]
+
+    package init() {}
+
+    /// Folds a journal, oldest entry first.
+    package init(replaying entries: some Sequence<WireJournalEntry>) {
+        for entry in entries { apply(entry) }
+    }
+
+    package var nextJob: UInt64 { (jobs.keys.max() ?? 0) + 1 }
+
+    mutating func apply(_ entry: WireJournalEntry) {
+        switch entry.change {
+        case .epochStarted(let started): epoch = started.epoch
+        case .modelRegistered(let registered): models[registered.model.id] = registered.model
+        case .jobAdmitted(let admitted): jobs[admitted.job] = JobRecord(admitted)
+        case .unitRecorded(let recorded): jobs[recorded.job]?.apply(recorded)
+        case .groupFailed(let failed): jobs[failed.job]?.fail(group: Int(failed.group), failed.reason)
+        case .jobEnded(let ended): jobs[ended.job]?.end(ended)
+        case nil: break
+        }
+    }
+}

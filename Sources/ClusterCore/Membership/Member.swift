@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+package import ClusterProtocol
+package import ClusterTransport
+package import RuntimeSupport
+
+/// One worker process as the coordinator knows it.
+package struct Member: Sendable {
+    package let number: WorkerNumber
+    package let identity: PeerIdentity
+    package let incarnation: UInt64
+    package let hello: WireHello
+    package var lastHeard: MonotonicInstant
+    package var beat = WireBeat()
+    /// When `beat.progress` last grew, or there was nothing to do.
+    package var lastProgress: MonotonicInstant
+    /// The connection broke; unless it is heard again, it is dead at this time.
+    package var lostUntil: MonotonicInstant?
+    /// Sequences granted since the last beat, per model: the beat's free slots are older than them.
+    package var grantedSinceBeat: [UInt32: Int] = [:]
+    package var acknowledgedPeers: Set<WorkerNumber> = []
+
+    init(number: WorkerNumber, identity: PeerIdentity, incarnation: UInt64, hello: WireHello, now: MonotonicInstant) {
+        self.number = number
+        self.identity = identity
+        self.incarnation = incarnation
+        self.hello = hello
+        lastHeard = now
+        lastProgress = now
+    }
+
+    package var name: String { "worker \(number) (\(hello.host), pid \(hello.processID))" }
+
+    /// Sequences of `model` that it would take now.
+    func freeSlots(_ model: UInt32) -> Int {
+        let said = beat.freeSlots.first { $0.model == model }.map { Int($0.count) } ?? 0
+        return said - grantedSinceBeat[model, default: 0]
+    }
+}
+
+/// Bounds after which the coordinator acts. All in milliseconds of the monotonic clock.
+package struct ClusterTimes: Sendable {
+    /// Silence after which a worker is dead.
+    package var silence: UInt64 = 2500
+    /// As `silence`, once the connection has broken.
+    package var silenceAfterLoss: UInt64 = 1000
+    /// A worker with leases that beats but makes no progress and waits for nobody for this long is stuck.
+    package var stall: UInt64 = 120_000
+    /// A lease older than this is given to an idle worker as well when nothing else is left to do.
+    package var straggler: UInt64 = 20_000
+    /// How long the first placement waits for more workers than have joined.
+    package var settle: UInt64 = 15_000
+
+    package init() {}
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Number of a worker process: a new one for each incarnation.
+package typealias WorkerNumber = UInt32
+
+/// Which worker should hold, and which does hold, each expert of one model (in every layer alike).
+///
+/// Workers are told a target; they report what they hold. Routes follow what is held, so a move copies first and
+/// switches when the copy is there; what is no longer wanted goes once every expert has its wanted holders.
+package struct ExpertPlacement: Equatable, Sendable {
+    package let expertCount: Int
+    package let replicas: Int
+    /// Grows whenever the routes change.
+    package private(set) var epoch: UInt64 = 0
+    /// Experts that each worker should hold in the end, ascending.
+    package private(set) var targets: [WorkerNumber: [Int]] = [:]
+    /// Experts that each worker said it holds.
+    package private(set) var held: [WorkerNumber: Set<Int>] = [:]
+    private var published: [[WorkerNumber]] = []
+
+    package init(expertCount: Int, replicas: Int) {
+        self.expertCount = expertCount
+        self.replicas = max(1, replicas)
+    }
+
+    /// Sets who takes part and keeps what is where as far as balance allows.
+    /// - Parameter assigns: whether experts of workers that left go to the others; without it they wait for a
+    ///   replacement.
+    package mutating func setMembers(_ members: [WorkerNumber], assigns: Bool = true) {
+        let workers = members.sorted()
+        targets = targets.filter { workers.contains($0.key) }
+        held = held.filter { workers.contains($0.key) }
+        if !workers.isEmpty, assigns { assign(to: workers) }
+        refresh()
+    }
+
+    /// Notes what a worker holds; a worker that is no member is ignored.
+    package mutating func report(_ worker: WorkerNumber, holds experts: some Sequence<Int>) {
+        guard targets[worker] != nil else { return }
+        held[worker] = Set(experts.filter { (0..<expertCount).contains($0) })
+        refresh()
+    }
+
+    /// Holders of each expert; those meant to hold it come first.
+    package var routes: [[WorkerNumber]] { published }
+
+    /// Whether every expert has a holder.
+    package var isComplete: Bool { !targets.isEmpty && published.allSatisfy { !$0.isEmpty } }
+
+    /// Whether every worker holds all that it should.
+    package var isSettled: Bool { isComplete && targets.allSatisfy { held[$0.key, default: []].isSuperset(of: $0.value) } }
+
+    /// What `worker` should hold now: its target and, until everything has settled, what it already has.
+    package func wanted(_ worker: WorkerNumber) -> [Int] {
+        let target = targets[worker] ?? []
+        if isSettled { return target }
+        return Set(target).union(held[worker] ?? []).sorted()
+    }
+
+    private mutating func assign(to workers: [WorkerNumber]) {
+        let copies = min(replicas, workers.count)
+        let total = expertCount * copies
+        // Shares differ by one at most; the first workers take the larger ones.
+        let quota = Dictionary(
+            uniqueKeysWithValues: workers.enumerated().map { index, worker in
+                (worker, total * (index + 1) / workers.count - total * index / workers.count)
+            })
+        var sets: [WorkerNumber: Set<Int>] = [:]
+        var copiesOf = [Int](repeating: 0, count: expertCount)
+        for worker in workers {
+            let kept = (targets[worker] ?? []).prefix(quota[worker] ?? 0).filter { copiesOf[$0] < copies }
+            sets[worker] = Set(kept)
+            for expert in kept { copiesOf[expert] += 1 }
+        }
+        // Experts without enough copies go, in order, to the worker at hand while it has room: runs stay together, so
+        // a token's experts at one owner fall into few subtrees.
+        for _ in 0..<copies {
+            var at = 0
+            for expert in 0..<expertCount where copiesOf[expert] < copies {
+                let open = workers.indices.map { (at + $0) % workers.count }.first {
+                    sets[workers[$0], default: []].count < quota[workers[$0]] ?? 0
+                        && !sets[workers[$0], default: []].contains(expert)
+                }
+                // A worker may have room only for experts it already has; then any other takes one more.
+                let chosen = open ?? workers.indices.filter { !sets[workers[$0], default: []].contains(expert) }
+                    .min { sets[workers[$0], default: []].count < sets[workers[$1], default: []].count }
+                guard let chosen else { continue }
+                sets[workers[chosen], default: []].insert(expert)
+                copiesOf[expert] += 1
+                at = chosen
+            }
+        }
+        targets = sets.mapValues { $0.sorted() }
+    }
+
+    private mutating func refresh() {
+        let workers = targets.keys.sorted()
+        let now = (0..<expertCount).map { expert in
+            let holders = workers.filter { held[$0, default: []].contains(expert) }
+            let meant = holders.filter { (targets[$0] ?? []).contains(expert) }
+            return meant + holders.filter { !meant.contains($0) }
+        }
+        if now != published {
+            published = now
+            epoch += 1
+        }
+    }
+}
+
+/// Writes ascending numbers as ranges: `0-31,64-95`.
+package func rangeText(_ numbers: some Sequence<Int>) -> String {
+    var parts: [(Int, Int)] = []
+    for number in numbers {
+        if let last = parts.last, last.1 + 1 == number { parts[parts.count - 1].1 = number } else { parts.append((number, number)) }
+    }
+    return parts.map { $0 == $1 ? "\($0)" : "\($0)-\($1)" }.joined(separator: ",")
+}

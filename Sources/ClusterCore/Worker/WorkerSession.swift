@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A worker's side of the conversation as a pure reducer: says hello until welcomed, beats, keeps every finished record
+// until the coordinator has it on disk, and knows when to give up.
+package import ClusterProtocol
+package import RuntimeSupport
+internal import SwiftProtobuf
+
+/// What a worker process knows of its coordinator, its leases and its unacknowledged results.
+package struct WorkerSession: Sendable {
+    package enum Event: Sendable {
+        /// At least every 100 ms, with the beat that would be sent now.
+        case tick(WireBeat)
+        /// The control connection to the coordinator stands (again).
+        case connected
+        case message(WireEnvelope)
+        /// A sequence of a lease is finished.
+        case finished(WireUnitResult)
+        /// All sequences of a lease are finished, or it could not be worked on.
+        case leaseEnded(UInt64, failure: WireUnitFailed?)
+        /// What is held of a model changed.
+        case shards(WireShardReport)
+        case leaving(String)
+    }
+
+    package enum Effect: Sendable {
+        case send(WireEnvelope)
+        /// Send (again) a finished record on the bulk channel.
+        case transfer(WireUnitResult)
+        /// Something for the engine, the loader or the peers.
+        case perform(WireEnvelope)
+        case work(WireGrant)
+        case abandon(lease: UInt64)
+        /// End the process: 75 asks the supervisor for a fresh start.
+        case exit(code: Int32, String)
+        case log(String)
+    }
+
+    /// Milliseconds.
+    package struct Times: Sendable {
+        package var beat: UInt64 = 500
+        package var hello: UInt64 = 1000
+        package var resend: UInt64 = 2000
+        /// Without a word from the coordinator for this long the process ends.
+        package var orphan: UInt64 = 60_000
+        package init() {}
+    }
+
+    private struct Waiting {
+        let result: WireUnitResult
+        var sent: MonotonicInstant
+    }
+    private struct Key: Hashable, Comparable {
+        let job: UInt64
+        let isScore: Bool
+        let sequence: SequenceID
+        static func < (a: Self, b: Self) -> Bool {
+            (a.job, a.isScore ? 1 : 0, a.sequence) < (b.job, b.isScore ? 1 : 0, b.sequence)
+        }
+    }
+
+    package let incarnation: UInt64
+    private let hello: WireHello
+    private let times: Times
+    /// Of the coordinator that welcomed us; 0 before.
+    package private(set) var epoch: UInt64 = 0
+    package private(set) var worker: WorkerNumber?
+    private var running: [UInt64: WireGrant] = [:]
+    private var unacknowledged: [Key: Waiting] = [:]
+    private var reports: [UInt32: WireShardReport] = [:]
+    private var lastHeard: MonotonicInstant
+    private var lastHello: MonotonicInstant?
+    private var lastBeat: MonotonicInstant?
+    private var effects: [Effect] = []
+
+    package init(incarnation: UInt64, hello: WireHello, now: MonotonicInstant, times: Times = Times()) {
+        self.incarnation = incarnation
+        self.hello = hello
+        self.times = times
+        lastHeard = now
+    }
+
+    package var unacknowledgedCount: Int { unacknowledged.count }
+
+    /// Leases in hand: under way, or finished with a record that is not acknowledged yet.
+    package var leases: [UInt64] { Set(running.keys).union(unacknowledged.values.map(\.result.lease)).sorted() }
+
+    /// Takes one event; the effects are to be executed in order.
+    package mutating func apply(_ event: Event, at now: MonotonicInstant) -> [Effect] {
+        switch event {
+        case .tick(let beat): tick(beat, now)
+        case .connected: sayHello(now)
+        case .message(let envelope): receive(envelope, now)
+        case .finished(let result):
+            let (sequence, isScore) = result.sequence
+            unacknowledged[Key(job: result.job, isScore: isScore, sequence: sequence)] = Waiting(result: result, sent: now)
+            effects.append(.transfer(result))
+        case .leaseEnded(let lease, let failure):
+            running[lease] = nil
+            if let failure { send { $0.unitFailed = failure } }
+        case .shards(let report):
+            reports[report.model] = report
+            if worker != nil { send { $0.shardReport = report } }
+        case .leaving(let reason): send { $0.goodbye.reason = reason }
+        }
+        defer { effects = [] }
+        return effects
+    }
+
+    private mutating func tick(_ beat: WireBeat, _ now: MonotonicInstant) {
+        if now.milliseconds(since: lastHeard) > times.orphan {
+            effects.append(.exit(code: 4, "no word from the coordinator for \(times.orphan / 1000) s"))
+            return
+        }
+        guard worker != nil else {
+            if now.milliseconds(since: lastHello ?? lastHeard) >= times.hello { sayHello(now) }
+            return
+        }
+        if lastBeat.map({ now.milliseconds(since: $0) >= times.beat }) ?? true {
+            lastBeat = now
+            var beat = beat
+            beat.leases = leases
+            send { $0.beat = beat }
+        }
+        for key in unacknowledged.keys.sorted() {
+            guard let waiting = unacknowledged[key], now.milliseconds(since: waiting.sent) >= times.resend else { continue }
+            unacknowledged[key]?.sent = now
+            effects.append(.transfer(waiting.result))
+        }
+    }
+
+    private mutating func sayHello(_ now: MonotonicInstant) {
+        lastHello = now
+        worker = nil
+        var hello = hello
+        hello.leases = running.values.sorted { $0.lease < $1.lease }.map(\.held)
+        send { $0.hello = hello }
+    }
+
+    private mutating func receive(_ envelope: WireEnvelope, _ now: MonotonicInstant) {
+        guard envelope.epoch >= epoch else { return }  // from a coordinator that was replaced
+        lastHeard = now
+        switch envelope.body {
+        case .welcome(let welcome):
+            epoch = envelope.epoch
+            if worker == nil { effects.append(.log("welcomed as worker \(welcome.worker) in epoch \(epoch)")) }
+            worker = welcome.worker
+            lastBeat = nil
+            for report in reports.values.sorted(by: { $0.model < $1.model }) { send { $0.shardReport = report } }
+            for key in unacknowledged.keys.sorted() {
+                unacknowledged[key]?.sent = now
+                effects.append(.transfer(unacknowledged[key]!.result))
+            }
+            effects.append(.perform(envelope))
+        case .refusal(let refusal): refused(refusal, now)
+        case .grant(let grant):
+            if running[grant.lease] != nil { return }
+            running[grant.lease] = grant
+            effects.append(.work(grant))
+        case .withdraw(let withdraw):
+            running[withdraw.lease] = nil
+            effects.append(.abandon(lease: withdraw.lease))
+        case .resultAcknowledgement(let acknowledged):
+            let sequence = SequenceID(group: Int(acknowledged.group), sibling: Int(acknowledged.sibling))
+            unacknowledged[Key(job: acknowledged.job, isScore: acknowledged.isScore, sequence: sequence)] = nil
+        case .undeploy(let undeploy):
+            reports[undeploy.model] = nil
+            effects.append(.perform(envelope))
+        case .stop(let stop): effects.append(.exit(code: 0, stop.reason))
+        case .done, nil: break
+        default: effects.append(.perform(envelope))
+        }
+    }
+
+    private mutating func refused(_ refusal: WireRefusal, _ now: MonotonicInstant) {
+        switch refusal.reason {
+        case .unknownWorker: if lastHello.map({ now.milliseconds(since: $0) >= 100 }) ?? true { sayHello(now) }
+        case .retired: effects.append(.exit(code: 75, refusal.text))
+        default: effects.append(.exit(code: 4, "the coordinator refused this worker: \(refusal.text)"))
+        }
+    }
+
+    private mutating func send(_ fill: (inout WireEnvelope) -> Void) {
+        var envelope = WireEnvelope()
+        envelope.protocolVersion = clusterProtocolVersion
+        envelope.epoch = epoch
+        envelope.incarnation = incarnation
+        fill(&envelope)
+        effects.append(.send(envelope))
+    }
+}
+
+extension WireGrant {
+    fileprivate var held: WireHeldLease {
+        .with {
+            $0.lease = lease
+            $0.job = job
+            $0.attempt = attempt
+            switch work {
+            case .rollout(let group): $0.group = group.group
+            case .score(let sequence):
+                $0.isScore = true
+                $0.group = sequence.group
+                $0.sibling = sequence.sibling
+            case nil: break
+            }
+        }
+    }
+}

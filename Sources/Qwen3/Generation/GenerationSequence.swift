@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// One sequence in the engine: its tokens, what is known of them, and its pages.
+struct GenerationSequence {
+    let request: GenerationRequest
+    let promptCount: Int
+    /// Prompt, then output.
+    var tokens: [Int32]
+    /// Tokens whose keys and values are in the cache.
+    var computedCount = 0
+    var pages: [Int32] = []
+    var scores: [Int: TokenScore] = [:]
+    var forcedPositions: Set<Int> = []
+    var details: [Int: ScoreDetail] = [:]
+    var thinking: ThinkingState
+    var finish: FinishReason?
+
+    init(_ request: GenerationRequest) {
+        self.request = request
+        tokens = request.tokens
+        switch request.task {
+        case .generate(let options):
+            promptCount = request.tokens.count
+            thinking = ThinkingState(prompt: request.tokens, budget: options.thinkingBudget)
+        case .score(let options):
+            promptCount = min(options.firstScored, request.tokens.count)
+            thinking = ThinkingState(prompt: [], budget: nil)
+        }
+    }
+
+    /// Whether the row of `position` has something to tell: its next token is unknown, or known but not yet scored.
+    func wantsLogits(at position: Int) -> Bool {
+        let next = position + 1
+        if next >= tokens.count { if case .generate = request.task { return true } else { return false } }
+        return next >= promptCount && scores[next] == nil
+    }
+}
+
+/// More of the distribution at one scored position.
+struct ScoreDetail {
+    var topIDs: [Int32] = []
+    var topLogProbs: [Float] = []
+    var tailMass: Float = 0
+    var full: [Float] = []
+}
+
+/// Counts the tokens of an open think block.
+struct ThinkingState {
+    private let budget: ThinkingBudget?
+    private(set) var isOpen = false
+    /// Tokens after `<think>` so far, `</think>` not counted.
+    private(set) var tokenCount = 0
+
+    init(prompt: [Int32], budget: ThinkingBudget?) {
+        self.budget = budget
+        guard budget != nil else { return }
+        for token in prompt { note(token) }
+        // A block that the prompt opened and closed is not the answer's thinking.
+        if !isOpen { tokenCount = 0 }
+    }
+
+    mutating func note(_ token: Int32) {
+        guard let budget else { return }
+        if token == budget.startID {
+            isOpen = true
+            tokenCount = 0
+        } else if token == budget.endID {
+            isOpen = false
+        } else if isOpen {
+            tokenCount += 1
+        }
+    }
+
+    /// The ids to feed now, if the budget is used up.
+    var idsToForce: [Int32]? {
+        guard let budget, isOpen, tokenCount >= budget.tokenCount else { return nil }
+        return budget.stopIDs
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Loading copies each weight once: from the mapped checkpoint into packed form on huge pages, matrix by matrix, in
+// parallel over output slabs; the mapped pages are dropped afterwards. A worker asks only for what it owns, so
+// nothing else is ever mapped.
+package import Checkpoints
+internal import CKernels
+internal import Glibc
+package import RuntimeSupport
+package import Tensors
+
+/// Turns checkpoint tensors into the weights that the kernels read.
+package struct WeightLoader {
+    private let checkpoint: Checkpoint
+    private let configuration: Qwen3Configuration
+    private let compute: ComputeType
+    private let pool: ComputePool
+
+    package init(_ checkpoint: Checkpoint, compute: ComputeType, pool: ComputePool) {
+        self.checkpoint = checkpoint
+        configuration = checkpoint.configuration
+        self.compute = compute
+        self.pool = pool
+    }
+
+    /// Everything but experts.
+    /// - Throws: ``CheckpointError``, ``MemoryError``.
+    package func trunk() throws -> TrunkWeights {
+        let c = configuration
+        let embedding = try rows(.embedding, [c.vocabularySize, c.hiddenSize])
+        let layers = try (0..<c.layerCount).map(layer)
+        let headName: TensorName = c.tieWordEmbeddings ? .embedding : .head
+        return TrunkWeights(
+            embedding: embedding, layers: layers, finalNorm: try vector(.finalNorm, c.hiddenSize),
+            head: try matrix(headName, c.vocabularySize, c.hiddenSize))
+    }
+
+    /// The given experts of one layer.
+    /// - Throws: ``CheckpointError``, ``MemoryError``.
+    package func experts(layer: Int, owned: some Sequence<Int>) throws -> ExpertWeights {
+        var experts = [SwiGLUWeights?](repeating: nil, count: configuration.expertCount)
+        for index in owned {
+            experts[index] = try swiGLU(intermediateSize: configuration.moeIntermediateSize) { projection in
+                try checkpoint.expert(layer: layer, expert: index, projection)
+            }
+        }
+        return ExpertWeights(experts: experts)
+    }
+
+    private func layer(_ index: Int) throws -> DecoderLayerWeights {
+        let c = configuration
+        let names = TensorName.layer(index)
+        let queryWidth = c.attentionHeadCount * c.headSize
+        let keyWidth = c.keyValueHeadCount * c.headSize
+        let feedForward: DecoderLayerWeights.FeedForward =
+            c.isMoELayer(index)
+            ? .mixtureOfExperts(router: try matrix(names.router, c.expertCount, c.hiddenSize))
+            : .dense(
+                try swiGLU(intermediateSize: c.intermediateSize) { projection in
+                    try checkpoint.tensor(names.mlp(projection))
+                })
+        return DecoderLayerWeights(
+            inputNorm: try vector(names.inputNorm, c.hiddenSize),
+            query: try matrix(names.qProj, queryWidth, c.hiddenSize),
+            key: try matrix(names.kProj, keyWidth, c.hiddenSize),
+            value: try matrix(names.vProj, keyWidth, c.hiddenSize),
+            output: try matrix(names.oProj, c.hiddenSize, queryWidth),
+            queryNorm: try vector(names.qNorm, c.headSize),
+            keyNorm: try vector(names.kNorm, c.headSize),
+            postAttentionNorm: try vector(names.postAttentionNorm, c.hiddenSize),
+            feedForward: feedForward)
+    }
+
+    /// The three matrices of a block side by side in one allocation.
+    private func swiGLU(
+        intermediateSize: Int, _ tensor: (TensorName.Projection) throws -> TensorView
+    ) throws -> SwiGLUWeights {
+        let width = configuration.hiddenSize
+        let up = PackedMatrix.byteCount(compute, outputs: intermediateSize, inputs: width)
+        let down = PackedMatrix.byteCount(compute, outputs: width, inputs: intermediateSize)
+        let storage = try PageBuffer(byteCount: 2 * up + down)
+        func load(_ projection: TensorName.Projection, _ outputs: Int, _ inputs: Int, at offset: Int) throws -> PackedMatrix {
+            let matrix = PackedMatrix(compute, outputs: outputs, inputs: inputs, in: storage, at: offset)
+            try pack(try tensor(projection), into: matrix)
+            return matrix
+        }
+        return SwiGLUWeights(
+            gate: try load(.gate, intermediateSize, width, at: 0),
+            up: try load(.up, intermediateSize, width, at: up),
+            down: try load(.down, width, intermediateSize, at: 2 * up))
+    }
+
+    private func matrix(_ name: TensorName, _ outputs: Int, _ inputs: Int) throws -> PackedMatrix {
+        let storage = try PageBuffer(byteCount: PackedMatrix.byteCount(compute, outputs: outputs, inputs: inputs))
+        let matrix = PackedMatrix(compute, outputs: outputs, inputs: inputs, in: storage, at: 0)
+        try pack(try checkpoint.tensor(name), into: matrix)
+        return matrix
+    }
+
+    private func pack(_ view: TensorView, into matrix: PackedMatrix) throws {
+        try view.withFloatBytes(shape: [matrix.outputCount, matrix.inputCount]) { source, stored in
+            let slab = max(16, matrix.slabRowCount)
+            pool.parallel((matrix.outputCount + slab - 1) / slab) { index in
+                matrix.pack(
+                    from: source, stored: stored, rows: index * slab..<min(matrix.outputCount, (index + 1) * slab))
+            }
+        }
+    }
+
+    /// A row-major copy in the compute type.
+    private func rows(_ name: TensorName, _ shape: [Int]) throws -> PageBuffer {
+        let count = shape.reduce(1, *)
+        let buffer = try PageBuffer(byteCount: count * compute.byteCount)
+        try checkpoint.tensor(name).withFloatBytes(shape: shape) { source, stored in
+            let width = shape[1]
+            let blockRows = max(1, 65_536 / width)
+            pool.parallel((shape[0] + blockRows - 1) / blockRows) { block in
+                let first = block * blockRows
+                let elements = (min(shape[0], first + blockRows) - first) * width
+                convert(
+                    source + first * width * stored.byteCount, stored, elements,
+                    to: buffer.base + first * width * compute.byteCount)
+            }
+        }
+        return buffer
+    }
+
+    private func convert(
+        _ source: UnsafeRawPointer, _ stored: ElementType, _ count: Int, to target: UnsafeMutableRawPointer
+    ) {
+        switch (stored, compute) {
+        case (.float32, .fp32), (.bfloat16, .bf16): memcpy(target, source, count * compute.byteCount)
+        case (.float32, .bf16):
+            ck_f32_to_bf16(
+                source.assumingMemoryBound(to: Float.self), Int64(count), target.assumingMemoryBound(to: UInt16.self))
+        case (.bfloat16, .fp32):
+            ck_bf16_to_f32(
+                source.assumingMemoryBound(to: UInt16.self), Int64(count), target.assumingMemoryBound(to: Float.self))
+        case (.float16, .fp32):
+            ck_f16_to_f32(
+                source.assumingMemoryBound(to: UInt16.self), Int64(count), target.assumingMemoryBound(to: Float.self))
+        case (.float16, .bf16):
+            withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { wide in
+                ck_f16_to_f32(source.assumingMemoryBound(to: UInt16.self), Int64(count), wide.baseAddress)
+                ck_f32_to_bf16(wide.baseAddress, Int64(count), target.assumingMemoryBound(to: UInt16.self))
+            }
+        }
+    }
+
+    /// A norm weight: always fp32, whatever the compute type.
+    private func vector(_ name: TensorName, _ count: Int) throws -> [Float] {
+        try checkpoint.tensor(name).withFloatBytes(shape: [count]) { source, stored in
+            [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
+                switch stored {
+                case .float32: memcpy(buffer.baseAddress!, source, count * 4)
+                case .bfloat16:
+                    ck_bf16_to_f32(source.assumingMemoryBound(to: UInt16.self), Int64(count), buffer.baseAddress)
+                case .float16:
+                    ck_f16_to_f32(source.assumingMemoryBound(to: UInt16.self), Int64(count), buffer.baseAddress)
+                }
+                initialized = count
+            }
+        }
+    }
+}

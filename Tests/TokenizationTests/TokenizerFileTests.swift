@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Tokenization
+
+@Suite("Tokenizer files")
+struct TokenizerFileTests {
+    @Test(
+        "the tiny-world form loads: single characters, no merges, tokens longer than their prefixes",
+        arguments: [false, true])
+    func tinyWorld(repeatsAdded: Bool) throws {
+        let configuration = Array(
+            #"{"eos_token": "<|im_end|>", "pad_token": {"content": "<|endoftext|>"}}"#.utf8)
+        let tokenizer = try Tokenizer(
+            tokenizer: TinyWorldTokenizer.file(repeatsAdded: repeatsAdded), configuration: configuration)
+        #expect(tokenizer.vocabularyCount == 111)
+        #expect(tokenizer.endOfTextIDs == [2, 0])
+        #expect(tokenizer.paddingID == 0)
+        #expect(!tokenizer.coversAllBytes)
+        let text = "<|im_start|>user\n3A /no_think /think<|im_end|>\n\n\n"
+        let encoding = tokenizer.encodeWithOffsets(text)
+        #expect(encoding.ids == [1, 10, 15, 35, 49, 13, 12, 2, 14, 15])
+        #expect(encoding.offsets.last == 48..<49)
+        #expect(tokenizer.decode(encoding.ids) == text)
+        #expect(tokenizer.decode(encoding.ids, skipSpecial: true) == "user\n3A /no_think /think\n\n\n")
+        // A byte without a token is dropped, as the library does.
+        #expect(tokenizer.encode("1é2") == [33, 34])
+    }
+
+    @Test("tokens looked for in normalized text are found in any normalization")
+    func normalizedAddedToken() throws {
+        let token: JSONValue = ["id": 111, "content": "e\u{301}x", "special": false, "normalized": true]
+        let added = (TinyWorldTokenizer.document()["added_tokens"]?.arrayValue ?? []) + [token]
+        let tokenizer = try Tokenizer(tokenizer: TinyWorldTokenizer.file([("added_tokens", .array(added))]))
+        for text in ["1e\u{301}x2", "1\u{E9}x2"] {
+            let encoding = tokenizer.encodeWithOffsets(text)
+            #expect(encoding.ids == [33, 111, 34])
+            let count = text.unicodeScalars.count
+            #expect(encoding.offsets == [0..<1, 1..<(count - 1), (count - 1)..<count])
+        }
+    }
+
+    @Test("end ids come from generation_config.json too, each once")
+    func generationConfiguration() throws {
+        func ends(_ text: String) throws -> [Int32] {
+            try Tokenizer(tokenizer: TinyWorldTokenizer.file(), generationConfiguration: Array(text.utf8))
+                .endOfTextIDs
+        }
+        #expect(try ends(#"{"eos_token_id": [2, 0]}"#) == [2, 0])
+        #expect(try ends(#"{"eos_token_id": 5}"#) == [5, 0])
+        #expect(try ends("{}") == [0])
+        #expect(throws: TokenizerError.self) { try ends(#"{"eos_token_id": ["x"]}"#) }
+    }
+
+    @Test(
+        "a feature that is not implemented is refused by the name of its field",
+        arguments: [
+            ("version", "2.0", "version"), ("normalizer", ["type": "NFKC"], "normalizer.type"),
+            ("pre_tokenizer", ["type": "ByteLevel"], "pre_tokenizer.type"),
+            ("pre_tokenizer", ["type": "Sequence", "pretokenizers": []], "pre_tokenizer.pretokenizers"),
+            ("post_processor", ["type": "TemplateProcessing"], "post_processor.type"),
+            ("post_processor", ["type": "ByteLevel", "trim_offsets": true], "post_processor.trim_offsets"),
+            ("decoder", nil, "decoder.type"), ("decoder", ["type": "Metaspace"], "decoder.type"),
+            ("model", ["type": "Unigram"], "model.type"),
+            (
+                "added_tokens", [["id": 0, "content": "x", "lstrip": true]], "added_tokens[0].lstrip"
+            ),
+            (
+                "added_tokens", [["id": 0, "content": "x", "single_word": true]],
+                "added_tokens[0].single_word"
+            ),
+        ] as [(String, JSONValue, String)])
+    func unsupported(field: String, value: JSONValue, location: String) throws {
+        try expect(.unsupportedFeature, location, TinyWorldTokenizer.file([(field, value)]))
+    }
+
+    @Test(
+        "a model option that is not implemented is refused by its name",
+        arguments: [
+            ("dropout", 0.1), ("unk_token", "<unk>"), ("continuing_subword_prefix", "##"),
+            ("end_of_word_suffix", "</w>"), ("byte_fallback", true), ("ignore_merges", true),
+        ] as [(String, JSONValue)])
+    func unsupportedModel(option: String, value: JSONValue) throws {
+        try expect(.unsupportedFeature, "model.\(option)", TinyWorldTokenizer.file(model: [(option, value)]))
+    }
+
+    @Test("another split expression is refused")
+    func otherExpression() throws {
+        let text = TinyWorldTokenizer.document().pythonText.replacingOccurrences(
+            of: #"|\\p{N}|"#, with: #"|\\p{N}{1,3}|"#)
+        try expect(.unsupportedFeature, "pre_tokenizer.pretokenizers[0].pattern.Regex", Array(text.utf8))
+    }
+
+    @Test(
+        "a vocabulary that contradicts itself is refused",
+        arguments: [
+            ("vocab", [:], "model.vocab"), ("vocab", ["a": -1], "model.vocab[\"a\"]"),
+            ("vocab", ["a": "1"], "model.vocab[\"a\"]"),
+            ("vocab", ["a": 1_000_000_000], "model.vocab[\"a\"]"),
+            ("vocab", ["a": 20, "b": 20], "model.vocab"), ("vocab", ["a": 3], "added_tokens"),
+            ("vocab", ["user": 30], "added_tokens"), ("merges", nil, "model.merges"),
+            ("merges", ["a"], "model.merges[0]"), ("merges", ["a b c"], "model.merges[0]"),
+            ("merges", [["a", "b", "c"]], "model.merges[0]"), ("merges", [["a", 1]], "model.merges[0]"),
+            ("merges", [3], "model.merges[0]"), ("merges", ["a b"], "model.merges[0]"),
+        ] as [(String, JSONValue, String)])
+    func malformedModel(field: String, value: JSONValue, location: String) throws {
+        try expect(.malformedFile, location, TinyWorldTokenizer.file(model: [(field, value)]))
+    }
+
+    @Test(
+        "added tokens that contradict each other are refused",
+        arguments: [
+            ([["id": 0, "content": ""]], "added_tokens[0].content"),
+            ([["content": "x"]], "added_tokens[0].id"),
+            ([["id": 0, "content": "x"], ["id": 0, "content": "y"]], "added_tokens"),
+            ([["id": 0, "content": "x"], ["id": 1, "content": "x"]], "added_tokens"), ("x", "added_tokens"),
+        ] as [(JSONValue, String)])
+    func malformedAddedTokens(value: JSONValue, location: String) throws {
+        try expect(.malformedFile, location, TinyWorldTokenizer.file([("added_tokens", value)]))
+    }
+
+    private func expect(_ code: TokenizerError.Code, _ location: String, _ file: [UInt8]) throws {
+        let error = try #require(throws: TokenizerError.self) { try Tokenizer(tokenizer: file) }
+        #expect(error.code == code, "\(error)")
+        #expect(error.location == "tokenizer.json: \(location)", "\(error)")
+    }
+
+    @Test("options of tokenizer_config.json that change ids are refused, and its tokens must exist")
+    func configuration() throws {
+        func code(_ configuration: String) -> TokenizerError.Code? {
+            do {
+                _ = try Tokenizer(
+                    tokenizer: TinyWorldTokenizer.file(), configuration: Array(configuration.utf8))
+                return nil
+            } catch { return error.code }
+        }
+        #expect(code("{}") == nil)
+        #expect(code(#"{"add_bos_token": true, "bos_token": null}"#) == nil)
+        #expect(code(#"{"add_bos_token": true, "bos_token": "<|im_end|>"}"#) == .unsupportedFeature)
+        #expect(code(#"{"add_prefix_space": true}"#) == .unsupportedFeature)
+        #expect(code(#"{"clean_up_tokenization_spaces": true}"#) == .unsupportedFeature)
+        #expect(code(#"{"eos_token": "<|nothing|>"}"#) == .missingToken)
+        #expect(code("[]") == .malformedFile)
+        #expect(code("{") == .malformedFile)
+        #expect(code(#"{"added_tokens_decoder": {"x": {"content": "y"}}}"#) == .malformedFile)
+        #expect(code(#"{"added_tokens_decoder": {"3": {"content": "<think>"}}}"#) == nil)
+        #expect(code(#"{"added_tokens_decoder": {"4": {"content": "<think>"}}}"#) == .malformedFile)
+    }
+
+    @Test("a file cut or changed anywhere is an error or another tokenizer, never a crash")
+    func damagedFiles() throws {
+        let file = TinyWorldTokenizer.file()
+        for count in stride(from: 0, to: file.count, by: 37) {
+            #expect(throws: TokenizerError.self) { try Tokenizer(tokenizer: Array(file.prefix(count))) }
+        }
+        var generator = SplitMix64(state: 5)
+        var refused = 0
+        for _ in 0..<300 {
+            var damaged = file
+            let place = Int.random(in: 0..<file.count, using: &generator)
+            damaged[place] ^= UInt8(1 << Int.random(in: 0..<8, using: &generator))
+            do throws(TokenizerError) { _ = try Tokenizer(tokenizer: damaged).encode("abc") } catch {
+                refused += 1
+            }
+        }
+        #expect(refused > 100)
+    }
+
+    @Test("a missing file is named")
+    func missingFile() throws {
+        let error = try #require(throws: TokenizerError.self) {
+            try Tokenizer(directory: Fixtures.url("tokenizer"))
+        }
+        #expect(error.code == .unreadableFile)
+        #expect(error.location.hasSuffix("tokenizer/tokenizer.json"))
+    }
+}
