@@ -68,11 +68,12 @@ let package = Package(
         library("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         // Layer 7
         library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
+        library("Benchmarks", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
         // Layer 8
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Checkpoints", "Parity", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization",
+                "Benchmarks", "Checkpoints", "CKernels", "Parity", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: houseSettings),
         // Tests

@@ -14,7 +14,7 @@ struct Apus: AsyncParsableCommand {
                 subcommands: [
                     ModelCommand.self, TokenizeCommand.self, RenderCommand.self, GenerateCommand.self, ScoreCommand.self,
                 ]),
-            CommandGroup(name: "Checks", subcommands: [ParityCommand.self]),
+            CommandGroup(name: "Checks", subcommands: [ParityCommand.self, BenchCommand.self]),
         ])
 }
 
