@@ -84,6 +84,7 @@ let package = Package(
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
+        tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
         tests("ClusterCore", ["ClusterProtocol", "ClusterTransport", "RuntimeSupport"]),
         tests("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Linear layers. The outputs are cut into slabs of 64 or 128 and the input axis into chunks that stay in the second-level cache
-// while the rows pass, a register tile (tiles.inc.h) at a time; between chunks the fp32 accumulators rest in the result.
-// Neither tile nor cut changes an element's chain of operations, so rows, tiles and threads never change a bit.
+// Linear layers. The outputs are cut into slabs and the input axis into chunks, a register tile (tiles.inc.h) at a time;
+// between chunks the fp32 accumulators rest in the result. Neither tile nor cut changes an element's chain of
+// operations, so rows, tiles and threads never change a bit.
+//
+// Few rows go at the speed of memory: one tile takes them all and prefetches its own weights. Many rows go at the speed
+// of the multiply-adds: a chunk of weights, its rows and results stay in the second-level cache while the tiles
+// prefetch the chunk that follows.
 //
 // A "unit" is one step of the input axis: one fp32, or a pair of bf16 (packed: 16 outputs x 64 bytes).
 #pragma once
 #include "tiles.inc.h"
 
-/// Packed bytes of one slab and chunk where weights are used as they lie.
-#define CK_CHUNK_BYTES (256 * 1024)
-/// Rows up to which a chunk is read about as fast as memory delivers: its first tile prefetches ahead in its own blocks.
-/// With more rows the tiles prefetch the next chunk.
-#define CK_STREAMING_ROWS 18
+/// Rows that go at the speed of memory.
+#define CK_STREAMING_ROWS CK_TILE_ROWS
+/// Rows from which on widened weights are worth their way through the second-level cache.
+#define CK_WIDE_ROWS 128
+/// Units of a chunk for many rows: as they lie, and where they are widened (64 KiB for 4 blocks).
+#define CK_CHUNK_UNITS 256
+#define CK_WIDE_UNITS 128
 
 /// Two weight matrices of one shape walked together (SwiGLU), or one (`second` NULL).
 typedef struct {
@@ -59,59 +65,90 @@ CK_INLINE chunk chunk_at(const weight_walk *walk, int64_t column, int64_t begin,
     return c;
 }
 
-/// Rows of the next tile when `rows` of `total` remain: full tiles, the last two evened out (7 = 4 + 3, not 6 + 1).
-CK_INLINE int64_t next_rows(int widened, int64_t total, int64_t rows) {
-    // Twelve rows read the weights least often, which suits widening. As they lie in memory, twelve rows of a usual
-    // length fall into the same cache sets, so many rows go by six.
-    const int64_t most = CK_TILE_ROWS > 6 && !widened && total > CK_TILE_ROWS ? 6 : CK_TILE_ROWS;
+/// Rows of the next tile when `rows` remain: full tiles, the last two evened out (7 = 4 + 3, not 6 + 1).
+CK_INLINE int64_t next_rows(int64_t most, int64_t rows) {
     if (rows <= most) return rows;
     return rows < 2 * most ? (rows + 1) / 2 : most;
 }
 
-/// Blocks of a slab: widened rows are used by twice as many.
-CK_INLINE int64_t slab_blocks_of(ck_compute compute) {
-    return compute == CK_BF16 && CK_PAIR_SOFTWARE ? CK_SLAB_BLOCKS : 4;
-}
+/// How a call with some number of rows goes about it.
+typedef struct {
+    int streaming;
+    int widens_rows;      // bf16 as two multiply-adds
+    int widens_weights;   // beforehand, not in registers
+    int64_t tile_rows;    // largest
+    int64_t chunk_units;  // of a chunk
+    int64_t slab_blocks;
+} plan;
 
-/// Units of a chunk: all of them where every weight is used once, since a cut would then only cost.
-CK_INLINE int64_t chunk_units(ck_compute compute, int64_t rows, int64_t units) {
-    if (compute == CK_BF16 && CK_PAIR_SOFTWARE) return CK_WIDENED_UNITS;
-    return rows <= CK_TILE_ROWS ? (units > 0 ? units : 1) : CK_CHUNK_BYTES / (64 * slab_blocks_of(compute));
+CK_INLINE plan plan_for(ck_compute compute, int64_t rows, int64_t units) {
+    plan p = {.streaming = rows <= CK_STREAMING_ROWS, .widens_rows = compute == CK_BF16 && CK_PAIR_SOFTWARE};
+    p.widens_weights = p.widens_rows && rows >= CK_WIDE_ROWS;
+    // Twelve rows by two blocks widen the least in registers; six by four read the fewest rows.
+    const int twelve = p.streaming || (p.widens_rows && !p.widens_weights);
+    p.tile_rows = twelve || CK_TILE_ROWS < 6 ? CK_TILE_ROWS : 6;
+    p.slab_blocks = p.streaming ? 4 : CK_SLAB_BLOCKS;
+    if (!p.streaming) {
+        p.chunk_units = p.widens_weights ? CK_WIDE_UNITS : CK_CHUNK_UNITS;
+    } else {
+        // All units where every weight is used once, since a cut would then only cost.
+        p.chunk_units = p.widens_rows ? CK_WIDE_FLOATS / 2 / (rows > 0 ? rows : 1) / 16 * 16 : units > 0 ? units : 1;
+    }
+    return p;
 }
 
 /// All rows of one chunk into `out` ([rows, out_stride], columns of the slab's blocks in order).
-static void run_chunk(ck_compute compute, const chunk *c, int64_t inputs, const char *x, int64_t x_stride,
-                      int64_t rows, float *out, int64_t out_stride, int64_t columns) {
-    const int64_t element = compute == CK_BF16 ? 2 : 4;
+static void run_chunk(ck_compute compute, const plan *how, const chunk *c, int64_t inputs, const char *x,
+                      int64_t x_stride, int64_t rows, float *out, int64_t out_stride, int64_t columns) {
+    const int64_t element = compute == CK_BF16 ? 2 : 4, per_unit = compute == CK_BF16 ? 2 : 1;
     tile t = {.x_stride = x_stride * element, .units = c->units, .resume = c->begin > 0, .out_stride = out_stride,
-              .columns = columns};
-    const tile_kind kind = compute == CK_BF16 ? CK_TILE_BF16 : CK_TILE_FP32;
-    const int64_t present = smaller(inputs - c->begin * (compute == CK_BF16 ? 2 : 1),
-                                    c->units * (compute == CK_BF16 ? 2 : 1));
-    t.half_unit = compute == CK_BF16 && !CK_PAIR_SOFTWARE && present % 2;
+              .columns = columns, .ahead = how->streaming};
+    tile_kind kind = compute == CK_BF16 ? CK_TILE_BF16 : CK_TILE_FP32;
+    const int64_t present = smaller(inputs - c->begin * per_unit, c->units * per_unit);
+    t.half_unit = kind == CK_TILE_BF16 && !how->widens_rows && present % 2;
     if (t.half_unit) t.units--;
-    const int streaming = rows <= CK_STREAMING_ROWS;
-    t.ahead_turn = c->last && c->next_count ? c->units - CK_PREFETCH_BYTES / 64 : c->units;
-    t.ahead_jump = c->last && c->next_count ? (c->next[0] - c->blocks[0]) - c->units * 64 : 0;
-    // Spread over twice as many tiles where there are enough, to ask memory for less at a time.
-    const int64_t parts = rows / 6 * ((c->block_count + 3) / 4);
-    next_pieces pieces = {.blocks = c->next, .units = c->units, .halves = parts >= 2 * c->next_count ? 2 : 1};
-    pieces.count = streaming ? 0 : c->next_count * pieces.halves;
-    const int widened = kind == CK_TILE_BF16 && CK_PAIR_SOFTWARE;
-    for (int64_t row = 0; row < rows;) {
-        const int64_t taken = next_rows(widened, rows, rows - row);
-        t.ahead = streaming && row == 0;
-        const char *x_tile = x + row * t.x_stride + c->begin * 4;
+    const int turns = c->last && c->next_count;
+    t.ahead_turn = turns ? c->units - CK_PREFETCH_BYTES / 64 : c->units;
+    t.ahead_jump = turns ? (c->next[0] - c->blocks[0]) - c->units * 64 : 0;
+    next_pieces pieces = {.blocks = c->next, .pieces_per_block = 1};
+    const int64_t row_tiles = (rows + how->tile_rows - 1) / how->tile_rows;
+    if (!how->streaming && c->next_count) {
+        const int64_t together = tile_blocks(smaller(rows, how->tile_rows));
+        const int64_t tiles = row_tiles * ((c->block_count + together - 1) / together);
+        if (2 * tiles > c->next_count) pieces.pieces_per_block = 2 * tiles / c->next_count;
+        pieces.count = c->next_count * pieces.pieces_per_block;
+        pieces.piece_bytes = c->units * 64 / pieces.pieces_per_block;
+    }
+    const char *const *weights = c->blocks;
 #if CK_PAIR_SOFTWARE
-        _Alignas(64) float wide_rows[CK_TILE_ROWS][CK_WIDENED_UNITS * 2];
-        if (compute == CK_BF16) {
-            for (int64_t r = 0; r < taken; r++) widen_row(x_tile + r * t.x_stride, present, wide_rows[r]);
-            x_tile = (const char *)wide_rows;
+    _Alignas(64) float wide_rows[CK_WIDE_FLOATS];
+    _Alignas(64) float wide_weights[CK_SLAB_BLOCKS][CK_WIDE_UNITS * 32];
+    const char *wide_blocks[CK_SLAB_BLOCKS];
+    const int64_t wide_stride = (c->units + 15) / 16 * 32;
+    if (how->widens_weights) {
+        for (int b = 0; b < c->block_count; b++) {
+            widen_block(c->blocks[b], c->units, wide_weights[b]);
+            wide_blocks[b] = (const char *)wide_weights[b];
+        }
+        weights = wide_blocks;
+        kind = CK_TILE_FP32;
+        t.units = 2 * c->units;
+    }
+#endif
+    for (int64_t row = 0; row < rows;) {
+        const int64_t taken = next_rows(how->tile_rows, rows - row);
+        t.x = x + row * x_stride * element + c->begin * 4;
+#if CK_PAIR_SOFTWARE
+        if (how->widens_rows) {
+            for (int64_t r = 0; r < taken; r++) {
+                widen_row(t.x + r * x_stride * element, present, wide_rows + r * wide_stride);
+            }
+            t.x = (const char *)wide_rows;
+            t.x_stride = wide_stride * 4;
         }
 #endif
-        t.x = x_tile;
         t.out = out + row * out_stride;
-        run_tile(kind, taken, c->blocks, c->block_count, &pieces, t);
+        run_tile(kind, taken, weights, c->block_count, &pieces, t);
         row += taken;
     }
 }
@@ -121,13 +158,13 @@ static void kernel_linear(ck_compute compute, const void *packed, int64_t output
                           int64_t output_end) {
     (void)outputs;
     const int64_t units = compute == CK_BF16 ? (inputs + 1) / 2 : inputs;
+    const plan how = plan_for(compute, rows, units);
     const weight_walk walk = {.first = packed, .units = units, .column_end = output_end,
-                              .slab_columns = slab_blocks_of(compute) * 16};
-    const int64_t step = chunk_units(compute, rows, units);
+                              .slab_columns = how.slab_blocks * 16};
     for (int64_t column = output_begin; column < output_end; column += walk.slab_columns) {
-        for (int64_t begin = 0; begin == 0 || begin < units; begin += step) {
-            const chunk c = chunk_at(&walk, column, begin, step);
-            run_chunk(compute, &c, inputs, x, x_stride, rows, y + column, y_stride,
+        for (int64_t begin = 0; begin == 0 || begin < units; begin += how.chunk_units) {
+            const chunk c = chunk_at(&walk, column, begin, how.chunk_units);
+            run_chunk(compute, &how, &c, inputs, x, x_stride, rows, y + column, y_stride,
                       smaller(walk.slab_columns, output_end - column));
         }
     }
@@ -141,16 +178,17 @@ static void kernel_swiglu(ck_compute compute, const void *packed_gate, const voi
                           int64_t output_begin, int64_t output_end) {
     (void)outputs;
     const int64_t units = compute == CK_BF16 ? (inputs + 1) / 2 : inputs, element = compute == CK_BF16 ? 2 : 4;
+    const plan how = plan_for(compute, rows, units);
     const weight_walk walk = {.first = packed_gate, .second = packed_up, .units = units, .column_end = output_end,
-                              .slab_columns = slab_blocks_of(compute) * 8};
+                              .slab_columns = how.slab_blocks * 8};
     _Alignas(64) float products[CK_SWIGLU_ROWS][16 * CK_SLAB_BLOCKS];  // gate columns, then up columns
     for (int64_t column = output_begin; column < output_end; column += walk.slab_columns) {
         const int64_t columns = smaller(walk.slab_columns, output_end - column), half = (columns + 15) / 16 * 16;
         for (int64_t row = 0; row < rows; row += CK_SWIGLU_ROWS) {
-            const int64_t taken = smaller(CK_SWIGLU_ROWS, rows - row), step = chunk_units(compute, taken, units);
-            for (int64_t begin = 0; begin == 0 || begin < units; begin += step) {
-                const chunk c = chunk_at(&walk, column, begin, step);
-                run_chunk(compute, &c, inputs, (const char *)x + row * x_stride * element, x_stride, taken,
+            const int64_t taken = smaller(CK_SWIGLU_ROWS, rows - row);
+            for (int64_t begin = 0; begin == 0 || begin < units; begin += how.chunk_units) {
+                const chunk c = chunk_at(&walk, column, begin, how.chunk_units);
+                run_chunk(compute, &how, &c, inputs, (const char *)x + row * x_stride * element, x_stride, taken,
                           products[0], 16 * CK_SLAB_BLOCKS, 2 * half);
             }
             for (int64_t r = 0; r < taken; r++) {

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Register tiles of the linear layers: up to 6 rows x 4 or 12 rows x 2 blocks of 16 outputs of fp32 accumulators walk
-// the input axis in order. Where a bf16 pair is two fused multiply-adds, the rows are widened to fp32 before (once for a
-// slab) and the weights in registers; the wide tiles make that 4 steps beside 48 multiply-adds.
+// the input axis in order. Where a bf16 pair is two fused multiply-adds on widened operands, few rows widen the weights
+// in registers (4 steps beside 48 multiply-adds); for many rows the weights are widened once for all of them.
 #pragma once
 
 /// How far ahead of its reads a tile prefetches its own weights. Measured on Sapphire Rapids at one row: 12 GB/s
 /// without, 15.9 at 2 KiB, 15.6 at 4 KiB, of 16.5 that plain reading reaches.
 #define CK_PREFETCH_BYTES 2048
+/// Blocks of a slab: with many rows, widened rows are used by all of them.
+#define CK_SLAB_BLOCKS 8
 
 #if CK_LEVEL >= 4
 #define CK_PAIR_SOFTWARE 0  // vdpbf16ps
-#define CK_SLAB_BLOCKS 4
 #else
 #define CK_PAIR_SOFTWARE 1  // two fused multiply-adds on widened operands
-#define CK_SLAB_BLOCKS 8    // widened rows serve twice as many outputs
 #endif
 #if CK_LEVEL == 1 && defined(__x86_64__)
 #define CK_TILE_ROWS 1  // each lane is a library call: larger tiles would only be larger
@@ -23,43 +23,54 @@
 #else
 #define CK_TILE_ROWS 6
 #endif
-/// Units of a chunk where rows are widened: a tile's rows (24 KiB) stay in the first-level cache.
-#define CK_WIDENED_UNITS 256
+/// Floats of a tile's widened rows: 24 KiB stay in the first-level cache.
+#define CK_WIDE_FLOATS 6144
 
 typedef enum { CK_TILE_FP32 = 0, CK_TILE_BF16 = 1 } tile_kind;
 
 typedef struct {
     const char *weights[4];  // first unit of each block of 16 outputs
-    const char *x;                        // first unit of the first row
-    int64_t x_stride;                     // bytes
-    int64_t units;                        // units with both inputs present
-    int half_unit;                        // vdpbf16ps only: one more unit has an even input only
-    int resume;                           // accumulators continue from out
+    const char *x;           // first unit of the first row
+    int64_t x_stride;        // bytes
+    int64_t units;           // units with both inputs present
+    int half_unit;           // vdpbf16ps only: one more unit has an even input only
+    int resume;              // accumulators continue from out
     float *out;
-    int64_t out_stride;   // elements
-    int64_t columns;      // valid columns of out, at most 16 per block
-    int ahead;            // prefetch these blocks CK_PREFETCH_BYTES ahead,
-    int64_t ahead_turn;   // from this unit on at ahead_jump bytes more: where the walk goes next
+    int64_t out_stride;      // elements
+    int64_t columns;         // valid columns of out, at most 16 per block
+    int ahead;               // prefetch these blocks CK_PREFETCH_BYTES ahead,
+    int64_t ahead_turn;      // from this unit on at ahead_jump bytes more: where the walk goes next
     int64_t ahead_jump;
-    const char *next;     // otherwise one prefetch per unit from here, next_step bytes apart
+    const char *next[2];     // otherwise two prefetches per unit from here on, next_step bytes apart
     int64_t next_step;
 } tile;
 
 #if CK_PAIR_SOFTWARE
-/// Widens `count` bf16 inputs of a row: odd inputs of the pairs first, even ones CK_WIDENED_UNITS behind; tails are +0.
+/// Widens 16 pairs to 32 floats: the odd element of a pair first, which is the order of its multiply-adds.
+CK_INLINE void widen_pairs(v16u pairs, float *out) {
+    v16 odd = (v16)(pairs & 0xffff0000u), even = (v16)(pairs << 16);
+    store(out, __builtin_shufflevector(odd, even, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+    store(out + 16, __builtin_shufflevector(odd, even, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+}
+
+/// Widens `count` bf16 inputs of a row to whole groups of 32; tails are +0.
 static void widen_row(const char *x, int64_t count, float *out) {
     const uint16_t *p = (const uint16_t *)x;
-    for (int64_t i = 0; i < count; i += 32) {
-        v16u pairs;
-        if (count - i >= 32) {
-            pairs = (v16u) * (const v16u_memory *)(p + i);
-        } else {
-            uint16_t kept[32] = {0};
-            memcpy(kept, p + i, (size_t)(count - i) * sizeof *kept);
-            pairs = (v16u) * (const v16u_memory *)kept;
-        }
-        store(out + i / 2, (v16)(pairs & 0xffff0000u));
-        store(out + CK_WIDENED_UNITS + i / 2, (v16)(pairs << 16));
+    int64_t i = 0;
+    for (; i + 32 <= count; i += 32) widen_pairs((v16u) * (const v16u_memory *)(p + i), out + i);
+    if (i < count) {
+        uint16_t kept[32] = {0};
+        memcpy(kept, p + i, (size_t)(count - i) * sizeof *kept);
+        widen_pairs((v16u) * (const v16u_memory *)kept, out + i);
+    }
+}
+
+/// Widens `units` units of a packed block: the odd half of a unit, then its even half, as fp32 blocks have units.
+static void widen_block(const char *block, int64_t units, float *out) {
+    for (int64_t k = 0; k < units; k++) {
+        v16u pairs = (v16u) * (const v16u_memory *)(block + k * 64);
+        store(out + k * 32, (v16)(pairs & 0xffff0000u));
+        store(out + k * 32 + 16, (v16)(pairs << 16));
     }
 }
 #endif
@@ -73,6 +84,10 @@ CK_INLINE void multiply_add(const int rows, const int blocks, v16 acc[12][4], co
     CK_UNROLL for (int r = 0; r < rows; r++) {
         v16 x = broadcast_at(p + r * stride);
         CK_UNROLL for (int b = 0; b < blocks; b++) acc[r][b] = fma16(w[b], x, acc[r][b]);
+#if CK_LEVEL >= 3
+        // All registers are taken: without a fence the compiler gathers the broadcasts first and spills half of them.
+        CK_UNROLL for (int b = 0; b < blocks; b++) __asm__ volatile("" : "+v"(acc[r][b]) : : "memory");
+#endif
     }
 }
 
@@ -98,15 +113,12 @@ CK_INLINE void tile_step(const tile_kind kind, const int rows, const int blocks,
         return;
     }
 #if CK_PAIR_SOFTWARE
-    const int64_t row_bytes = CK_WIDENED_UNITS * 2 * sizeof(float);  // of widen_row
     CK_UNROLL for (int b = 0; b < blocks; b++) first[b] = (v16)(load_unit(weights[b] + k * 64) & 0xffff0000u);
-    multiply_add(rows, blocks, acc, first, x + k * 4, row_bytes);
-#if CK_LEVEL == 2
-    // Sixteen registers do not hold the weights until their even halves are due: have them loaded again.
+    multiply_add(rows, blocks, acc, first, x + k * 8, x_stride);
+    // The registers do not hold the weights until their even halves are due: have them loaded again.
     __asm__ volatile("" : : : "memory");
-#endif
     CK_UNROLL for (int b = 0; b < blocks; b++) first[b] = (v16)(load_unit(weights[b] + k * 64) << 16);
-    multiply_add(rows, blocks, acc, first, x + k * 4 + CK_WIDENED_UNITS * sizeof(float), row_bytes);
+    multiply_add(rows, blocks, acc, first, x + k * 8 + 4, x_stride);
 #else
     v16u w[4];
     uint32_t pairs[12];
@@ -135,10 +147,12 @@ CK_INLINE void tile_body(const tile_kind kind, const int rows, const int blocks,
             if (k == units) break;
         }
     } else {
-        const char *next = t->next;
+        const char *next = t->next[0];
+        const int64_t apart = t->next[1] - next, step = t->next_step;
         for (int64_t k = 0; k < units; k++) {
             __builtin_prefetch(next, 0, 2);
-            next += t->next_step;
+            __builtin_prefetch(next + apart, 0, 2);
+            next += step;
             tile_step(kind, rows, blocks, acc, weights, x, x_stride, k);
         }
     }
@@ -200,13 +214,18 @@ static const tile_function tiles[2][3][12] = {CK_ALL(fp32), CK_ALL(bf16)};
 #undef CK_SIX_MORE
 #undef CK_ALL
 
-/// What the tiles of one chunk still have to prefetch of the next: whole or half blocks, one per tile.
+/// What the tiles of one chunk still have to prefetch of the next: pieces of blocks, two per tile.
 typedef struct {
     const char *const *blocks;
-    int64_t units;
-    int halves;           // 2 where half blocks are fetched, else 1
-    int64_t done, count;  // pieces
+    int64_t piece_bytes;
+    int64_t pieces_per_block;
+    int64_t done, count;
 } next_pieces;
+
+CK_INLINE const char *next_piece(next_pieces *pieces) {
+    const int64_t i = pieces->done++;
+    return pieces->blocks[i / pieces->pieces_per_block] + i % pieces->pieces_per_block * pieces->piece_bytes;
+}
 
 /// Runs `rows` (1 to CK_TILE_ROWS) rows over the blocks at `weights`; `part` describes the rest.
 static void run_tile(tile_kind kind, int64_t rows, const char *const weights[], int blocks, next_pieces *pieces,
@@ -216,13 +235,12 @@ static void run_tile(tile_kind kind, int64_t rows, const char *const weights[], 
         int step = blocks - done >= 4 ? 4 : blocks - done >= 2 ? 2 : 1;
         if (step > most) step = most;
         for (int b = 0; b < step; b++) part.weights[b] = weights[done + b];
-        part.next = weights[done];
+        part.next[0] = part.next[1] = weights[done];
         part.next_step = 0;
         if (pieces->done < pieces->count) {
-            part.next_step = 64 / pieces->halves;
-            part.next = pieces->blocks[pieces->done / pieces->halves] +
-                        pieces->done % pieces->halves * (pieces->units * part.next_step);
-            pieces->done++;
+            part.next_step = (pieces->piece_bytes + part.units - 1) / (part.units > 0 ? part.units : 1);
+            part.next[0] = part.next[1] = next_piece(pieces);
+            if (pieces->done < pieces->count) part.next[1] = next_piece(pieces);
         }
         tiles[kind][step >> 1][rows - 1](&part);
         done += step;
