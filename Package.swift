@@ -99,11 +99,12 @@ let package = Package(
             ]),
         // Layer 7
         library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
+        library("Benchmarks", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
         // Layer 8
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Checkpoints", "CPlatform", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
                 "JobSpecification", "Parity", "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
                 "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
@@ -122,6 +123,7 @@ let package = Package(
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
+        tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
         tests("ClusterCore", ["ClusterProtocol", "ClusterTransport", "RuntimeSupport"]),
         tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         .testTarget(

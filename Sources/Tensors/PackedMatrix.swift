@@ -38,10 +38,11 @@ package struct PackedMatrix: Sendable {
             Int64(rows.lowerBound), Int64(rows.upperBound), storage.base + byteOffset)
     }
 
-    /// Output rows per task, so that a task moves about 256 KiB of weights and a slab stays in the L2 cache.
+    /// Output rows per task: a task moves about 256 KiB of weights, and 64 rows at least, which is the width of the
+    /// kernels' register tiles.
     package var slabRowCount: Int {
         let rowBytes = max(1, inputCount * compute.byteCount)
-        return max(16, min(1024, (256 * 1024 / rowBytes) / 16 * 16))
+        return max(64, min(1024, (256 * 1024 / rowBytes) / 64 * 64))
     }
 
     package var slabCount: Int { (outputCount + slabRowCount - 1) / slabRowCount }

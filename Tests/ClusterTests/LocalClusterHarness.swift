@@ -30,7 +30,14 @@ final class Workbench {
 
     /// Runs a command to its end; it is killed after `seconds`, which fails the test.
     @discardableResult
-    func apus(_ arguments: String..., environment: [String: String] = [:], seconds: Double = 240) throws -> CommandResult {
+    func apus(
+        _ arguments: String..., environment: [String: String] = [:], seconds: Double = 240
+    ) throws -> CommandResult { try apus(arguments, environment: environment, seconds: seconds) }
+
+    @discardableResult
+    func apus(
+        _ arguments: [String], environment: [String: String] = [:], seconds: Double = 240
+    ) throws -> CommandResult {
         let process = Process()
         process.executableURL = Self.apus
         process.arguments = arguments

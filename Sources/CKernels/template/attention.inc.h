@@ -20,7 +20,7 @@ typedef struct {
 /// Running softmax of the resident heads: out = accumulated / sum once every segment is merged.
 typedef struct {
     float maximum[CK_HEADS_RESIDENT], sum[CK_HEADS_RESIDENT];
-    float accumulated[CK_HEADS_RESIDENT][CK_ATTENTION_HEAD_SIZE_MAX];
+    _Alignas(64) float accumulated[CK_HEADS_RESIDENT][CK_ATTENTION_HEAD_SIZE_MAX];
 } attention_state;
 
 CK_INLINE const char *row_at(const rows_layout *l, const void *const *pages, int64_t key) {
@@ -76,7 +76,7 @@ CK_INLINE void score_tile(const int is_bf16, const int heads, const rows_layout 
     }
     v16 ordered[16];
     CK_UNROLL for (int p = 0; p < 16; p++) ordered[4 * (p % 4) + p / 4] = acc[p];
-    float sums[16];
+    _Alignas(64) float sums[16];
     store(sums, splat(scale) * lane_sums16(ordered));
     // Slots up to the next multiple of 16 exist; those beyond the segment's keys are never read as scores.
     CK_UNROLL for (int h = 0; h < heads; h++) memcpy(&scores[h][slot], sums + h * keys, (size_t)keys * sizeof(float));
@@ -111,7 +111,7 @@ CK_INLINE void value_tile(const int is_bf16, const int heads, const int chunks, 
 CK_INLINE void attend_segment(const int is_bf16, const int heads, const rows_layout *l, const float *query,
                               const void *const *key_pages, const void *const *value_pages, int64_t begin,
                               int64_t count, float scale, attention_state *state, int64_t at) {
-    float p[CK_HEADS_TOGETHER][CK_ATTENTION_SEGMENT];
+    _Alignas(64) float p[CK_HEADS_TOGETHER][CK_ATTENTION_SEGMENT];
     float old_factor[CK_HEADS_TOGETHER], new_factor[CK_HEADS_TOGETHER];
     const int first = begin == 0;
     for (int64_t k = 0; k < count; k += 16 / heads) {

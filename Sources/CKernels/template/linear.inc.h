@@ -1,214 +1,203 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Linear layers: a register tile of up to 6 rows x 4 blocks of 16 outputs walks the input axis in order. A slab of 64
-// outputs stays in the second-level cache while the rows stream over it; a long input axis is cut into cache blocks
-// whose fp32 accumulators rest in y between blocks. Neither the tile nor the cut changes an element's chain of
+// Linear layers. The outputs are cut into slabs and the input axis into chunks, a register tile (tiles.inc.h) at a time;
+// between chunks the fp32 accumulators rest in the result. Neither tile nor cut changes an element's chain of
 // operations, so rows, tiles and threads never change a bit.
+//
+// Few rows go at the speed of memory: one tile takes them all and prefetches its own weights. Many rows go at the speed
+// of the multiply-adds: a chunk of weights, its rows and results stay in the second-level cache while the tiles
+// prefetch the chunk that follows.
 //
 // A "unit" is one step of the input axis: one fp32, or a pair of bf16 (packed: 16 outputs x 64 bytes).
 #pragma once
+#include "tiles.inc.h"
 
-#define CK_SLAB_BLOCKS 4
-/// Bytes of packed weights per slab and cache block: half of a 1 MiB second-level cache.
-#define CK_SLAB_BYTES (512 * 1024)
+/// Rows that go at the speed of memory.
+#define CK_STREAMING_ROWS CK_TILE_ROWS
+/// Rows from which on widened weights are worth their way through the second-level cache.
+#define CK_WIDE_ROWS 128
+/// Units of a chunk for many rows: as they lie, and where they are widened (64 KiB for 4 blocks).
+#define CK_CHUNK_UNITS 256
+#define CK_WIDE_UNITS 128
 
+/// Two weight matrices of one shape walked together (SwiGLU), or one (`second` NULL).
 typedef struct {
-    const char *weights[CK_SLAB_BLOCKS];  // unit 0 of each block of 16 outputs
-    const char *x;                        // unit 0 of the first row
-    int64_t x_stride;                     // bytes
-    int64_t begin, end;                   // units with both inputs present
-    int half_unit;                        // bf16, odd inputs: unit `end` has an even input only
-    int resume;                           // accumulators continue from out
-    float *out;
-    int64_t out_stride;  // elements
-    int64_t columns;     // valid columns of out, at most 16 per block
-} tile;
+    const char *first, *second;
+    int64_t units;  // of a row
+    int64_t column_end;
+    int64_t slab_columns;  // of each matrix
+} weight_walk;
 
-#if CK_LEVEL >= 4
-#define CK_PAIR_SOFTWARE 0
-#else
-#define CK_PAIR_SOFTWARE 1
-#endif
-
-/// One step of all accumulators: unit `w[b]` of each block against the rows' x units.
-CK_INLINE void tile_step(const int is_bf16, const int rows, const int blocks, v16 acc[6][4], const v16u w[4],
-                         const uint32_t x[6]) {
-    if (!is_bf16) {
-        CK_UNROLL for (int r = 0; r < rows; r++) {
-            v16 xv = (v16)splat_u(x[r]);
-            CK_UNROLL for (int b = 0; b < blocks; b++) acc[r][b] = fma16((v16)w[b], xv, acc[r][b]);
-        }
-        return;
+/// Packed blocks of the slab at `column`, unit `unit`; returns their number. Second-matrix blocks follow the first's.
+CK_INLINE int slab_blocks(const weight_walk *walk, int64_t column, int64_t unit, const char *blocks[CK_SLAB_BLOCKS]) {
+    const int64_t rest = walk->column_end - column;
+    const int64_t columns = rest < walk->slab_columns ? rest : walk->slab_columns;
+    const int count = (int)((columns + 15) / 16);
+    for (int b = 0; b < count; b++) {
+        const int64_t offset = ((column / 16 + b) * walk->units + unit) * 64;
+        blocks[b] = walk->first + offset;
+        if (walk->second) blocks[count + b] = walk->second + offset;
     }
+    return walk->second ? 2 * count : count;
+}
+
+/// Where a chunk's tiles read: prepared weights, and the blocks of the chunk that follows.
+typedef struct {
+    const char *blocks[CK_SLAB_BLOCKS], *next[CK_SLAB_BLOCKS];
+    int block_count, next_count;
+    int64_t begin, units;  // first unit, units in the chunk
+    int64_t total_units;   // of a row
+    int last;              // the chunk ends the row
+} chunk;
+
+CK_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/// The chunk at (column, begin) of at most `step` units.
+CK_INLINE chunk chunk_at(const weight_walk *walk, int64_t column, int64_t begin, int64_t step) {
+    chunk c = {.begin = begin, .units = smaller(step, walk->units - begin), .total_units = walk->units};
+    c.block_count = slab_blocks(walk, column, begin, c.blocks);
+    c.last = begin + c.units >= walk->units;
+    if (!c.last) {
+        c.next_count = slab_blocks(walk, column, begin + c.units, c.next);
+    } else if (column + walk->slab_columns < walk->column_end) {
+        c.next_count = slab_blocks(walk, column + walk->slab_columns, 0, c.next);
+    }
+    return c;
+}
+
+/// Rows of the next tile when `rows` remain: full tiles, the last two evened out (7 = 4 + 3, not 6 + 1).
+CK_INLINE int64_t next_rows(int64_t most, int64_t rows) {
+    if (rows <= most) return rows;
+    return rows < 2 * most ? (rows + 1) / 2 : most;
+}
+
+/// How a call with some number of rows goes about it.
+typedef struct {
+    int streaming;
+    int widens_rows;      // bf16 as two multiply-adds
+    int widens_weights;   // beforehand, not in registers
+    int64_t tile_rows;    // largest
+    int64_t chunk_units;  // of a chunk
+    int64_t slab_blocks;
+} plan;
+
+CK_INLINE plan plan_for(ck_compute compute, int64_t rows, int64_t units) {
+    plan p = {.streaming = rows <= CK_STREAMING_ROWS, .widens_rows = compute == CK_BF16 && CK_PAIR_SOFTWARE};
+    p.widens_weights = p.widens_rows && rows >= CK_WIDE_ROWS;
+    // Twelve rows by two blocks widen the least in registers; six by four read the fewest rows.
+    const int twelve = p.streaming || (p.widens_rows && !p.widens_weights);
+    p.tile_rows = twelve || CK_TILE_ROWS < 6 ? CK_TILE_ROWS : 6;
+    p.slab_blocks = p.streaming ? 4 : CK_SLAB_BLOCKS;
+    if (!p.streaming) {
+        p.chunk_units = p.widens_weights ? CK_WIDE_UNITS : CK_CHUNK_UNITS;
+    } else {
+        // All units where every weight is used once, since a cut would then only cost.
+        p.chunk_units = p.widens_rows ? CK_WIDE_FLOATS / 2 / (rows > 0 ? rows : 1) / 16 * 16 : units > 0 ? units : 1;
+    }
+    return p;
+}
+
+/// All rows of one chunk into `out` ([rows, out_stride], columns of the slab's blocks in order).
+static void run_chunk(ck_compute compute, const plan *how, const chunk *c, int64_t inputs, const char *x,
+                      int64_t x_stride, int64_t rows, float *out, int64_t out_stride, int64_t columns) {
+    const int64_t element = compute == CK_BF16 ? 2 : 4, per_unit = compute == CK_BF16 ? 2 : 1;
+    tile t = {.x_stride = x_stride * element, .units = c->units, .resume = c->begin > 0, .out_stride = out_stride,
+              .columns = columns, .ahead = how->streaming};
+    tile_kind kind = compute == CK_BF16 ? CK_TILE_BF16 : CK_TILE_FP32;
+    const int64_t present = smaller(inputs - c->begin * per_unit, c->units * per_unit);
+    t.half_unit = kind == CK_TILE_BF16 && !how->widens_rows && present % 2;
+    if (t.half_unit) t.units--;
+    const int turns = c->last && c->next_count;
+    t.ahead_turn = turns ? c->units - CK_PREFETCH_BYTES / 64 : c->units;
+    t.ahead_jump = turns ? (c->next[0] - c->blocks[0]) - c->units * 64 : 0;
+    next_pieces pieces = {.blocks = c->next, .pieces_per_block = 1};
+    const int64_t row_tiles = (rows + how->tile_rows - 1) / how->tile_rows;
+    if (!how->streaming && c->next_count) {
+        const int64_t together = tile_blocks(smaller(rows, how->tile_rows));
+        const int64_t tiles = row_tiles * ((c->block_count + together - 1) / together);
+        if (2 * tiles > c->next_count) pieces.pieces_per_block = 2 * tiles / c->next_count;
+        pieces.count = c->next_count * pieces.pieces_per_block;
+        pieces.piece_bytes = c->units * 64 / pieces.pieces_per_block;
+    }
+    const char *const *weights = c->blocks;
 #if CK_PAIR_SOFTWARE
-    v16 even[4], odd[4];
-    CK_UNROLL for (int b = 0; b < blocks; b++) {
-        even[b] = (v16)(w[b] << 16);
-        odd[b] = (v16)(w[b] & 0xffff0000u);
-    }
-    CK_UNROLL for (int r = 0; r < rows; r++) {
-        v16 x_even = (v16)splat_u(x[r] << 16), x_odd = (v16)splat_u(x[r] & 0xffff0000u);
-        CK_UNROLL for (int b = 0; b < blocks; b++) {
-            acc[r][b] = fma16(even[b], x_even, fma16(odd[b], x_odd, acc[r][b]));
+    _Alignas(64) float wide_rows[CK_WIDE_FLOATS];
+    _Alignas(64) float wide_weights[CK_SLAB_BLOCKS][CK_WIDE_UNITS * 32];
+    const char *wide_blocks[CK_SLAB_BLOCKS];
+    const int64_t wide_stride = (c->units + 15) / 16 * 32;
+    if (how->widens_weights) {
+        for (int b = 0; b < c->block_count; b++) {
+            widen_block(c->blocks[b], c->units, wide_weights[b]);
+            wide_blocks[b] = (const char *)wide_weights[b];
         }
-    }
-#else
-    CK_UNROLL for (int r = 0; r < rows; r++) {
-        __m512bh xv = (__m512bh)splat_u(x[r]);
-        CK_UNROLL for (int b = 0; b < blocks; b++) {
-            acc[r][b] = (v16)_mm512_dpbf16_ps((__m512)acc[r][b], (__m512bh)w[b], xv);
-        }
+        weights = wide_blocks;
+        kind = CK_TILE_FP32;
+        t.units = 2 * c->units;
     }
 #endif
-}
-
-CK_INLINE void tile_body(const int is_bf16, const int rows, const int blocks, const tile *t) {
-    v16 acc[6][4];
-    CK_UNROLL for (int r = 0; r < rows; r++) CK_UNROLL for (int b = 0; b < blocks; b++) {
-        acc[r][b] = t->resume ? load_at(t->out + r * t->out_stride, 16 * b, t->columns) : splat(0.0f);
-    }
-    const char *w0 = t->weights[0], *w1 = t->weights[1], *w2 = t->weights[2], *w3 = t->weights[3];
-    const char *x0 = t->x;
-    const int64_t stride = t->x_stride;
-    v16u w[4];
-    uint32_t x[6];
-    for (int64_t k = t->begin; k < t->end; k++) {
-        w[0] = (v16u) * (const v16u_memory *)(w0 + k * 64);
-        if (blocks > 1) w[1] = (v16u) * (const v16u_memory *)(w1 + k * 64);
-        if (blocks > 2) w[2] = (v16u) * (const v16u_memory *)(w2 + k * 64);
-        if (blocks > 3) w[3] = (v16u) * (const v16u_memory *)(w3 + k * 64);
-        CK_UNROLL for (int r = 0; r < rows; r++) x[r] = *(const u32_memory *)(x0 + r * stride + k * 4);
-        tile_step(is_bf16, rows, blocks, acc, w, x);
-    }
-    if (t->half_unit) {
-        const int64_t k = t->end;
-        CK_UNROLL for (int b = 0; b < blocks; b++) w[b] = (v16u) * (const v16u_memory *)(t->weights[b] + k * 64);
-        CK_UNROLL for (int r = 0; r < rows; r++) {
-            uint16_t last;
-            memcpy(&last, x0 + r * stride + k * 4, sizeof last);
-            x[r] = last;
+    for (int64_t row = 0; row < rows;) {
+        const int64_t taken = next_rows(how->tile_rows, rows - row);
+        t.x = x + row * x_stride * element + c->begin * 4;
+#if CK_PAIR_SOFTWARE
+        if (how->widens_rows) {
+            for (int64_t r = 0; r < taken; r++) {
+                widen_row(t.x + r * x_stride * element, present, wide_rows + r * wide_stride);
+            }
+            t.x = (const char *)wide_rows;
+            t.x_stride = wide_stride * 4;
         }
-        tile_step(is_bf16, rows, blocks, acc, w, x);
-    }
-    CK_UNROLL for (int r = 0; r < rows; r++) CK_UNROLL for (int b = 0; b < blocks; b++) {
-        store_at(t->out + r * t->out_stride, 16 * b, t->columns, acc[r][b]);
-    }
-}
-
-// One compiled function per tile shape that the registers of this instruction set hold.
-#define CK_TILE(kind, is_bf16, rows, blocks) \
-    static void kind##_##rows##x##blocks(const tile *t) { tile_body(is_bf16, rows, blocks, t); }
-#define CK_TILES(rows, blocks) CK_TILE(fp32, 0, rows, blocks) CK_TILE(bf16, 1, rows, blocks)
-#define CK_TILES_OF(blocks) \
-    CK_TILES(1, blocks) CK_TILES(2, blocks) CK_TILES(3, blocks) CK_TILES(4, blocks) CK_TILES(5, blocks) \
-    CK_TILES(6, blocks)
-#define CK_ROW(kind, blocks) \
-    {kind##_1x##blocks, kind##_2x##blocks, kind##_3x##blocks, kind##_4x##blocks, kind##_5x##blocks, kind##_6x##blocks}
-
-CK_TILES_OF(1)
-#if CK_LEVEL >= 3
-CK_TILES_OF(2)
-CK_TILES_OF(4)
-static void (*const tiles[2][3][6])(const tile *) = {
-    {CK_ROW(fp32, 1), CK_ROW(fp32, 2), CK_ROW(fp32, 4)}, {CK_ROW(bf16, 1), CK_ROW(bf16, 2), CK_ROW(bf16, 4)}};
-/// Largest number of blocks (1, 2 or 4) of a tile of `rows` rows.
-CK_INLINE int tile_blocks(int64_t rows) { return (void)rows, 4; }
-#else
-CK_TILES(1, 4)
-CK_TILES(1, 2) CK_TILES(2, 2) CK_TILES(3, 2)
-static void (*const tiles[2][3][6])(const tile *) = {
-    {CK_ROW(fp32, 1), {fp32_1x2, fp32_2x2, fp32_3x2}, {fp32_1x4}},
-    {CK_ROW(bf16, 1), {bf16_1x2, bf16_2x2, bf16_3x2}, {bf16_1x4}}};
-CK_INLINE int tile_blocks(int64_t rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 #endif
-#undef CK_TILE
-#undef CK_TILES
-#undef CK_TILES_OF
-#undef CK_ROW
-
-/// Runs `rows` (1 to 6) rows over `blocks` (1 to 4) blocks.
-static void run_tile(int is_bf16, int64_t rows, int blocks, const tile *whole) {
-    const int most = tile_blocks(rows);
-    for (int done = 0; done < blocks;) {
-        int step = blocks - done >= 4 ? 4 : blocks - done >= 2 ? 2 : 1;
-        if (step > most) step = most;
-        tile part = *whole;
-        for (int b = 0; b < step; b++) part.weights[b] = whole->weights[done + b];
-        part.out = whole->out + 16 * done;
-        part.columns = whole->columns - 16 * done;
-        tiles[is_bf16][step >> 1][rows - 1](&part);
-        done += step;
+        t.out = out + row * out_stride;
+        run_tile(kind, taken, weights, c->block_count, &pieces, t);
+        row += taken;
     }
-}
-
-/// Rows of the next tile when `rows` remain: full tiles of 6, the last two evened out (7 = 4 + 3, not 6 + 1).
-CK_INLINE int64_t next_rows(int64_t rows) {
-    if (rows <= 6) return rows;
-    return rows < 12 ? (rows + 1) / 2 : 6;
 }
 
 static void kernel_linear(ck_compute compute, const void *packed, int64_t outputs, int64_t inputs, const void *x,
                           int64_t x_stride, int64_t rows, float *y, int64_t y_stride, int64_t output_begin,
                           int64_t output_end) {
     (void)outputs;
-    const int is_bf16 = compute == CK_BF16;
-    const int64_t units = is_bf16 ? (inputs + 1) / 2 : inputs, whole_units = is_bf16 ? inputs / 2 : inputs;
-    const int64_t element = is_bf16 ? 2 : 4;
-    // One pass over the rows needs no cache blocking: every weight is read once.
-    const int64_t step = rows <= 6 ? units : CK_SLAB_BYTES / (64 * CK_SLAB_BLOCKS);
-    for (int64_t column = output_begin; column < output_end; column += 16 * CK_SLAB_BLOCKS) {
-        const int64_t columns = output_end - column < 16 * CK_SLAB_BLOCKS ? output_end - column : 16 * CK_SLAB_BLOCKS;
-        const int blocks = (int)((columns + 15) / 16);
-        tile t = {.x_stride = x_stride * element, .out_stride = y_stride, .columns = columns};
-        for (int b = 0; b < blocks; b++) t.weights[b] = (const char *)packed + (column / 16 + b) * units * 64;
-        int64_t begin = 0;
-        do {
-            t.begin = begin;
-            t.end = whole_units - begin < step ? whole_units : begin + step;
-            t.half_unit = t.end == whole_units && whole_units < units;
-            t.resume = begin > 0;
-            for (int64_t row = 0; row < rows;) {
-                const int64_t taken = next_rows(rows - row);
-                t.x = (const char *)x + row * t.x_stride;
-                t.out = y + row * y_stride + column;
-                run_tile(is_bf16, taken, blocks, &t);
-                row += taken;
-            }
-            begin = t.end;
-        } while (begin < whole_units);
+    const int64_t units = compute == CK_BF16 ? (inputs + 1) / 2 : inputs;
+    const plan how = plan_for(compute, rows, units);
+    const weight_walk walk = {.first = packed, .units = units, .column_end = output_end,
+                              .slab_columns = how.slab_blocks * 16};
+    for (int64_t column = output_begin; column < output_end; column += walk.slab_columns) {
+        for (int64_t begin = 0; begin == 0 || begin < units; begin += how.chunk_units) {
+            const chunk c = chunk_at(&walk, column, begin, how.chunk_units);
+            run_chunk(compute, &how, &c, inputs, x, x_stride, rows, y + column, y_stride,
+                      smaller(walk.slab_columns, output_end - column));
+        }
     }
 }
+
+/// Rows whose gate and up products wait on the stack.
+#define CK_SWIGLU_ROWS 96
 
 static void kernel_swiglu(ck_compute compute, const void *packed_gate, const void *packed_up, int64_t outputs,
                           int64_t inputs, const void *x, int64_t x_stride, int64_t rows, void *out, int64_t out_stride,
                           int64_t output_begin, int64_t output_end) {
     (void)outputs;
-    const int is_bf16 = compute == CK_BF16;
-    const int64_t units = is_bf16 ? (inputs + 1) / 2 : inputs, whole_units = is_bf16 ? inputs / 2 : inputs;
-    const int64_t element = is_bf16 ? 2 : 4;
-    float products[6][16 * CK_SLAB_BLOCKS];  // of one tile: gate columns, then up columns
-    for (int64_t column = output_begin; column < output_end; column += 8 * CK_SLAB_BLOCKS) {
-        const int64_t columns = output_end - column < 8 * CK_SLAB_BLOCKS ? output_end - column : 8 * CK_SLAB_BLOCKS;
-        const int half = (int)((columns + 15) / 16);
-        tile t = {.x_stride = x_stride * element, .begin = 0, .end = whole_units, .half_unit = whole_units < units,
-                  .out = products[0], .out_stride = 16 * CK_SLAB_BLOCKS, .columns = 32 * half};
-        for (int b = 0; b < half; b++) {
-            const int64_t offset = (column / 16 + b) * units * 64;
-            t.weights[b] = (const char *)packed_gate + offset;
-            t.weights[half + b] = (const char *)packed_up + offset;
-        }
-        for (int64_t row = 0; row < rows;) {
-            const int64_t taken = next_rows(rows - row);
-            t.x = (const char *)x + row * t.x_stride;
-            run_tile(is_bf16, taken, 2 * half, &t);
+    const int64_t units = compute == CK_BF16 ? (inputs + 1) / 2 : inputs, element = compute == CK_BF16 ? 2 : 4;
+    const plan how = plan_for(compute, rows, units);
+    const weight_walk walk = {.first = packed_gate, .second = packed_up, .units = units, .column_end = output_end,
+                              .slab_columns = how.slab_blocks * 8};
+    _Alignas(64) float products[CK_SWIGLU_ROWS][16 * CK_SLAB_BLOCKS];  // gate columns, then up columns
+    for (int64_t column = output_begin; column < output_end; column += walk.slab_columns) {
+        const int64_t columns = smaller(walk.slab_columns, output_end - column), half = (columns + 15) / 16 * 16;
+        for (int64_t row = 0; row < rows; row += CK_SWIGLU_ROWS) {
+            const int64_t taken = smaller(CK_SWIGLU_ROWS, rows - row);
+            for (int64_t begin = 0; begin == 0 || begin < units; begin += how.chunk_units) {
+                const chunk c = chunk_at(&walk, column, begin, how.chunk_units);
+                run_chunk(compute, &how, &c, inputs, (const char *)x + row * x_stride * element, x_stride, taken,
+                          products[0], 16 * CK_SLAB_BLOCKS, 2 * half);
+            }
             for (int64_t r = 0; r < taken; r++) {
                 void *result = (char *)out + ((row + r) * out_stride + column) * element;
                 for (int64_t i = 0; i < columns; i += 16) {
-                    v16 gate = load(products[r] + i), up = load(products[r] + 16 * half + i);
+                    v16 gate = load(products[r] + i), up = load(products[r] + half + i);
                     store_as(compute, result, i, columns, silu16(gate) * up);
                 }
             }
-            row += taken;
         }
     }
 }
