@@ -795,6 +795,9 @@ package nonisolated struct WireShardReport: Sendable {
   /// Not empty: loading failed and this is why.
   package var problem: String = String()
 
+  /// Experts of which this process has opened a tensor at any time.
+  package var openedExperts: [UInt32] = []
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1574,6 +1577,9 @@ package nonisolated struct WireShard: Sendable {
 
   /// Ranges such as 0-31,64-95.
   package var experts: String = String()
+
+  /// Experts of which the worker has opened a tensor at any time.
+  package var openedExperts: String = String()
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3239,7 +3245,7 @@ nonisolated extension WireUndeploy: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension WireShardReport: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ShardReport"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}epoch\0\u{3}is_trunk_ready\0\u{1}experts\0\u{1}problem\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}epoch\0\u{3}is_trunk_ready\0\u{1}experts\0\u{1}problem\0\u{3}opened_experts\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3252,6 +3258,7 @@ nonisolated extension WireShardReport: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 3: try { try decoder.decodeSingularBoolField(value: &self.isTrunkReady) }()
       case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.experts) }()
       case 5: try { try decoder.decodeSingularStringField(value: &self.problem) }()
+      case 6: try { try decoder.decodeRepeatedUInt32Field(value: &self.openedExperts) }()
       default: break
       }
     }
@@ -3273,6 +3280,9 @@ nonisolated extension WireShardReport: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if !self.problem.isEmpty {
       try visitor.visitSingularStringField(value: self.problem, fieldNumber: 5)
     }
+    if !self.openedExperts.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.openedExperts, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3282,6 +3292,7 @@ nonisolated extension WireShardReport: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.isTrunkReady != rhs.isTrunkReady {return false}
     if lhs.experts != rhs.experts {return false}
     if lhs.problem != rhs.problem {return false}
+    if lhs.openedExperts != rhs.openedExperts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4863,7 +4874,7 @@ nonisolated extension WireWorkerView: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireShard: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Shard"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}name\0\u{3}is_trunk_ready\0\u{1}experts\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}name\0\u{3}is_trunk_ready\0\u{1}experts\0\u{3}opened_experts\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4875,6 +4886,7 @@ nonisolated extension WireShard: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 2: try { try decoder.decodeSingularStringField(value: &self.name) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.isTrunkReady) }()
       case 4: try { try decoder.decodeSingularStringField(value: &self.experts) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.openedExperts) }()
       default: break
       }
     }
@@ -4893,6 +4905,9 @@ nonisolated extension WireShard: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if !self.experts.isEmpty {
       try visitor.visitSingularStringField(value: self.experts, fieldNumber: 4)
     }
+    if !self.openedExperts.isEmpty {
+      try visitor.visitSingularStringField(value: self.openedExperts, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4901,6 +4916,7 @@ nonisolated extension WireShard: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.name != rhs.name {return false}
     if lhs.isTrunkReady != rhs.isTrunkReady {return false}
     if lhs.experts != rhs.experts {return false}
+    if lhs.openedExperts != rhs.openedExperts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

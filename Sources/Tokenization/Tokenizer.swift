@@ -43,6 +43,8 @@ package final class Tokenizer: Sendable {
     /// How many tokens there are: `len(tokenizer)` in transformers (151,669 for Qwen3). The model's
     /// vocabulary is usually larger by padding rows.
     package var vocabularyCount: Int { tokens.count }
+    /// One more than the largest id: rows that a model needs.
+    package var idLimit: Int { tokens.idLimit }
 
     /// Loads tokenizer.json and, where present, tokenizer_config.json, chat_template.jinja and
     /// generation_config.json.

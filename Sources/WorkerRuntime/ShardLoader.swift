@@ -150,6 +150,7 @@ final class ShardLoader: Sendable {
                 $0.isTrunkReady = model?.hasTrunk ?? false
                 $0.experts = (model?.experts ?? []).sorted().map(UInt32.init)
                 $0.problem = problem
+                $0.openedExperts = (model?.checkpoint.openedExperts ?? []).map(UInt32.init)
             })
     }
 }

@@ -107,3 +107,38 @@ final class Workbench {
         return result
     }
 }
+
+/// `apus up` in the background.
+final class BackgroundCluster {
+    private let process: Process
+
+    fileprivate init(_ process: Process) { self.process = process }
+
+    func stop() {
+        process.terminate()
+        let deadline = Date().addingTimeInterval(15)
+        while process.isRunning, Date() < deadline { Thread.sleep(forTimeInterval: 0.02) }
+        if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        process.waitUntilExit()
+    }
+}
+
+extension Workbench {
+    /// Starts `apus up` and waits until other verbs find it.
+    func startCluster(workers: Int) throws -> BackgroundCluster {
+        let process = Process()
+        process.executableURL = Self.apus
+        process.arguments = ["up", "--workers", "\(workers)", "--state", url("state").path]
+        process.currentDirectoryURL = directory
+        process.environment = ProcessInfo.processInfo.environment
+            .merging(["APUS_CONTEXT": url("context.json").path, "APUS_HOME": url("home").path]) { $1 }
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+        let deadline = Date().addingTimeInterval(20)
+        while !FileManager.default.fileExists(atPath: url("context.json").path), Date() < deadline {
+            Thread.sleep(forTimeInterval: 0.02)
+        }
+        return BackgroundCluster(process)
+    }
+}

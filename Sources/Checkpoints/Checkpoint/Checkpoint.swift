@@ -21,6 +21,7 @@ package final class Checkpoint: Sendable {
     private struct Opened {
         var files: [MappedFile?]
         var names: Set<String> = []
+        var experts: Set<Int> = []
     }
 
     package let directory: URL
@@ -85,6 +86,7 @@ package final class Checkpoint: Sendable {
                 file: directory.path, tensor: name.rawValue)
         }
         record(name)
+        _ = opened.withLock { $0.experts.insert(expert) }
         guard expertLayout == .fused else { return try view(name) }
         let rows = configuration.moeIntermediateSize
         let fused = try view(projection == .down ? names.fusedDown : names.fusedGateUp)
@@ -101,6 +103,9 @@ package final class Checkpoint: Sendable {
     package var openedTensorNames: [String] {
         opened.withLock { $0.names }.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
+
+    /// Experts (in any layer) of which a matrix has been asked for, ascending.
+    package var openedExperts: [Int] { opened.withLock { $0.experts }.sorted() }
 
     /// Names of the shards that have been mapped, sorted.
     package var mappedShardNames: [String] {

@@ -71,6 +71,7 @@ extension Coordinator {
                     $0.model = deployment.model.id
                     $0.name = deployment.model.path
                     $0.isTrunkReady = deployment.trunkReady.contains(member.number)
+                    $0.openedExperts = rangeText(deployment.opened[member.number] ?? [])
                     $0.experts = rangeText(deployment.placement.held[member.number, default: []].sorted())
                 }
             }

@@ -9,6 +9,8 @@ struct Deployment: Sendable {
     var placement: ExpertPlacement
     /// Workers whose trunk is loaded: they can generate or score.
     private(set) var trunkReady: Set<WorkerNumber> = []
+    /// Experts of which each worker's process has opened a tensor.
+    private(set) var opened: [WorkerNumber: [Int]] = [:]
     /// Workers that cannot load the model, and why.
     private(set) var problems: [WorkerNumber: String] = [:]
     /// Placement epochs of a later coordinator are larger than all of an earlier one.
@@ -33,11 +35,13 @@ struct Deployment: Sendable {
         forgetSent(worker)
         trunkReady.remove(worker)
         problems[worker] = nil
+        opened[worker] = nil
     }
 
     mutating func note(_ report: WireShardReport, of worker: WorkerNumber) {
         if !report.problem.isEmpty { problems[worker] = report.problem }
         if report.isTrunkReady { trunkReady.insert(worker) } else { trunkReady.remove(worker) }
+        opened[worker] = report.openedExperts.map(Int.init)
         placement.report(worker, holds: report.experts.map(Int.init))
     }
 

@@ -113,7 +113,7 @@ struct JobPreparation {
             $0.stopIds = model.checkpoint.configuration.eosTokenIDs.map(Int32.init)
             $0.stopStrings = sampling.stop
             $0.seed = UInt64(job.seed)
-            $0.usableVocabulary = UInt32(tokenizer.vocabularyCount)
+            $0.usableVocabulary = UInt32(tokenizer.idLimit)
             $0.rewards = job.rewards.map { reward in
                 .with {
                     $0.name = reward.name

@@ -27,9 +27,9 @@ struct ModelFiles {
     func tokenizer() throws -> Tokenizer {
         let tokenizer = try Tokenizer(directory: checkpoint.directory)
         let rows = checkpoint.configuration.vocabularySize
-        guard tokenizer.vocabularyCount <= rows else {
+        guard tokenizer.idLimit <= rows else {
             throw SubmissionError(
-                description: "\(checkpoint.directory.path): the tokenizer has \(tokenizer.vocabularyCount) ids but the model "
+                description: "\(checkpoint.directory.path): the tokenizer has ids up to \(tokenizer.idLimit - 1) but the model "
                     + "\(rows) rows; they do not belong together")
         }
         return tokenizer
@@ -39,8 +39,8 @@ struct ModelFiles {
     func requireVocabulary(of other: Tokenizer, asIn policy: ModelFiles) throws {
         let own = try tokenizer()
         let isEqual =
-            own.vocabularyCount == other.vocabularyCount
-            && (0..<Int32(own.vocabularyCount)).allSatisfy { own.bytes(of: $0) == other.bytes(of: $0) }
+            own.idLimit == other.idLimit
+            && (0..<Int32(own.idLimit)).allSatisfy { own.bytes(of: $0) == other.bytes(of: $0) }
         guard isEqual else {
             throw SubmissionError(
                 description: "the teacher \(checkpoint.directory.path) and the policy \(policy.checkpoint.directory.path) have "

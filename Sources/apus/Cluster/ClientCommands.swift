@@ -152,7 +152,8 @@ struct WorkersCommand: ParsableCommand {
             + "\(Format.bytes(Int(counters.residentTrunkByteCount))) of trunks, budget \(Format.bytes(Int(worker.memoryByteCount)))")
         for shard in worker.shards {
             print("  model \(shard.model)    experts \(shard.experts.isEmpty ? "none" : shard.experts)"
-                + "\(shard.isTrunkReady ? "" : ", no trunk yet")  \(shard.name)")
+                + "\(shard.isTrunkReady ? "" : ", no trunk yet"); opened so far \(shard.openedExperts.isEmpty ? "none" : shard.openedExperts)  "
+                + shard.name)
         }
         print("  exchange   \(counters.tokensDispatched) tokens dispatched, \(counters.tokensServed) served, "
             + "\(Format.bytes(Int(counters.exchangeBytesSent))) sent, \(Format.bytes(Int(counters.exchangeBytesReceived))) received")

@@ -121,7 +121,7 @@ private struct RolloutSettings {
     init(_ job: RolloutJob, checkpoint: Checkpoint, tokenizer: Tokenizer) throws {
         self.job = job
         stopIDs = checkpoint.configuration.eosTokenIDs.map(Int32.init)
-        usableVocabulary = tokenizer.vocabularyCount
+        usableVocabulary = tokenizer.idLimit
         budget = try job.thinking.budget.map {
             let parser = try ThinkingParser(tokenizer)
             return ThinkingBudget(

@@ -87,7 +87,7 @@ struct GenerateCommand: ParsableCommand {
             sampling: sampling, maxNewTokens: maxNewTokens,
             stopIDs: loaded.configuration.eosTokenIDs.map(Int32.init),
             random: RolloutRandom(runSeed: seed, prompt: 0, sibling: UInt16(index)), thinkingBudget: budget,
-            usableVocabulary: loaded.tokenizer.vocabularyCount)
+            usableVocabulary: loaded.tokenizer.idLimit)
         return GenerationRequest(id: UInt64(index), tokens: ids, task: .generate(options))
     }
 

@@ -40,9 +40,9 @@ struct LocalModelOptions: ParsableArguments {
         let checkpoint = try Checkpoint(directory: directory)
         let tokenizer = try Tokenizer(directory: directory)
         let configuration = checkpoint.configuration
-        guard tokenizer.vocabularyCount <= configuration.vocabularySize else {
+        guard tokenizer.idLimit <= configuration.vocabularySize else {
             throw InputError(
-                "\(model): the tokenizer has \(tokenizer.vocabularyCount) ids but the model \(configuration.vocabularySize) "
+                "\(model): the tokenizer has ids up to \(tokenizer.idLimit - 1) but the model only \(configuration.vocabularySize) "
                     + "rows; they do not belong together")
         }
         let model = try Qwen3Model(checkpoint, compute: type, pool: ComputePool(threadCount: threads))
