@@ -45,7 +45,7 @@ struct ExpertShardTests {
     func nobodyOpensForeignExperts() throws {
         let bench = try Workbench("shards")
         try bench.makeModel()
-        try bench.makeJob(groups: 8, groupSize: 2, tokens: 32)
+        try bench.makeJob(groups: 32, groupSize: 2, tokens: 32)
         let cluster = try bench.startCluster(workers: 4)
         defer { cluster.stop() }
         let submitted = try bench.apus("submit", "job.yaml", "--watch")
