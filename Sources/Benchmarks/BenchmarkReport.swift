@@ -18,6 +18,21 @@ package struct BenchmarkLine: Codable, Equatable, Sendable {
     package var goal: Double?
     package var goalIsValue = false
 
+    package init(
+        suite: String, name: String, value: Double, unit: String, limit: Double, bound: String, share: Double,
+        goal: Double? = nil, goalIsValue: Bool = false
+    ) {
+        self.suite = suite
+        self.name = name
+        self.value = value
+        self.unit = unit
+        self.limit = limit
+        self.bound = bound
+        self.share = share
+        self.goal = goal
+        self.goalIsValue = goalIsValue
+    }
+
     package var meetsGoal: Bool? { goal.map { (goalIsValue ? value : share) >= $0 } }
 }
 

@@ -69,6 +69,8 @@ final class EngineLoop: Sendable {
         /// Sequences under way, by engine request id.
         var jobs: [UInt64: Job] = [:]
         var lastRequest: UInt64 = 0
+        /// Counts of engines that are gone.
+        var dropped: (processed: UInt64, sampled: UInt64) = (0, 0)
 
         func requests(of lease: UInt64) -> Set<UInt64> { Set(jobs.filter { $0.value.grant.lease == lease }.keys) }
         func remaining(_ lease: UInt64) -> Bool { jobs.values.contains { $0.grant.lease == lease } }
@@ -93,7 +95,10 @@ final class EngineLoop: Sendable {
         switch command {
         case .host(let host): state.hosts[host.description.id] = host
         case .drop(let id):
-            state.hosts[id] = nil
+            if let engine = state.hosts.removeValue(forKey: id)?.engine {
+                state.dropped.processed += UInt64(engine.processedTokenCount)
+                state.dropped.sampled += UInt64(engine.sampledTokenCount)
+            }
             for (request, job) in state.jobs where job.grant.model == id { state.jobs[request] = nil }
         case .abandon(let lease):
             let requests = state.requests(of: lease)
@@ -137,7 +142,9 @@ final class EngineLoop: Sendable {
         do {
             for result in try host.engine.step() {
                 guard let job = state.jobs.removeValue(forKey: result.id) else { continue }
-                count(result, job)
+                if case .score = job.grant.work {
+                    status.withLock { $0.scoredTokenCount += UInt64(result.logProbs.count) }
+                }
                 handlers.onFinished(
                     FinishedSequence(grant: job.grant, sibling: job.sibling, result: result, host: host))
                 if !state.remaining(job.grant.lease) { handlers.onLeaseEnded(job.grant.lease, nil) }
@@ -156,20 +163,13 @@ final class EngineLoop: Sendable {
         publish(state)
     }
 
-    private func count(_ result: GenerationResult, _ job: Job) {
-        status.withLock {
-            if case .score = job.grant.work {
-                $0.scoredTokenCount += UInt64(result.logProbs.count)
-            } else {
-                $0.generatedTokenCount += UInt64(result.tokens.count)
-            }
-        }
-    }
-
     private func publish(_ state: State) {
         status.withLock { status in
             status.runningCount = state.jobs.count
-            status.processedTokenCount = state.hosts.values.reduce(0) { $0 + UInt64($1.engine.processedTokenCount) }
+            status.processedTokenCount =
+                state.dropped.processed + state.hosts.values.reduce(0) { $0 + UInt64($1.engine.processedTokenCount) }
+            status.generatedTokenCount =
+                state.dropped.sampled + state.hosts.values.reduce(0) { $0 + UInt64($1.engine.sampledTokenCount) }
             status.freeSlots = state.hosts.mapValues { host in
                 Int(host.settings.sequencesMax) - state.jobs.values.count { $0.grant.model == host.description.id }
             }

@@ -23,6 +23,7 @@ package final class WorkerProcess: @unchecked Sendable {
         case leaseEnded(UInt64, WireUnitFailed?)
         case shards(WireShardReport)
         case log(String)
+        case refused(TransportEvent.HandshakeFailure)
         case leave(String)
     }
 
@@ -44,7 +45,7 @@ package final class WorkerProcess: @unchecked Sendable {
     private var peers: [WorkerNumber: PeerIdentity] = [:]
     private var routes: [UInt32: WireRoutes] = [:]
     private var exitCode: Int32?
-    private var generation: (since: MonotonicInstant, progress: UInt64) = (.now, 0)
+    private var lastRefusal: MonotonicInstant?
 
     /// Opens the sockets and starts the threads.
     /// - Throws: one line about keys or ports.
@@ -63,7 +64,11 @@ package final class WorkerProcess: @unchecked Sendable {
                 control: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount) },
                 exchange: port.delivery, bulk: .direct { _ in }),
             onEvent: { event in
-                if case .connected(let peer, .control) = event { _ = inputs.tryPush(.connected(peer)) }
+                switch event {
+                case .connected(let peer, .control): _ = inputs.tryPush(.connected(peer))
+                case .handshakeFailed(let failure, _): _ = inputs.tryPush(.refused(failure))
+                default: break
+                }
             })
         let transport = try ZeroMQTransport(options)
         self.transport = transport
@@ -153,10 +158,22 @@ package final class WorkerProcess: @unchecked Sendable {
             if !report.problem.isEmpty { logger.error("model \(report.model): \(report.problem)") }
             perform(session.apply(.shards(report), at: .now))
         case .log(let text): logger.info("\(text)")
+        case .refused(let failure): noteRefusal(failure)
         case .leave(let reason):
             perform(session.apply(.leaving(reason), at: .now))
             exitCode = 0
         }
+    }
+
+    /// Says once in a while whose key was refused; it may be put on the list while we try.
+    private func noteRefusal(_ failure: TransportEvent.HandshakeFailure) {
+        guard MonotonicInstant.now.milliseconds(since: lastRefusal ?? MonotonicInstant(nanoseconds: 0)) > 5000 else { return }
+        lastRefusal = .now
+        let own = configuration.keys.publicKey.rawValue
+        guard case .auth(let key) = failure, key == address?.identity else {
+            return logger.warning("a handshake failed (\(failure)): is the other side this cluster's, with the key of its address file?")
+        }
+        logger.error("the coordinator refuses this worker's key; add the line '\(own) worker' to its allow-list and restart it")
     }
 
     /// Connects to the coordinator, and to its new place when it moved.

@@ -9,7 +9,7 @@ import Tensors
 /// `apus bench`: measures this machine and what Apus makes of it.
 struct BenchCommand: ParsableCommand {
     enum Suite: String, ExpressibleByArgument, CaseIterable {
-        case kernels, decode, prefill, all
+        case kernels, decode, prefill, exchange, all
     }
 
     static let configuration = CommandConfiguration(
@@ -19,7 +19,7 @@ struct BenchCommand: ParsableCommand {
             few layers and random weights to the temporary directory and remove it: about 6 GB with 4 layers.
             """)
 
-    @Option(help: "kernels, decode, prefill or all.")
+    @Option(help: "kernels, decode, prefill, exchange (one process against two workers) or all.")
     var suite = Suite.all
 
     @Option(help: "Compute threads.")
@@ -30,6 +30,9 @@ struct BenchCommand: ParsableCommand {
 
     @Option(help: "Layers of the model of decode and prefill.")
     var layers = 4
+
+    @Option(help: "Directory of a tokenizer for the model of exchange.")
+    var tokenizer = "Tests/Fixtures/tokenizer/main"
 
     @Option(help: "Also write what was found to this file, as JSON.")
     var json: String?
@@ -47,7 +50,8 @@ struct BenchCommand: ParsableCommand {
             let pool = ComputePool(threadCount: threads)
             var report = BenchmarkReport(instructionSet: String(cString: ck_isa()), threads: threads)
             if suite == .kernels || suite == .all { try runKernels(computes, pool, &report) }
-            if suite != .kernels { try runModel(computes[0], pool, &report) }
+            if suite != .kernels, suite != .exchange { try runModel(computes[0], pool, &report) }
+            if suite == .exchange || suite == .all { try runExchange(&report) }
             if let json {
                 let encoder = JSONEncoder()
                 encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
@@ -80,6 +84,17 @@ struct BenchCommand: ParsableCommand {
             }
             try model.prefill { add($0, &report) }
         }
+    }
+
+    private func runExchange(_ report: inout BenchmarkReport) throws {
+        waitForIdleCores("exchange", &report)
+        let suite = ExchangeSuite(
+            layers: layers, threads: threads, tokenizer: URL(fileURLWithPath: tokenizer), progress: complain)
+        let (one, two) = try suite.run()
+        add(
+            BenchmarkLine(
+                suite: "exchange", name: "2 workers against 1, batch \(ExchangeSuite.batch)", value: two, unit: "tokens/s",
+                limit: one, bound: "one process", share: two / one, goal: 0.9), &report)
     }
 
     private func waitForIdleCores(_ suite: String, _ report: inout BenchmarkReport) {

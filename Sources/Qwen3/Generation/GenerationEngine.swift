@@ -41,6 +41,8 @@ package final class GenerationEngine {
 
     /// Tokens sent through the model so far, recomputed ones included.
     package private(set) var processedTokenCount = 0
+    /// Tokens drawn so far.
+    package private(set) var sampledTokenCount = 0
     package private(set) var preemptionCount = 0
 
     /// - Parameters:
@@ -300,6 +302,7 @@ package final class GenerationEngine {
                 return
             }
             running[index].tokens.append(token)
+            sampledTokenCount += 1
             running[index].scores[next] = score
             running[index].thinking.note(token)
             if options.stopIDs.contains(token)
