@@ -26,6 +26,7 @@ struct UpCommand: ParsableCommand {
             let stopping = Locked(false)
             onTermination { stopping.withLock { $0 = true } }
             print("cluster of \(options.workers) workers; logs in \(directory.path); Ctrl-C ends it")
+            fflush(nil)
             while !stopping.withLock({ $0 }) {
                 if let problem = cluster.supervisor.problem {
                     cluster.supervisor.stop()
