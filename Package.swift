@@ -78,6 +78,13 @@ let package = Package(
             ]),
         // Layer 5
         library("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
+        library(
+            "ClusterSimulation",
+            [
+                "ClusterCore", "ClusterProtocol", "ClusterTransport", "RuntimeSupport",
+                .product(name: "HeapModule", package: "swift-collections"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
         // Layer 6
         library(
             "CoordinatorRuntime",
@@ -104,7 +111,7 @@ let package = Package(
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterCore", "ClusterSimulation", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
                 "JobSpecification", "Parity", "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
                 "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
@@ -125,6 +132,7 @@ let package = Package(
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
         tests("ClusterCore", ["ClusterProtocol", "ClusterTransport", "RuntimeSupport"]),
+        tests("ClusterSimulation", ["ClusterCore"]),
         tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         .testTarget(
             name: "ClusterTests", dependencies: ["apus", "RuntimeSupport", "TestSupport"],

@@ -60,6 +60,12 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._request = newValue}
   }
 
+  /// Incarnation that it is meant for; another process with the same key ignores it. 0: whoever has the key.
+  package var recipient: UInt64 {
+    get {_storage._recipient}
+    set {_uniqueStorage()._recipient = newValue}
+  }
+
   package var body: OneOf_Body? {
     get {return _storage._body}
     set {_uniqueStorage()._body = newValue}
@@ -358,6 +364,9 @@ package nonisolated struct WireHello: Sendable {
 
   /// Work in hand, from before a coordinator's restart: it goes on under the new epoch.
   package var leases: [WireHeldLease] = []
+
+  /// What it holds already, from before a break or a coordinator's restart.
+  package var shards: [WireShardReport] = []
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1826,13 +1835,14 @@ fileprivate nonisolated let _protobuf_package = "apus.cluster"
 
 nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Envelope"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{2}\u{6}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{4}\u{7}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{4}\u{7}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0")
 
   fileprivate class _StorageClass {
     var _protocolVersion: UInt32 = 0
     var _epoch: UInt64 = 0
     var _incarnation: UInt64 = 0
     var _request: UInt64 = 0
+    var _recipient: UInt64 = 0
     var _body: WireEnvelope.OneOf_Body?
 
       // This property is used as the initial default value for new instances of the type.
@@ -1848,6 +1858,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
       _epoch = source._epoch
       _incarnation = source._incarnation
       _request = source._request
+      _recipient = source._recipient
       _body = source._body
     }
   }
@@ -1871,6 +1882,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._epoch) }()
         case 3: try { try decoder.decodeSingularUInt64Field(value: &_storage._incarnation) }()
         case 4: try { try decoder.decodeSingularUInt64Field(value: &_storage._request) }()
+        case 5: try { try decoder.decodeSingularUInt64Field(value: &_storage._recipient) }()
         case 10: try {
           var v: WireHello?
           var hadOneofValue = false
@@ -2246,6 +2258,9 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
       if _storage._request != 0 {
         try visitor.visitSingularUInt64Field(value: _storage._request, fieldNumber: 4)
       }
+      if _storage._recipient != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._recipient, fieldNumber: 5)
+      }
       switch _storage._body {
       case .hello?: try {
         guard case .hello(let v)? = _storage._body else { preconditionFailure() }
@@ -2370,6 +2385,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         if _storage._epoch != rhs_storage._epoch {return false}
         if _storage._incarnation != rhs_storage._incarnation {return false}
         if _storage._request != rhs_storage._request {return false}
+        if _storage._recipient != rhs_storage._recipient {return false}
         if _storage._body != rhs_storage._body {return false}
         return true
       }
@@ -2382,7 +2398,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Hello"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{3}numerics_fingerprint\0\u{1}host\0\u{3}process_id\0\u{3}thread_count\0\u{3}memory_byte_count\0\u{1}endpoints\0\u{1}leases\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{3}numerics_fingerprint\0\u{1}host\0\u{3}process_id\0\u{3}thread_count\0\u{3}memory_byte_count\0\u{1}endpoints\0\u{1}leases\0\u{1}shards\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2398,6 +2414,7 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.memoryByteCount) }()
       case 7: try { try decoder.decodeSingularMessageField(value: &self._endpoints) }()
       case 8: try { try decoder.decodeRepeatedMessageField(value: &self.leases) }()
+      case 9: try { try decoder.decodeRepeatedMessageField(value: &self.shards) }()
       default: break
       }
     }
@@ -2432,6 +2449,9 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if !self.leases.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.leases, fieldNumber: 8)
     }
+    if !self.shards.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.shards, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2444,6 +2464,7 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.memoryByteCount != rhs.memoryByteCount {return false}
     if lhs._endpoints != rhs._endpoints {return false}
     if lhs.leases != rhs.leases {return false}
+    if lhs.shards != rhs.shards {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

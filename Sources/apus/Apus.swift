@@ -25,7 +25,7 @@ struct Apus: AsyncParsableCommand {
                     ModelCommand.self, TokenizeCommand.self, RenderCommand.self, GenerateCommand.self, ScoreCommand.self,
                 ]),
             CommandGroup(name: "Data", subcommands: [DataCommand.self]),
-            CommandGroup(name: "Checks", subcommands: [ParityCommand.self, BenchCommand.self]),
+            CommandGroup(name: "Checks", subcommands: [ParityCommand.self, BenchCommand.self, SimulateCommand.self]),
         ])
 }
 

@@ -62,7 +62,7 @@ extension Coordinator {
             return
         }
         if current.isFinishing { return }
-        if isComplete(job) {
+        if isComplete(job) || (fault == .finishesEarly && current.ledger.open.isEmpty) {
             self.current?.isFinishing = true
             self.current?.wait("its output files are being written", now)
             return emit(.finish(job: job.id))
@@ -199,6 +199,7 @@ extension Coordinator {
             send(to: member.identity) { $0.withdraw.lease = id }
         }
         // A grant may still be under way; after this long it was lost with a connection.
+        if fault == .lostGrantsAreNotMissed { return }
         for lease in mine where !held.contains(lease.id) && now.milliseconds(since: lease.granted) > 5000 {
             current?.ledger.drop(lease.id)
         }
@@ -238,7 +239,7 @@ extension Coordinator {
             return
         }
         let digest = result.digest
-        if let recorded = job.isRecorded(sequence, score: isScore) {
+        if let recorded = job.isRecorded(sequence, score: isScore), fault != .recordsTwice {
             settle(sequence, isScore, isEqual: recorded == digest, result, from: peer)
             return acknowledge()
         }

@@ -13,20 +13,20 @@ extension Coordinator {
     /// The worker that sent `envelope`, if this incarnation was welcomed in this epoch; it is told otherwise.
     mutating func knownWorker(_ envelope: WireEnvelope, from peer: PeerIdentity) -> WorkerNumber? {
         if retired.contains(envelope.incarnation) {
-            refuse(peer, .retired, "this process was silent or stuck for too long and its work was given to others")
+            refuse(peer, envelope.incarnation, .retired, "this process was silent or stuck for too long and its work was given to others")
             return nil
         }
         guard let number = number(of: peer), members[number]?.incarnation == envelope.incarnation,
             envelope.epoch == state.epoch
         else {
-            refuse(peer, .unknownWorker, "say hello first")
+            refuse(peer, envelope.incarnation, .unknownWorker, "say hello first")
             return nil
         }
         return number
     }
 
-    mutating func refuse(_ peer: PeerIdentity, _ reason: WireRefusal.Reason, _ text: String) {
-        send(to: peer) {
+    mutating func refuse(_ peer: PeerIdentity, _ incarnation: UInt64, _ reason: WireRefusal.Reason, _ text: String) {
+        send(to: peer, recipient: incarnation) {
             $0.refusal.reason = reason
             $0.refusal.text = text
         }
@@ -36,34 +36,39 @@ extension Coordinator {
         guard envelope.protocolVersion == clusterProtocolVersion else {
             let text = "the worker (version \(hello.version)) speaks protocol \(envelope.protocolVersion), the "
                 + "coordinator \(clusterProtocolVersion): run the same version of apus on every host"
-            refuse(peer, .version, text)
+            refuse(peer, envelope.incarnation, .version, text)
             return log("refused a worker on \(hello.host): \(text)")
         }
         if retired.contains(envelope.incarnation) {
-            return refuse(peer, .retired, "this process was silent or stuck for too long and its work was given to others")
+            return refuse(peer, envelope.incarnation, .retired, "this process was silent or stuck for too long and its work was given to others")
         }
         guard numericsFingerprint == nil || numericsFingerprint == hello.numericsFingerprint else {
             let text = "the kernels of \(hello.host) give other bits (\(hello.numericsFingerprint)) than the cluster's "
                 + "(\(numericsFingerprint!)): run the same version of apus on every host, without APUS_ISA overrides"
-            refuse(peer, .numerics, text)
+            refuse(peer, envelope.incarnation, .numerics, text)
             return log("refused a worker: \(text)")
         }
         if let number = number(of: peer) {
             if members[number]?.incarnation == envelope.incarnation {
                 members[number]?.lastHeard = now
                 members[number]?.lostUntil = nil
-                return synchronize(number)
+                for report in hello.shards { members[number]?.reports[report.model] = report }
+                synchronize(number)
+                for report in hello.shards { note(report, of: number) }
+                return
             }
             bury(number, "restarted")
         }
         lastWorkerNumber += 1
-        let member = Member(
+        var member = Member(
             number: lastWorkerNumber, identity: peer, incarnation: envelope.incarnation, hello: hello, now: now)
+        for report in hello.shards { member.reports[report.model] = report }
         members[member.number] = member
         numericsFingerprint = hello.numericsFingerprint
         if firstJoin == nil { firstJoin = now }
         log("\(member.name) joined with \(hello.threadCount) threads and \(gibibytes(hello.memoryByteCount))")
         synchronize(member.number)
+        for report in hello.shards { note(report, of: member.number) }
         for held in hello.leases where held.job == current?.id {
             let group = Int(held.group)
             let unit: WorkUnit =
@@ -80,6 +85,7 @@ extension Coordinator {
             send(to: member.identity) { $0.allowPeer = .with { $0.worker = other.number; $0.identity = other.identity.rawValue } }
             send(to: other.identity) { $0.allowPeer = .with { $0.worker = number; $0.identity = member.identity.rawValue } }
         }
+        if fault == .returnersAreNotTold { return }
         for id in deployments.keys { deployments[id]?.forgetSent(number) }
     }
 
@@ -113,6 +119,19 @@ extension Coordinator {
         members[number]?.lostUntil = now.advanced(byMilliseconds: times.silenceAfterLoss)
     }
 
+    /// A coordinator that was stopped or waited for a disk heard nobody meanwhile; that is not their silence.
+    mutating func forgiveOwnPause(_ now: MonotonicInstant) {
+        defer { lastTick = now }
+        guard let lastTick, now.milliseconds(since: lastTick) > 1000 else { return }
+        for number in members.keys {
+            members[number]?.lastHeard = now
+            members[number]?.lastProgress = now
+            if members[number]?.lostUntil != nil {
+                members[number]?.lostUntil = now.advanced(byMilliseconds: times.silenceAfterLoss)
+            }
+        }
+    }
+
     mutating func checkMembers(_ now: MonotonicInstant) {
         for member in members.values.sorted(by: { $0.number < $1.number }) {
             let silent = now.milliseconds(since: member.lastHeard)
@@ -134,9 +153,10 @@ extension Coordinator {
         for other in members.values.sorted(by: { $0.number < $1.number }) {
             send(to: other.identity) { $0.forgetPeer = .with { $0.worker = number; $0.identity = member.identity.rawValue } }
         }
-        refuse(member.identity, .retired, reason)
+        refuse(member.identity, member.incarnation, .retired, reason)
         for id in deployments.keys { deployments[id]?.remove(number) }
-        for unit in current?.ledger.workerDied(number) ?? [] {
+        if fault == .deadKeepLeases { return }
+        for unit in current?.ledger.workerDied(number) ?? [] where fault != .poisonIsEndless {
             failGroup(unit.group, "\(WorkLedger.poisonCount) workers died while they worked on it alone")
         }
     }

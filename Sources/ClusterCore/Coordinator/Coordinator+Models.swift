@@ -8,12 +8,16 @@ extension Coordinator {
     mutating func deploy(_ models: [UInt32], _ engine: WireEngineSettings) {
         for id in deployments.keys.sorted() where !models.contains(id) {
             deployments[id] = nil
-            for worker in liveWorkers { send(to: members[worker]!.identity) { $0.undeploy.model = id } }
+            for worker in liveWorkers {
+                members[worker]?.reports[id] = nil
+                send(to: members[worker]!.identity) { $0.undeploy.model = id }
+            }
         }
         for id in models {
             guard let model = state.models[id] else { continue }
-            var deployment = deployments[id] ?? Deployment(model, engine, coordinatorEpoch: state.epoch)
+            var deployment = deployments[id] ?? begin(model, engine)
             let able = liveWorkers.filter { deployment.problems[$0] == nil }
+            deployment.placement.routesFollowTargets = fault == .routesFollowTargets
             deployment.placement.setMembers(able, assigns: fits(models, engine, on: able))
             for worker in able {
                 let news = deployment.news(for: worker)
@@ -22,6 +26,15 @@ extension Coordinator {
             }
             deployments[id] = deployment
         }
+    }
+
+    /// A deployment that starts from what the workers hold already, as after a restart of the coordinator.
+    private func begin(_ model: WireModelDescription, _ engine: WireEngineSettings) -> Deployment {
+        var deployment = Deployment(model, engine, coordinatorEpoch: state.epoch)
+        for worker in liveWorkers {
+            if let report = members[worker]?.reports[model.id] { deployment.note(report, of: worker) }
+        }
+        return deployment
     }
 
     /// Whether every one of `workers` has the memory for its part of `models`.
@@ -43,6 +56,7 @@ extension Coordinator {
     }
 
     mutating func note(_ report: WireShardReport, of number: WorkerNumber) {
+        members[number]?.reports[report.model] = report
         guard deployments[report.model] != nil else { return }
         if !report.problem.isEmpty {
             log("\(members[number]?.name ?? "a worker") cannot load model \(report.model): \(report.problem)")

@@ -8,6 +8,17 @@ extension Coordinator {
     /// The workers that are told when the coordinator stops.
     package var workerIdentities: [PeerIdentity] { members.values.map(\.identity).sorted() }
 
+    /// The key of a member; nil when it is none.
+    package func identity(of worker: WorkerNumber) -> PeerIdentity? { members[worker]?.identity }
+
+    /// The incarnation of a member; nil when it is none.
+    package func incarnation(of worker: WorkerNumber) -> UInt64? { members[worker]?.incarnation }
+
+    /// The incarnation of the member with this key; 0 when there is none.
+    package func incarnation(of peer: PeerIdentity) -> UInt64 {
+        members.values.first { $0.identity == peer }?.incarnation ?? 0
+    }
+
     func jobList(_ request: WireListJobs, _ now: MonotonicInstant) -> WireJobList {
         .with {
             $0.jobs = state.jobs.values.filter { request.job == 0 || $0.id == request.job }.sorted { $0.id < $1.id }

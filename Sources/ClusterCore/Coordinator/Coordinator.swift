@@ -63,6 +63,8 @@ package struct Coordinator: Sendable {
     /// Workers that the operator said will come; the first placement waits for them within `times.settle`.
     package let expectedWorkerCount: Int
     package let incarnation: UInt64
+    /// Set by the simulation alone.
+    let fault: PlantedFault?
     package private(set) var state: DurableState
 
     var members: [WorkerNumber: Member] = [:]
@@ -75,6 +77,7 @@ package struct Coordinator: Sendable {
     /// The job that runs, with its open work.
     var current: RunningJob?
     var lastLease: UInt64
+    var lastTick: MonotonicInstant?
     var isStarted = false
     private var effects: [Effect] = []
 
@@ -82,24 +85,29 @@ package struct Coordinator: Sendable {
     ///   - state: the fold of the journal.
     ///   - incarnation: random; distinguishes this process.
     package init(
-        state: DurableState, incarnation: UInt64, expectedWorkerCount: Int = 1, times: ClusterTimes = ClusterTimes()
+        state: DurableState, incarnation: UInt64, expectedWorkerCount: Int = 1, times: ClusterTimes = ClusterTimes(),
+        fault: PlantedFault? = nil
     ) {
+        self.fault = fault
         self.state = state
         self.incarnation = incarnation
         self.expectedWorkerCount = expectedWorkerCount
         self.times = times
         // Leases of different epochs never share a number.
-        lastLease = (state.epoch + 1) << 40
+        lastLease = (fault == .epochStays ? max(1, state.epoch) : state.epoch + 1) << 40
     }
 
     /// Takes one event; the effects are to be executed in order.
     package mutating func apply(_ event: Event, at now: MonotonicInstant) -> [Effect] {
         if !isStarted {
             isStarted = true
-            record(.with { $0.epochStarted.epoch = state.epoch + 1 })
+            let next = fault == .epochStays ? max(1, state.epoch) : state.epoch + 1
+            record(.with { $0.epochStarted.epoch = next })
         }
         switch event {
-        case .tick: checkMembers(now)
+        case .tick:
+            forgiveOwnPause(now)
+            checkMembers(now)
         case .message(let envelope, let peer, let role): receive(envelope, from: peer, role: role, now)
         case .connectionLost(let peer): connectionLost(peer, now)
         case .result(let result, let peer): accept(result, from: peer)
@@ -147,8 +155,11 @@ package struct Coordinator: Sendable {
     mutating func log(_ text: String) { effects.append(.log(text)) }
 
     /// Sends `body` under this coordinator's epoch.
-    mutating func send(to peer: PeerIdentity, request: UInt64 = 0, _ fill: (inout WireEnvelope) -> Void) {
+    mutating func send(
+        to peer: PeerIdentity, request: UInt64 = 0, recipient: UInt64? = nil, _ fill: (inout WireEnvelope) -> Void
+    ) {
         var envelope = WireEnvelope()
+        envelope.recipient = recipient ?? incarnation(of: peer)
         envelope.protocolVersion = clusterProtocolVersion
         envelope.epoch = state.epoch
         envelope.incarnation = incarnation

@@ -16,6 +16,7 @@ struct Deployment: Sendable {
     /// Placement epochs of a later coordinator are larger than all of an earlier one.
     private let epochBase: UInt64
     private var epoch: UInt64 = 0
+    private var sentEpochs: [WorkerNumber: UInt64] = [:]
     private var sentExperts: [WorkerNumber: [Int]] = [:]
     private var sentRoutes: [WorkerNumber: UInt64] = [:]
 
@@ -42,7 +43,12 @@ struct Deployment: Sendable {
         if !report.problem.isEmpty { problems[worker] = report.problem }
         if report.isTrunkReady { trunkReady.insert(worker) } else { trunkReady.remove(worker) }
         opened[worker] = report.openedExperts.map(Int.init)
-        placement.report(worker, holds: report.experts.map(Int.init))
+        var experts = report.experts.map(Int.init)
+        // It answers an older wish: what the newest one does not name may be gone by now.
+        if let sent = sentExperts[worker], report.epoch < sentEpochs[worker, default: 0] {
+            experts = experts.filter(sent.contains)
+        }
+        placement.report(worker, holds: experts)
     }
 
     /// Whether `worker` can run the model now.
@@ -57,6 +63,7 @@ struct Deployment: Sendable {
         if sentExperts[worker] != wanted {
             sentExperts[worker] = wanted
             epoch += 1
+            sentEpochs[worker] = epochBase + epoch
             news.deploy = .with {
                 $0.model = model
                 $0.engine = engine

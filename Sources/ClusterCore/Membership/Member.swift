@@ -17,7 +17,8 @@ package struct Member: Sendable {
     package var lostUntil: MonotonicInstant?
     /// Sequences granted since the last beat, per model: the beat's free slots are older than them.
     package var grantedSinceBeat: [UInt32: Int] = [:]
-    package var acknowledgedPeers: Set<WorkerNumber> = []
+    /// What it last said it holds, by model.
+    package var reports: [UInt32: WireShardReport] = [:]
 
     init(number: WorkerNumber, identity: PeerIdentity, incarnation: UInt64, hello: WireHello, now: MonotonicInstant) {
         self.number = number

@@ -17,6 +17,8 @@ package struct ExpertPlacement: Equatable, Sendable {
     /// Experts that each worker said it holds.
     package private(set) var held: [WorkerNumber: Set<Int>] = [:]
     private var published: [[WorkerNumber]] = []
+    /// A planted fault; false in every process.
+    var routesFollowTargets = false
 
     package init(expertCount: Int, replicas: Int) {
         self.expertCount = expertCount
@@ -34,9 +36,8 @@ package struct ExpertPlacement: Equatable, Sendable {
         refresh()
     }
 
-    /// Notes what a worker holds; a worker that is no member is ignored.
+    /// Notes what a worker holds; it counts once the worker is a member.
     package mutating func report(_ worker: WorkerNumber, holds experts: some Sequence<Int>) {
-        guard targets[worker] != nil else { return }
         held[worker] = Set(experts.filter { (0..<expertCount).contains($0) })
         refresh()
     }
@@ -68,7 +69,8 @@ package struct ExpertPlacement: Equatable, Sendable {
         var sets: [WorkerNumber: Set<Int>] = [:]
         var copiesOf = [Int](repeating: 0, count: expertCount)
         for worker in workers {
-            let kept = (targets[worker] ?? []).prefix(quota[worker] ?? 0).filter { copiesOf[$0] < copies }
+            let present = Set(targets[worker] ?? []).union(held[worker] ?? []).sorted()
+            let kept = present.filter { copiesOf[$0] < copies }.prefix(quota[worker] ?? 0)
             sets[worker] = Set(kept)
             for expert in kept { copiesOf[expert] += 1 }
         }
@@ -95,10 +97,14 @@ package struct ExpertPlacement: Equatable, Sendable {
 
     private mutating func refresh() {
         let workers = targets.keys.sorted()
-        let now = (0..<expertCount).map { expert in
+        let isSettled = targets.allSatisfy { held[$0.key, default: []].isSuperset(of: $0.value) }
+        let now = (0..<expertCount).map { expert -> [WorkerNumber] in
+            let meantTo = workers.filter { (targets[$0] ?? []).contains(expert) }
+            if routesFollowTargets { return meantTo }
             let holders = workers.filter { held[$0, default: []].contains(expert) }
-            let meant = holders.filter { (targets[$0] ?? []).contains(expert) }
-            return meant + holders.filter { !meant.contains($0) }
+            let meant = holders.filter(meantTo.contains)
+            // Once all is where it should be, nobody asks for what is about to be dropped.
+            return isSettled ? meant : meant + holders.filter { !meant.contains($0) }
         }
         if now != published {
             published = now

@@ -62,6 +62,8 @@ package struct WorkerSession: Sendable {
     package let incarnation: UInt64
     private let hello: WireHello
     private let times: Times
+    /// Set by the simulation alone.
+    private let fault: PlantedFault?
     /// Of the coordinator that welcomed us; 0 before.
     package private(set) var epoch: UInt64 = 0
     package private(set) var worker: WorkerNumber?
@@ -73,7 +75,10 @@ package struct WorkerSession: Sendable {
     private var lastBeat: MonotonicInstant?
     private var effects: [Effect] = []
 
-    package init(incarnation: UInt64, hello: WireHello, now: MonotonicInstant, times: Times = Times()) {
+    package init(
+        incarnation: UInt64, hello: WireHello, now: MonotonicInstant, times: Times = Times(), fault: PlantedFault? = nil
+    ) {
+        self.fault = fault
         self.incarnation = incarnation
         self.hello = hello
         self.times = times
@@ -122,6 +127,7 @@ package struct WorkerSession: Sendable {
             beat.leases = leases
             send { $0.beat = beat }
         }
+        if fault == .recordsAreSentOnce { return }
         for key in unacknowledged.keys.sorted() {
             guard let waiting = unacknowledged[key], now.milliseconds(since: waiting.sent) >= times.resend else { continue }
             unacknowledged[key]?.sent = now
@@ -130,15 +136,18 @@ package struct WorkerSession: Sendable {
     }
 
     private mutating func sayHello(_ now: MonotonicInstant) {
+        if fault == .helloIsSaidOnce, lastHello != nil { return }
         lastHello = now
         worker = nil
         var hello = hello
+        hello.shards = reports.values.sorted { $0.model < $1.model }
         hello.leases = running.values.sorted { $0.lease < $1.lease }.map(\.held)
         send { $0.hello = hello }
     }
 
     private mutating func receive(_ envelope: WireEnvelope, _ now: MonotonicInstant) {
         guard envelope.epoch >= epoch else { return }  // from a coordinator that was replaced
+        guard envelope.recipient == 0 || envelope.recipient == incarnation else { return }  // for an earlier process
         lastHeard = now
         switch envelope.body {
         case .welcome(let welcome):
@@ -146,8 +155,7 @@ package struct WorkerSession: Sendable {
             if worker == nil { effects.append(.log("welcomed as worker \(welcome.worker) in epoch \(epoch)")) }
             worker = welcome.worker
             lastBeat = nil
-            for report in reports.values.sorted(by: { $0.model < $1.model }) { send { $0.shardReport = report } }
-            for key in unacknowledged.keys.sorted() {
+            for key in unacknowledged.keys.sorted() where fault != .recordsAreSentOnce {
                 unacknowledged[key]?.sent = now
                 effects.append(.transfer(unacknowledged[key]!.result))
             }

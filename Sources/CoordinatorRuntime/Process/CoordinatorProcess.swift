@@ -282,6 +282,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         envelope.epoch = coordinator.state.epoch
         envelope.incarnation = coordinator.incarnation
         if let request { envelope.request = request }
+        if envelope.recipient == 0 { envelope.recipient = coordinator.incarnation(of: peer) }
         do { try transport.send(Message(peer: peer, channel: .control, parts: envelope.payloads)) } catch {
             // The peer is gone or slow; it will be told again when it says hello, or declared dead.
             logger.debug("not sent to \(peer): \(error)")
