@@ -16,7 +16,8 @@ struct Deployment: Sendable {
     /// Placement epochs of a later coordinator are larger than all of an earlier one.
     private let epochBase: UInt64
     private var epoch: UInt64 = 0
-    private var sentEpochs: [WorkerNumber: UInt64] = [:]
+    /// Deploys that a worker has not answered yet, oldest first.
+    private var unanswered: [WorkerNumber: [(epoch: UInt64, experts: Set<Int>)]] = [:]
     private var sentExperts: [WorkerNumber: [Int]] = [:]
     private var sentRoutes: [WorkerNumber: UInt64] = [:]
 
@@ -30,6 +31,7 @@ struct Deployment: Sendable {
     mutating func forgetSent(_ worker: WorkerNumber) {
         sentExperts[worker] = nil
         sentRoutes[worker] = nil
+        unanswered[worker] = nil
     }
 
     mutating func remove(_ worker: WorkerNumber) {
@@ -44,10 +46,9 @@ struct Deployment: Sendable {
         if report.isTrunkReady { trunkReady.insert(worker) } else { trunkReady.remove(worker) }
         opened[worker] = report.openedExperts.map(Int.init)
         var experts = report.experts.map(Int.init)
-        // It answers an older wish: what the newest one does not name may be gone by now.
-        if let sent = sentExperts[worker], report.epoch < sentEpochs[worker, default: 0] {
-            experts = experts.filter(sent.contains)
-        }
+        // It may answer an older wish: what any later one does not name may be gone by now.
+        unanswered[worker]?.removeAll { $0.epoch <= report.epoch }
+        for later in unanswered[worker] ?? [] { experts = experts.filter(later.experts.contains) }
         placement.report(worker, holds: experts)
     }
 
@@ -63,7 +64,7 @@ struct Deployment: Sendable {
         if sentExperts[worker] != wanted {
             sentExperts[worker] = wanted
             epoch += 1
-            sentEpochs[worker] = epochBase + epoch
+            unanswered[worker, default: []].append((epochBase + epoch, Set(wanted)))
             news.deploy = .with {
                 $0.model = model
                 $0.engine = engine
