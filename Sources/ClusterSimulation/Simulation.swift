@@ -260,6 +260,7 @@ package struct Simulation {
     private mutating func send(_ envelope: WireEnvelope, to peer: PeerIdentity) {
         if case .resultAcknowledgement(let acknowledgement) = envelope.body { noteAcknowledged(acknowledgement) }
         if case .routes(let routes) = envelope.body { checkRoutes(routes) }
+        if case .deploy(let deploy) = envelope.body { say("deploy \(deploy.epoch & 0xFFFF) to \(peer.rawValue): \(deploy.experts)") }
         guard let index = workers.firstIndex(where: { $0.identity == peer }), workers[index].connection != 0 else { return }
         workers[index].lastIn = max(workers[index].lastIn, agenda.now + delay())
         agenda.schedule(
@@ -293,6 +294,7 @@ package struct Simulation {
             workers[index].held[deploy.model.id] = Set(deploy.experts)
             workers[index].trunks.insert(deploy.model.id)
             let report = workers[index].report(deploy)
+            say("worker process \(index) reports \(report.epoch & 0xFFFF): \(report.experts)")
             perform(workers[index].session!.apply(.shards(report), at: now), worker: index)
         case .finished(let lease, let result):
             guard workers[index].leases.contains(lease) else { return }

@@ -65,6 +65,8 @@ struct Deployment: Sendable {
             sentExperts[worker] = wanted
             epoch += 1
             unanswered[worker, default: []].append((epochBase + epoch, Set(wanted)))
+            // From here on it may have dropped the rest.
+            placement.report(worker, holds: placement.held[worker, default: []].intersection(wanted))
             news.deploy = .with {
                 $0.model = model
                 $0.engine = engine
