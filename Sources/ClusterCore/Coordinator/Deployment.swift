@@ -31,13 +31,13 @@ struct Deployment: Sendable {
     mutating func forgetSent(_ worker: WorkerNumber) {
         sentExperts[worker] = nil
         sentRoutes[worker] = nil
-        unanswered[worker] = nil
     }
 
     mutating func remove(_ worker: WorkerNumber) {
         forgetSent(worker)
         trunkReady.remove(worker)
         problems[worker] = nil
+        unanswered[worker] = nil
         opened[worker] = nil
     }
 
