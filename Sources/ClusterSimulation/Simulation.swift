@@ -27,7 +27,7 @@ package struct SimulationReport: Sendable, Equatable {
     package var eventCount = 0
     package var milliseconds: UInt64 = 0
     package var killCount = 0
-    package var duplicateCount = 0
+    package var breakCount = 0
 }
 
 /// One run.
@@ -250,11 +250,18 @@ package struct Simulation {
             envelope.epoch = coordinator?.state.epoch ?? 0
             envelope.recipient = coordinator?.incarnation(of: peer) ?? 0
             envelope.grant = grant
+            spoil(workers.firstIndex { $0.identity == peer }, oneIn: 30)
             send(envelope, to: peer)
         case .finish(let job):
             checkComplete(job)
             agenda.schedule(.coordinator(lifetime: coordinatorLifetime, .written(job: job)), after: chance.pick(1000...50_000))
         }
+    }
+
+    /// Now and then a connection breaks with a message on its way.
+    private mutating func spoil(_ index: Int?, oneIn count: Int) {
+        guard let index, agenda.milliseconds < settings.chaosUntil, chance.happens(oneIn: count) else { return }
+        agenda.schedule(.chaos(.breakConnection(index)), after: 100)
     }
 
     private mutating func send(_ envelope: WireEnvelope, to peer: PeerIdentity) {
@@ -316,6 +323,7 @@ package struct Simulation {
                 toCoordinator(.message(envelope, from: index, connection: workers[index].connection), from: index)
             case .transfer(let result):
                 guard workers[index].connection != 0 else { continue }
+                spoil(index, oneIn: 40)
                 toCoordinator(.record(result, from: index, connection: workers[index].connection), from: index)
             case .perform(let envelope): obey(envelope, worker: index)
             case .work(let grant): begin(grant, worker: index)
@@ -407,6 +415,7 @@ package struct Simulation {
         case .breakConnection(let index):
             guard workers[index].connection != 0 else { return }
             workers[index].connection = 0
+            report.breakCount += 1
             if coordinator != nil { toCoordinator(.lost(worker: index), from: index) }
             // Often shorter than the coordinator's patience: then only what was under way is lost.
             let isShort = chance.happens(oneIn: 2)
@@ -503,8 +512,8 @@ package struct Simulation {
         for job in DurableState(replaying: durable).jobs.values.sorted(by: { $0.id < $1.id }) {
             for (group, reason) in job.failedGroups.sorted(by: { $0.key < $1.key }) {
                 let isPoisoned = poison?.job == job.id && poison?.group == UInt32(group)
-                // Five deaths in a row are what the bound takes for poison, whatever they came from.
-                if !isPoisoned, report.killCount < 5 { violation("group \(group) of job \(job.id) failed: \(reason)") }
+                // Five losses in a row are what the bound takes for poison, whatever they came from.
+                if !isPoisoned, report.killCount + report.breakCount < 5 { violation("group \(group) of job \(job.id) failed: \(reason)") }
             }
             if job.ended?.status == "failed", !isCorruptionPossible, job.failedGroups.count < job.groupCount {
                 violation("job \(job.id) failed: \(job.ended!.problem)")
