@@ -111,7 +111,8 @@ let package = Package(
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterCore", "ClusterSimulation", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterCore", "ClusterSimulation",
+                "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
                 "JobSpecification", "Parity", "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
                 "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CKernels
-internal import Synchronization
 package import RuntimeSupport
+internal import Synchronization
 package import Tensors
 
 /// What the machine can do at most with the threads of a pool.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Chooses the function table once, by what the CPU has, and forwards the public functions to it.
+#include "ckernels_faults.h"
 #include "table.h"
 
 #include <stdatomic.h>
@@ -15,9 +16,25 @@
 
 // ---- Control word ------------------------------------------------------------------------------------------------
 
+// Of one thread, so that tests which plant a mistake do not disturb those that run beside them.
+static _Thread_local ck_fault planted = CK_FAULT_NONE;
+_Thread_local int64_t ck_segment_shift = 0;
+
+void ck_plant_fault(ck_fault fault) {
+    planted = fault;
+    ck_segment_shift = 0;
+}
+
+ck_fault ck_planted_fault(void) { return planted; }
+
+void ck_plant_segment_shift(int64_t keys) {
+    ck_segment_shift = planted == CK_FAULT_CHUNK_RELATIVE_SEGMENTS ? keys % CK_ATTENTION_SEGMENT : 0;
+}
+
 uint32_t ck_thread_setup(void) {
 #if defined(__x86_64__)
     uint32_t previous = _mm_getcsr();
+    if (planted == CK_FAULT_NO_FLUSH_TO_ZERO) return previous;
     _mm_setcsr(0x9fc0);  // nearest-even, all exceptions masked, flush-to-zero (0x8000), denormals-are-zero (0x0040)
     return previous;
 #elif defined(__aarch64__)
@@ -143,8 +160,35 @@ void ck_pack(ck_compute compute, ck_stored stored, const void *source, int64_t o
     active()->pack(compute, stored, source, outputs, inputs, row_begin, row_end, packed);
 }
 
+/// The planted fault: each half of the inputs is added up alone.
+static void linear_in_halves(ck_compute compute, const void *packed, int64_t outputs, int64_t inputs, const void *x,
+                             int64_t x_stride, int64_t rows, float *y, int64_t y_stride, int64_t output_begin,
+                             int64_t output_end) {
+    const size_t element = compute == CK_BF16 ? 2 : 4;
+    const size_t row_bytes = (size_t)inputs * element, half = (size_t)(inputs / 2) * element;
+    char *masked = calloc((size_t)rows, row_bytes);
+    float *second = malloc(sizeof(float) * (size_t)rows * (size_t)outputs);
+    if (!masked || !second) abort();
+    for (int64_t r = 0; r < rows; r++) memcpy(masked + r * row_bytes, (const char *)x + r * x_stride * element, half);
+    active()->linear(compute, packed, outputs, inputs, masked, inputs, rows, y, y_stride, output_begin, output_end);
+    for (int64_t r = 0; r < rows; r++) {
+        memset(masked + r * row_bytes, 0, half);
+        memcpy(masked + r * row_bytes + half, (const char *)x + r * x_stride * element + half, row_bytes - half);
+    }
+    active()->linear(compute, packed, outputs, inputs, masked, inputs, rows, second, outputs, output_begin, output_end);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t o = output_begin; o < output_end; o++) y[r * y_stride + o] += second[r * outputs + o];
+    }
+    free(masked);
+    free(second);
+}
+
 void ck_linear(ck_compute compute, const void *packed, int64_t outputs, int64_t inputs, const void *x,
                int64_t x_stride, int64_t rows, float *y, int64_t y_stride, int64_t output_begin, int64_t output_end) {
+    if (planted == CK_FAULT_BATCH_DEPENDENT_TILES && rows > 4) {
+        linear_in_halves(compute, packed, outputs, inputs, x, x_stride, rows, y, y_stride, output_begin, output_end);
+        return;
+    }
     active()->linear(compute, packed, outputs, inputs, x, x_stride, rows, y, y_stride, output_begin, output_end);
 }
 

@@ -36,3 +36,6 @@ extern const ck_table ck_table_avx2;
 extern const ck_table ck_table_avx512;
 extern const ck_table ck_table_avx512bf16;
 #endif
+
+/// Keys that the first attention segment is short of: 0 unless a test planted a mistake (ckernels_faults.h).
+extern _Thread_local int64_t ck_segment_shift;

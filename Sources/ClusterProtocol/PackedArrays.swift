@@ -24,7 +24,9 @@ extension Data {
         let count = self.count / MemoryLayout<T>.size
         var result = [T](repeating: zero, count: count)
         result.withUnsafeMutableBytes { target in
-            withUnsafeBytes { source in target.copyMemory(from: UnsafeRawBufferPointer(rebasing: source.prefix(target.count))) }
+            withUnsafeBytes { source in
+                target.copyMemory(from: UnsafeRawBufferPointer(rebasing: source.prefix(target.count)))
+            }
         }
         return result
     }

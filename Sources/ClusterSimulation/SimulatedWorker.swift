@@ -65,7 +65,10 @@ struct SimulatedWorker {
             $0.progress = UInt64(leases.count)
             $0.waitingFor = leases.isEmpty ? "" : "pretended work"
             for model in trunks.sorted() {
-                $0.freeSlots.append(.with { $0.model = model; $0.count = UInt32(max(0, 8 - 2 * leases.count)) })
+                $0.freeSlots.append(
+                    .with {
+                        $0.model = model; $0.count = UInt32(max(0, 8 - 2 * leases.count))
+                    })
             }
         }
     }
@@ -82,7 +85,9 @@ struct SimulatedWorker {
 
 /// What every honest execution of a sequence gives.
 enum PretendedModel {
-    static func record(job: UInt64, grant: WireGrant, sibling: UInt32, incarnation: UInt64, isCorrupt: Bool) -> WireUnitResult {
+    static func record(job: UInt64, grant: WireGrant, sibling: UInt32, incarnation: UInt64, isCorrupt: Bool)
+        -> WireUnitResult
+    {
         .with {
             $0.lease = grant.lease
             $0.job = job
@@ -123,6 +128,7 @@ enum PretendedModel {
         } else {
             grant.rollout.group = UInt32(sequence.group)
         }
-        return record(job: job, grant: grant, sibling: UInt32(sequence.sibling), incarnation: 0, isCorrupt: false).digest
+        return record(job: job, grant: grant, sibling: UInt32(sequence.sibling), incarnation: 0, isCorrupt: false)
+            .digest
     }
 }

@@ -82,7 +82,9 @@ struct Agenda {
     var instant: MonotonicInstant { MonotonicInstant(nanoseconds: now * 1000) }
 
     /// - Parameter delay: microseconds from now.
-    mutating func schedule(_ kind: Occurrence.Kind, after delay: Int) { schedule(kind, at: now + UInt64(max(0, delay))) }
+    mutating func schedule(_ kind: Occurrence.Kind, after delay: Int) {
+        schedule(kind, at: now + UInt64(max(0, delay)))
+    }
 
     mutating func schedule(_ kind: Occurrence.Kind, at time: UInt64) {
         order += 1

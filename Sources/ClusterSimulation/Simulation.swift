@@ -95,7 +95,9 @@ package struct Simulation {
         return report
     }
 
-    private mutating func violation(_ text: String) { report.violations.append("at \(agenda.milliseconds - 1000) ms: \(text)") }
+    private mutating func violation(_ text: String) {
+        report.violations.append("at \(agenda.milliseconds - 1000) ms: \(text)")
+    }
 
     private mutating func planChaos() {
         let until = Int(settings.chaosUntil) * 1000
@@ -132,7 +134,9 @@ package struct Simulation {
             drain()
         case .worker(let index, let lifetime, let input):
             guard workers[index].isAlive, workers[index].lifetime == lifetime else { return }
-            if agenda.now < workers[index].stalledUntil { return agenda.schedule(kind, at: workers[index].stalledUntil) }
+            if agenda.now < workers[index].stalledUntil {
+                return agenda.schedule(kind, at: workers[index].stalledUntil)
+            }
             take(input, worker: index)
         case .chaos(let chaos): take(chaos)
         }
@@ -254,7 +258,8 @@ package struct Simulation {
             send(envelope, to: peer)
         case .finish(let job):
             checkComplete(job)
-            agenda.schedule(.coordinator(lifetime: coordinatorLifetime, .written(job: job)), after: chance.pick(1000...50_000))
+            agenda.schedule(
+                .coordinator(lifetime: coordinatorLifetime, .written(job: job)), after: chance.pick(1000...50_000))
         }
     }
 
@@ -267,8 +272,12 @@ package struct Simulation {
     private mutating func send(_ envelope: WireEnvelope, to peer: PeerIdentity) {
         if case .resultAcknowledgement(let acknowledgement) = envelope.body { noteAcknowledged(acknowledgement) }
         if case .routes(let routes) = envelope.body { checkRoutes(routes) }
-        if case .deploy(let deploy) = envelope.body { say("deploy \(deploy.epoch & 0xFFFF) to \(peer.rawValue): \(deploy.experts)") }
-        guard let index = workers.firstIndex(where: { $0.identity == peer }), workers[index].connection != 0 else { return }
+        if case .deploy(let deploy) = envelope.body {
+            say("deploy \(deploy.epoch & 0xFFFF) to \(peer.rawValue): \(deploy.experts)")
+        }
+        guard let index = workers.firstIndex(where: { $0.identity == peer }), workers[index].connection != 0 else {
+            return
+        }
         workers[index].lastIn = max(workers[index].lastIn, agenda.now + delay())
         agenda.schedule(
             .worker(
@@ -349,7 +358,9 @@ package struct Simulation {
             workers[index].deploys[deploy.model.id] = deploy
             // What is not wanted any more goes at once; the rest takes time.
             workers[index].held[deploy.model.id, default: []].formIntersection(deploy.experts)
-            let isNew = !workers[index].held[deploy.model.id]!.isSuperset(of: deploy.experts) || !workers[index].trunks.contains(deploy.model.id)
+            let isNew =
+                !workers[index].held[deploy.model.id]!.isSuperset(of: deploy.experts)
+                || !workers[index].trunks.contains(deploy.model.id)
             agenda.schedule(
                 .worker(index: index, lifetime: workers[index].lifetime, .loaded(deploy)),
                 after: isNew ? chance.pick(50_000...900_000) : 1000)
@@ -368,7 +379,8 @@ package struct Simulation {
             agenda.schedule(.chaos(.killWorker(index)), after: chance.pick(10_000...60_000))
             return
         }
-        let siblings: [UInt32] = if case .rollout(let group) = grant.work { group.siblings } else { [grant.score.sibling] }
+        let siblings: [UInt32] =
+            if case .rollout(let group) = grant.work { group.siblings } else { [grant.score.sibling] }
         var last = 0
         for sibling in siblings {
             let result = PretendedModel.record(
@@ -376,7 +388,8 @@ package struct Simulation {
                 isCorrupt: workers[index].isCorrupt)
             let after = chance.pick(50_000...1_500_000)
             last = max(last, after)
-            agenda.schedule(.worker(index: index, lifetime: lifetime, .finished(lease: grant.lease, result)), after: after)
+            agenda.schedule(
+                .worker(index: index, lifetime: lifetime, .finished(lease: grant.lease, result)), after: after)
         }
         agenda.schedule(.worker(index: index, lifetime: lifetime, .leaseEnded(grant.lease)), after: last + 1)
     }
@@ -419,13 +432,15 @@ package struct Simulation {
             if coordinator != nil { toCoordinator(.lost(worker: index), from: index) }
             // Often shorter than the coordinator's patience: then only what was under way is lost.
             let isShort = chance.happens(oneIn: 2)
-            agenda.schedule(.chaos(.mend(index)), after: isShort ? chance.pick(5_000...700_000) : chance.pick(700_000...5_000_000))
+            agenda.schedule(
+                .chaos(.mend(index)), after: isShort ? chance.pick(5_000...700_000) : chance.pick(700_000...5_000_000))
         case .mend(let index):
             guard workers[index].isAlive, coordinator != nil, workers[index].connection == 0 else { return }
             lastConnection += 1
             workers[index].connection = lastConnection
             agenda.schedule(
-                .worker(index: index, lifetime: workers[index].lifetime, .connected(connection: lastConnection)), after: 1000)
+                .worker(index: index, lifetime: workers[index].lifetime, .connected(connection: lastConnection)),
+                after: 1000)
         case .stall(let worker, let milliseconds):
             let until = agenda.now + UInt64(milliseconds) * 1000
             if let worker { workers[worker].stalledUntil = until } else { coordinatorStalledUntil = until }
@@ -442,11 +457,15 @@ package struct Simulation {
     private mutating func noteAcknowledged(_ a: WireResultAcknowledgement) {
         let key = key(a.job, a.isScore, a.group, a.sibling)
         let state = DurableState(replaying: durable)
-        guard let job = state.jobs[a.job] else { return violation("acknowledged a record of job \(a.job), which is not durable") }
+        guard let job = state.jobs[a.job] else {
+            return violation("acknowledged a record of job \(a.job), which is not durable")
+        }
         let id = SequenceID(group: Int(a.group), sibling: Int(a.sibling))
         // Records of ended jobs and failed groups are acknowledged so that workers forget them.
         if job.ended != nil || job.failedGroups[id.group] != nil { return }
-        guard job.isRecorded(id, score: a.isScore) != nil else { return violation("acknowledged before it was durable: \(key)") }
+        guard job.isRecorded(id, score: a.isScore) != nil else {
+            return violation("acknowledged before it was durable: \(key)")
+        }
         acknowledged.insert(key)
     }
 
@@ -454,7 +473,8 @@ package struct Simulation {
         guard let state = coordinator?.state else { return }
         for key in acknowledged.sorted() {
             let parts = key.split(separator: " ")
-            guard let id = UInt64(parts[0]), let job = state.jobs[id], let group = Int(parts[2]), let sibling = Int(parts[3]),
+            guard let id = UInt64(parts[0]), let job = state.jobs[id], let group = Int(parts[2]),
+                let sibling = Int(parts[3]),
                 job.isRecorded(SequenceID(group: group, sibling: sibling), score: parts[1] == "true") != nil
             else { return violation("an acknowledged record is gone after a restart: \(key)") }
         }
@@ -475,7 +495,9 @@ package struct Simulation {
                 // It may be letting go already, on a newer wish.
                 let wish = worker.deploys[routes.model]
                 let isLettingGo = wish.map { !$0.experts.contains(UInt32(expert)) } ?? true
-                if !isHeld, !isLettingGo { return violation("routes send expert \(expert) to worker \(number), which lacks it") }
+                if !isHeld, !isLettingGo {
+                    return violation("routes send expert \(expert) to worker \(number), which lacks it")
+                }
             }
         }
     }
@@ -483,7 +505,9 @@ package struct Simulation {
     private mutating func checkComplete(_ id: UInt64) {
         let state = DurableState(replaying: durable)
         guard let job = state.jobs[id] else { return violation("job \(id) finished before it was durable") }
-        if job.doneGroupCount != job.groupCount { violation("job \(id) finished with \(job.doneGroupCount) of \(job.groupCount) groups") }
+        if job.doneGroupCount != job.groupCount {
+            violation("job \(id) finished with \(job.doneGroupCount) of \(job.groupCount) groups")
+        }
     }
 
     private var isEverythingDone: Bool {
@@ -513,7 +537,9 @@ package struct Simulation {
             for (group, reason) in job.failedGroups.sorted(by: { $0.key < $1.key }) {
                 let isPoisoned = poison?.job == job.id && poison?.group == UInt32(group)
                 // Five losses in a row are what the bound takes for poison, whatever they came from.
-                if !isPoisoned, report.killCount + report.breakCount < 5 { violation("group \(group) of job \(job.id) failed: \(reason)") }
+                if !isPoisoned, report.killCount + report.breakCount < 5 {
+                    violation("group \(group) of job \(job.id) failed: \(reason)")
+                }
             }
             if job.ended?.status == "failed", !isCorruptionPossible, job.failedGroups.count < job.groupCount {
                 violation("job \(job.id) failed: \(job.ended!.problem)")

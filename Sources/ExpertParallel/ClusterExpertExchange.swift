@@ -184,8 +184,7 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         }
     }
 
-    private func compute(_ share: DispatchShare, _ subtrees: [ExpertSubtree], _ weights: ExpertWeights) throws
-    {
+    private func compute(_ share: DispatchShare, _ subtrees: [ExpertSubtree], _ weights: ExpertWeights) throws {
         let part = share.assignment(of: assignment)
         let rows = share.members.rows.map { tokens + Int($0) * rowByteCount }
         let (width, sums, entries) = (shape.hiddenSize, sums, share.members.entries)

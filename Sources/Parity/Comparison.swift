@@ -29,7 +29,10 @@ package struct Comparison {
             let error = abs(Double(actual[index]) - Double(expected[index])) / scale
             // `!(<=)` also catches NaN.
             if !(error <= entry.error) {
-                entry = (error.isNaN ? .infinity : error, tolerance, "at \(index): \(actual[index]), expected \(expected[index])")
+                entry = (
+                    error.isNaN ? .infinity : error, tolerance,
+                    "at \(index): \(actual[index]), expected \(expected[index])"
+                )
             }
         }
         worst[label] = entry

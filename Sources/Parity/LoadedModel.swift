@@ -1,11 +1,11 @@
+internal import CKernels
 // SPDX-License-Identifier: Apache-2.0
 package import Checkpoints
-internal import CKernels
 internal import Foundation
 package import Qwen3
 package import RuntimeSupport
-package import Tensors
 import Synchronization
+package import Tensors
 
 /// Everything that one forward pass shows, `[tokens, …]` each.
 package struct ForwardTrace {

@@ -33,7 +33,8 @@ package struct ModelParity {
     package func run() throws -> [ParityCase] {
         let model = try LoadedModel(checkpoint, checkpoint.configuration, .fp32, pool)
         var cases: [ParityCase] = []
-        let references = try FileManager.default.contentsOfDirectory(atPath: directory.appending(path: "ref").path).sorted()
+        let references = try FileManager.default.contentsOfDirectory(atPath: directory.appending(path: "ref").path)
+            .sorted()
         for file in references where file.hasPrefix("forward_") && file.hasSuffix(".safetensors") {
             let batch = String(file.dropFirst("forward_".count).dropLast(".safetensors".count))
             cases += try forward(model, batch, FixtureTensors(reference(file)))
@@ -84,7 +85,8 @@ package struct ModelParity {
         for layer in 0..<configuration.layerCount {
             try check("hidden", "hidden.layer\(layer)", trace.stages[.layerOutput(layer: layer)]!, scale: true)
             try check("attention", "attn_out.layer\(layer)", trace.stages[.attentionOutput(layer: layer)]!, scale: true)
-            try check("feed_forward", "mlp_out.layer\(layer)", trace.stages[.feedForwardOutput(layer: layer)]!, scale: true)
+            try check(
+                "feed_forward", "mlp_out.layer\(layer)", trace.stages[.feedForwardOutput(layer: layer)]!, scale: true)
             if let logits = trace.stages[.routerLogits(layer: layer)] {
                 try check("router_logits", "router.logits.layer\(layer)", logits, scale: true)
                 try check("router_weights", "router.weights.layer\(layer)", trace.routerWeights[layer]!)

@@ -28,7 +28,9 @@ package struct NumericParity {
         _ file: Conversions, _ name: String, column: Int,
         _ kernel: (UnsafePointer<Float>?, Int64, UnsafeMutablePointer<UInt16>?) -> Void, isNaN: (UInt16) -> Bool
     ) -> ParityCase {
-        func bits(_ text: String) -> UInt32 { UInt32(text.hasPrefix("0x") ? String(text.dropFirst(2)) : text, radix: 16) ?? 0 }
+        func bits(_ text: String) -> UInt32 {
+            UInt32(text.hasPrefix("0x") ? String(text.dropFirst(2)) : text, radix: 16) ?? 0
+        }
         let inputs = file.rows.map { Float(bitPattern: bits($0[0])) }
         var outputs = [UInt16](repeating: 0, count: inputs.count)
         kernel(inputs, Int64(inputs.count), &outputs)
@@ -39,7 +41,8 @@ package struct NumericParity {
         let detail = wrong.first.map {
             "\(file.rows[$0]) gave \(String(outputs[$0], radix: 16))"
         }
-        return .identical("numeric", "f32 to \(name), \(inputs.count) values", mismatches: wrong.count, detail: detail ?? "")
+        return .identical(
+            "numeric", "f32 to \(name), \(inputs.count) values", mismatches: wrong.count, detail: detail ?? "")
     }
 
     /// `<name>.a` · `<name>.b_rows`ᵀ against the float64 product of the same bf16 operands.

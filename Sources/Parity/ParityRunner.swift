@@ -18,10 +18,12 @@ package enum ParityRunner {
             }
         },
         Kind(folder: "tokenizer") { root, _ in
-            try subdirectories(root).filter { FileManager.default.fileExists(atPath: $0.appending(path: "tokenizer.json").path) }
-                .flatMap { directory in
-                    capture("tokenizer", directory.lastPathComponent) { try TokenizerParity(directory).run() }
-                }
+            try subdirectories(root).filter {
+                FileManager.default.fileExists(atPath: $0.appending(path: "tokenizer.json").path)
+            }
+            .flatMap { directory in
+                capture("tokenizer", directory.lastPathComponent) { try TokenizerParity(directory).run() }
+            }
         },
         Kind(folder: "chat_template") { root, _ in
             try TokenizerParity.chatTemplate(root, released: try releasedTokenizer())

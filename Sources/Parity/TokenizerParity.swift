@@ -39,7 +39,8 @@ package struct TokenizerParity {
                     let encoded = chat.encodeWithAssistantMask(tokenizer)
                     let mask = item["assistant_mask"].map { _ in item.ids("assistant_mask") }
                     return Self.same(chat.text, item.text("text")) && encoded.ids == item.ids("ids")
-                        && (mask ?? encoded.assistantMask.map { $0 ? 1 : 0 }) == encoded.assistantMask.map { $0 ? 1 : 0 }
+                        && (mask ?? encoded.assistantMask.map { $0 ? 1 : 0 })
+                            == encoded.assistantMask.map { $0 ? 1 : 0 }
                 })
         }
         return cases
@@ -100,7 +101,9 @@ package struct TokenizerParity {
 
 extension JSONValue {
     fileprivate func text(_ key: String) -> String { self[key]?.stringValue ?? "" }
-    fileprivate func ids(_ key: String) -> [Int32] { (self[key]?.arrayValue ?? []).compactMap(\.intValue).map(Int32.init) }
+    fileprivate func ids(_ key: String) -> [Int32] {
+        (self[key]?.arrayValue ?? []).compactMap(\.intValue).map(Int32.init)
+    }
     fileprivate func rows(_ key: String) -> [[Int32]] {
         (self[key]?.arrayValue ?? []).map { ($0.arrayValue ?? []).compactMap(\.intValue).map(Int32.init) }
     }

@@ -62,8 +62,7 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
     }
 
     /// Appends `element`, sleeping until `deadline` while there is no room.
-    package func push(_ element: Element, byteCount: Int = 0, until deadline: MonotonicInstant) -> PushResult
-    {
+    package func push(_ element: Element, byteCount: Int = 0, until deadline: MonotonicInstant) -> PushResult {
         lock.withLock {
             while !isClosed && isFull(byteCount) {
                 waitingProducerCount += 1

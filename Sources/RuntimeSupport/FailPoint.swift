@@ -24,7 +24,11 @@ package enum FailPoint {
 
     @inline(never)
     private static func strike(_ name: StaticString, _ armed: (name: String, count: Int, marker: String)) {
-        guard name.description == armed.name, passed.withLock({ $0 += 1; return $0 }) == armed.count else { return }
+        guard name.description == armed.name,
+            passed.withLock({
+                $0 += 1; return $0
+            }) == armed.count
+        else { return }
         let file = open(armed.marker, O_CREAT | O_EXCL | O_WRONLY, 0o600)
         guard file >= 0 else { return }
         kill(getpid(), SIGKILL)

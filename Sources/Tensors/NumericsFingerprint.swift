@@ -8,11 +8,14 @@ internal import RuntimeSupport
 /// Hashes of kernel outputs on fixed inputs.
 package enum NumericsFingerprint {
     /// `linear-bf16:1a2b3c4d linear-fp32:… …`, computed once.
-    package static let current: String = {
+    package static let current = compute()
+
+    /// Computed anew: for tests that change instruction sets.
+    package static func compute() -> String {
         let mode = ck_thread_setup()
         defer { ck_thread_restore(mode) }
         return words().map { "\($0.kernel):\(hexadecimal($0.hash))" }.joined(separator: " ")
-    }()
+    }
 
     /// The kernels whose words differ between two fingerprints.
     package static func differences(_ a: String, _ b: String) -> [String] {

@@ -33,8 +33,7 @@ struct AddedTokenMatcher: Sendable {
     }
 
     /// The first token at or after `start`.
-    func firstMatch(in bytes: UnsafeBufferPointer<UInt8>, from start: Int) -> (range: Range<Int>, id: Int32)?
-    {
+    func firstMatch(in bytes: UnsafeBufferPointer<UInt8>, from start: Int) -> (range: Range<Int>, id: Int32)? {
         guard !isEmpty else { return nil }
         return isFirstByte.withUnsafeBufferPointer { isFirstByte in
             for index in start..<bytes.count where isFirstByte[Int(bytes[index])] {

@@ -153,7 +153,9 @@ final class EngineLoop: Sendable {
             // A cancelled exchange: the model is being dropped, its sequences go with it.
             host.engine.cancelAll()
             let id = host.description.id
-            let grants = Dictionary(state.jobs.values.filter { $0.grant.model == id }.map { ($0.grant.lease, $0.grant) }) { first, _ in first }
+            let grants = Dictionary(
+                state.jobs.values.filter { $0.grant.model == id }.map { ($0.grant.lease, $0.grant) }
+            ) { first, _ in first }
             for (request, job) in state.jobs where job.grant.model == id { state.jobs[request] = nil }
             for grant in grants.values.sorted(by: { $0.lease < $1.lease }) {
                 fail(grant, String(describing: error), isWorkerAtFault: true)
@@ -175,12 +177,13 @@ final class EngineLoop: Sendable {
             }
             let scores = state.jobs.values.contains { if case .score = $0.grant.work { true } else { false } }
             let rollouts = state.jobs.values.contains { if case .rollout = $0.grant.work { true } else { false } }
-            status.activity = switch (rollouts, scores) {
-            case (true, true): "generating and scoring"
-            case (true, false): "generating"
-            case (false, true): "scoring"
-            case (false, false): "idle"
-            }
+            status.activity =
+                switch (rollouts, scores) {
+                case (true, true): "generating and scoring"
+                case (true, false): "generating"
+                case (false, true): "scoring"
+                case (false, false): "idle"
+                }
         }
     }
 }

@@ -42,7 +42,8 @@ extension WireGenerationSettings {
             maxNewTokens: Int(maxNewTokens), stopIDs: stopIds,
             random: RolloutRandom(runSeed: seed, prompt: group, sibling: UInt16(sibling)), thinkingBudget: budget,
             usableVocabulary: usableVocabulary == 0 ? nil : Int(usableVocabulary),
-            endsWithStopString: stopStrings.isEmpty ? nil : host.tokenizer.map { tokenizer in StopStrings(stopStrings) { tokenizer.bytes(of: $0) }.ends })
+            endsWithStopString: stopStrings.isEmpty
+                ? nil : host.tokenizer.map { tokenizer in StopStrings(stopStrings) { tokenizer.bytes(of: $0) }.ends })
     }
 }
 

@@ -112,7 +112,8 @@ final class ShardLoader: Sendable {
         let identity = try checkpoint.identity().hexadecimal
         guard identity == deploy.model.contentHash else {
             throw WorkerError(
-                "\(deploy.model.path) is another checkpoint here than at the coordinator; copy the same files to every host")
+                "\(deploy.model.path) is another checkpoint here than at the coordinator; copy the same files to every host"
+            )
         }
         return Model(checkpoint: checkpoint, version: deploy.model.policyVersion)
     }

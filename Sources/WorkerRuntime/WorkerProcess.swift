@@ -61,7 +61,8 @@ package final class WorkerProcess: @unchecked Sendable {
         let options = ZeroMQConfiguration(
             security: .curve(keys: configuration.keys, allowList: allowList), listen: configuration.listen,
             deliveries: ChannelDeliveries(
-                control: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount) },
+                control: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount)
+                },
                 exchange: port.delivery, bulk: .direct { _ in }),
             onEvent: { event in
                 switch event {
@@ -167,13 +168,17 @@ package final class WorkerProcess: @unchecked Sendable {
 
     /// Says once in a while whose key was refused; it may be put on the list while we try.
     private func noteRefusal(_ failure: TransportEvent.HandshakeFailure) {
-        guard MonotonicInstant.now.milliseconds(since: lastRefusal ?? MonotonicInstant(nanoseconds: 0)) > 5000 else { return }
+        guard MonotonicInstant.now.milliseconds(since: lastRefusal ?? MonotonicInstant(nanoseconds: 0)) > 5000 else {
+            return
+        }
         lastRefusal = .now
         let own = configuration.keys.publicKey.rawValue
         guard case .auth(let key) = failure, key == address?.identity else {
-            return logger.warning("a handshake failed (\(failure)): is the other side this cluster's, with the key of its address file?")
+            return logger.warning(
+                "a handshake failed (\(failure)): is the other side this cluster's, with the key of its address file?")
         }
-        logger.error("the coordinator refuses this worker's key; add the line '\(own) worker' to its allow-list and restart it")
+        logger.error(
+            "the coordinator refuses this worker's key; add the line '\(own) worker' to its allow-list and restart it")
     }
 
     /// Connects to the coordinator, and to its new place when it moved.

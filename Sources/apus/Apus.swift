@@ -10,7 +10,9 @@ struct Apus: AsyncParsableCommand {
         version: Version.current,
         groupedSubcommands: [
             CommandGroup(
-                name: "Clusters", subcommands: [RunCommand.self, UpCommand.self, CoordinatorCommand.self, WorkerCommand.self, KeysCommand.self,
+                name: "Clusters",
+                subcommands: [
+                    RunCommand.self, UpCommand.self, CoordinatorCommand.self, WorkerCommand.self, KeysCommand.self,
                     VerifierChildCommand.self,
                 ]),
             CommandGroup(
@@ -22,7 +24,8 @@ struct Apus: AsyncParsableCommand {
             CommandGroup(
                 name: "Local tools",
                 subcommands: [
-                    ModelCommand.self, TokenizeCommand.self, RenderCommand.self, GenerateCommand.self, ScoreCommand.self,
+                    ModelCommand.self, TokenizeCommand.self, RenderCommand.self, GenerateCommand.self,
+                    ScoreCommand.self,
                 ]),
             CommandGroup(name: "Data", subcommands: [DataCommand.self]),
             CommandGroup(name: "Checks", subcommands: [ParityCommand.self, BenchCommand.self, SimulateCommand.self]),

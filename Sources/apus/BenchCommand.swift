@@ -41,7 +41,8 @@ struct BenchCommand: ParsableCommand {
     var wait = 30.0
 
     func run() throws {
-        let computes = compute == "both" ? [ComputeType.bf16, .fp32] : ComputeType(rawValue: compute).map { [$0] } ?? []
+        let computes =
+            compute == "both" ? [ComputeType.bf16, .fp32] : ComputeType(rawValue: compute).map { [$0] } ?? []
         guard !computes.isEmpty, (1...1024).contains(threads), layers > 0, wait >= 0 else {
             complain("--compute must be bf16, fp32 or both, --threads 1 to 1024, --layers above 0, --wait 0 or above")
             throw ExitStatus.usage
@@ -93,7 +94,8 @@ struct BenchCommand: ParsableCommand {
         let (one, two) = try suite.run()
         add(
             BenchmarkLine(
-                suite: "exchange", name: "2 workers against 1, batch \(ExchangeSuite.batch)", value: two, unit: "tokens/s",
+                suite: "exchange", name: "2 workers against 1, batch \(ExchangeSuite.batch)", value: two,
+                unit: "tokens/s",
                 limit: one, bound: "one process", share: two / one, goal: 0.9), &report)
     }
 

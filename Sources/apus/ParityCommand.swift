@@ -7,7 +7,8 @@ import RuntimeSupport
 /// `apus parity DIR`: compares with reference data of the peer libraries.
 struct ParityCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "parity", abstract: "Compare with reference data made by transformers, tokenizers and safetensors.",
+        commandName: "parity",
+        abstract: "Compare with reference data made by transformers, tokenizers and safetensors.",
         discussion: "Runs every fixture kind found in the directory; Tests/Fixtures/README.md documents the layout.")
 
     @Argument(help: "The directory that holds the fixture kinds.")

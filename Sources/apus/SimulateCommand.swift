@@ -8,7 +8,8 @@ extension PlantedFault: ExpressibleByArgument {}
 /// `apus simulate`: unlucky clusters under a virtual clock.
 struct SimulateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "simulate", abstract: "Run the cluster's decisions in simulated clusters that crash, stall and lose messages.")
+        commandName: "simulate",
+        abstract: "Run the cluster's decisions in simulated clusters that crash, stall and lose messages.")
 
     @Option(help: "First seed.")
     var seed: UInt64 = 0

@@ -115,9 +115,10 @@ extension KernelTests {
                 let p = scores.map { exp($0 - top) }
                 let sum = p.reduce(0, +)
                 for d in 0..<attention.headSize {
-                    let exact = (0..<attention.keyCount).reduce(0.0) {
-                        $0 + p[$1] * Double(attention.row(attention.values, $1, head)[d])
-                    } / sum
+                    let exact =
+                        (0..<attention.keyCount).reduce(0.0) {
+                            $0 + p[$1] * Double(attention.row(attention.values, $1, head)[d])
+                        } / sum
                     #expect(abs(Double(out[head * attention.headSize + d]) - exact) < 2e-5)
                 }
             }

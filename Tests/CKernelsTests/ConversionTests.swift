@@ -66,7 +66,8 @@ extension KernelTests {
                 ck_f16_to_f32(patterns, Int64(patterns.count), &wide)
                 for pattern in patterns {
                     let (exponent, fraction) = (Int(pattern >> 10) & 31, Int(pattern & 0x3ff))
-                    var expected = exponent == 0
+                    var expected =
+                        exponent == 0
                         ? Float(fraction) * 0x1p-24
                         : Float(sign: .plus, exponent: exponent - 15, significand: 1 + Float(fraction) / 1024)
                     if exponent == 31 { expected = fraction == 0 ? .infinity : .nan }

@@ -37,7 +37,8 @@ extension KernelTests {
                         var sum = 0.0
                         var magnitude = 0.0
                         for i in 0..<layer.inputs {
-                            let product = Double(layer.x[row * layer.stride + i])
+                            let product =
+                                Double(layer.x[row * layer.stride + i])
                                 * Double(layer.weights[output * layer.inputs + i])
                             sum += product
                             magnitude += abs(product)

@@ -63,7 +63,8 @@ extension KernelTests {
                 for output in 0..<outputs {
                     for input in 0..<inputs {
                         let value = widened(stored, source, output * inputs + input)
-                        let slot = ((output / 16 * units + input / perUnit) * 16 + output % 16) * perUnit
+                        let slot =
+                            ((output / 16 * units + input / perUnit) * 16 + output % 16) * perUnit
                             + input % perUnit
                         if compute == CK_FP32 {
                             raw.storeBytes(of: value, toByteOffset: slot * 4, as: Float.self)

@@ -29,8 +29,7 @@ func checkpointError(
 /// Copies a directory's plain files.
 func copyFiles(of source: URL, to target: URL) throws {
     try FileManager.default.createDirectory(at: target, withIntermediateDirectories: true)
-    for name in try FileManager.default.contentsOfDirectory(atPath: source.path) where !name.hasPrefix("ref")
-    {
+    for name in try FileManager.default.contentsOfDirectory(atPath: source.path) where !name.hasPrefix("ref") {
         try FileManager.default.copyItem(
             at: source.appendingPathComponent(name), to: target.appendingPathComponent(name))
     }

@@ -17,7 +17,9 @@ struct SimulationTests {
     @Test("the same seed gives the same run")
     func runsAreDeterministic() {
         for seed: UInt64 in [1, 7, 42, 99] {
-            var (first, second) = (Simulation(SimulationSettings(seed: seed)), Simulation(SimulationSettings(seed: seed)))
+            var (first, second) = (
+                Simulation(SimulationSettings(seed: seed)), Simulation(SimulationSettings(seed: seed))
+            )
             #expect(first.run() == second.run())
         }
     }

@@ -73,7 +73,8 @@ struct BadInputTests {
         let list = try #require(text.range(of: "\"added_tokens\": ?\\[", options: .regularExpression))
         text.replaceSubrange(
             list,
-            with: "\"added_tokens\": [{\"id\": 900000, \"content\": \"<|far|>\", \"single_word\": false, \"lstrip\": false, "
+            with:
+                "\"added_tokens\": [{\"id\": 900000, \"content\": \"<|far|>\", \"single_word\": false, \"lstrip\": false, "
                 + "\"rstrip\": false, \"normalized\": false, \"special\": true},")
         try text.write(to: url, atomically: true, encoding: .utf8)
         let line = try complaint(3)
@@ -82,7 +83,8 @@ struct BadInputTests {
 
     @Test func aTeacherWithAnotherTokenizerIsRefused() throws {
         let other = Fixtures.url("tokenizer/small").path
-        try #require(try bench.apus("model", "init", "teacher", "--preset", "tiny-moe", "--tokenizer", other).status == 0)
+        try #require(
+            try bench.apus("model", "init", "teacher", "--preset", "tiny-moe", "--tokenizer", other).status == 0)
         try bench.makeJob(groups: 2, groupSize: 2, tokens: 8, teacher: "teacher")
         let line = try complaint(3)
         #expect(line.contains("different tokenizers"), "\(line)")

@@ -26,7 +26,9 @@ final class Workbench {
 
     func url(_ name: String) -> URL { directory.appendingPathComponent(name) }
 
-    func write(_ name: String, _ text: String) throws { try text.write(to: url(name), atomically: true, encoding: .utf8) }
+    func write(_ name: String, _ text: String) throws {
+        try text.write(to: url(name), atomically: true, encoding: .utf8)
+    }
 
     /// Runs a command to its end; it is killed after `seconds`, which fails the test.
     @discardableResult
@@ -45,7 +47,9 @@ final class Workbench {
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
             .merging(["APUS_CONTEXT": url("context.json").path, "APUS_HOME": url("home").path]) { $1 }
         process.standardInput = FileHandle.nullDevice
-        let (out, err) = (url("stdout-\(UInt32.random(in: 0 ... .max))"), url("stderr-\(UInt32.random(in: 0 ... .max))"))
+        let (out, err) = (
+            url("stdout-\(UInt32.random(in: 0 ... .max))"), url("stderr-\(UInt32.random(in: 0 ... .max))")
+        )
         for file in [out, err] { _ = FileManager.default.createFile(atPath: file.path, contents: nil) }
         process.standardOutput = try FileHandle(forWritingTo: out)
         process.standardError = try FileHandle(forWritingTo: err)

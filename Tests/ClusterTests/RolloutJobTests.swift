@@ -26,7 +26,8 @@ struct RolloutJobTests {
     @Test(
         "a process killed at the worst moment costs nothing",
         arguments: [
-            ("exchange.dispatched", 40), ("worker.record-sent", 2), ("worker.shard-loading", 3), ("journal.before-sync", 5),
+            ("exchange.dispatched", 40), ("worker.record-sent", 2), ("worker.shard-loading", 3),
+            ("journal.before-sync", 5),
             ("journal.after-sync", 7),
         ])
     func killedProcessesCostNothing(point: String, count: Int) throws {

@@ -18,6 +18,16 @@ final class EventLog: Sendable {
         return nil
     }
 
+    /// Waits until the connections of `peer` broke on all three channels, in any order.
+    func waitDisconnected(_ peer: PeerIdentity) -> Bool {
+        var missing = Set(Channel.allCases)
+        _ = wait { event in
+            if case .disconnected(peer, let channel, _) = event { missing.remove(channel) }
+            return missing.isEmpty
+        }
+        return missing.isEmpty
+    }
+
     /// Waits until `peer` is connected on all three channels.
     func waitConnected(_ peer: PeerIdentity) -> Bool {
         var missing = Set(Channel.allCases)

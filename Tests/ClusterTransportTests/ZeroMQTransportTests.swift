@@ -222,12 +222,7 @@ struct ZeroMQTransportTests {
         defer { server.transport.close() }
         let keys = client.keys
         client.transport.close()
-        for channel in Channel.allCases {
-            #expect(
-                server.events.wait {
-                    if case .disconnected(client.identity, channel, _) = $0 { true } else { false }
-                } != nil)
-        }
+        #expect(server.events.waitDisconnected(client.identity))
         try server.transport.send(Message(peer: client.identity, channel: .control, parts: []))
         #expect(
             server.events.wait {

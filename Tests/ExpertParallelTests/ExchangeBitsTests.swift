@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import Qwen3
 import RuntimeSupport
 import Tensors

@@ -7,7 +7,8 @@ import Testing
 
 @Suite("Model parity with transformers")
 struct ModelParityTests {
-    static let models = (try? FileManager.default.contentsOfDirectory(atPath: Fixtures.url("models").path).sorted()) ?? []
+    static let models =
+        (try? FileManager.default.contentsOfDirectory(atPath: Fixtures.url("models").path).sorted()) ?? []
 
     @Test("every layer boundary, router choice and greedy continuation", arguments: models)
     func model(name: String) throws {

@@ -109,7 +109,8 @@ struct NaiveForward {
         let name = prefix + "self_attn."
         let size = c.headSize
         let group = c.attentionHeadCount / c.keyValueHeadCount
-        let scale = 1 / Double(mistake == .scaleByHiddenOverHeads ? c.hiddenSize / c.attentionHeadCount : size).squareRoot()
+        let scale =
+            1 / Double(mistake == .scaleByHiddenOverHeads ? c.hiddenSize / c.attentionHeadCount : size).squareRoot()
         let queries = h.indices.map {
             heads(product(weights[name + "q_proj.weight"]!, h[$0]), weights[name + "q_norm.weight"]!, position: $0)
         }

@@ -1,6 +1,6 @@
+import CKernels
 // SPDX-License-Identifier: Apache-2.0
 import Checkpoints
-import CKernels
 import Qwen3
 import RuntimeSupport
 import Synchronization
@@ -18,6 +18,11 @@ struct InvarianceTests {
     struct Runner {
         let model: Qwen3Model
         let pageSize: Int
+
+        init(model: Qwen3Model, pageSize: Int) {
+            self.model = model
+            self.pageSize = pageSize
+        }
 
         init(_ name: String, _ compute: ComputeType, threads: Int = 1, pageSize: Int = 16) throws {
             let checkpoint = try Checkpoint(directory: Fixtures.url("models/\(name)"))

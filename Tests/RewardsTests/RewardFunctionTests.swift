@@ -22,8 +22,7 @@ import Testing
                 "exact", "math_answer",
             ])
         for name in RewardRegistry.names { #expect(type(of: try RewardRegistry.named(name)).name == name) }
-        #expect(throws: RewardOptionError("no reward is named 'maths'; rewards: exact, format, math_answer"))
-        {
+        #expect(throws: RewardOptionError("no reward is named 'maths'; rewards: exact, format, math_answer")) {
             _ = try RewardRegistry.named("maths")
         }
         #expect(

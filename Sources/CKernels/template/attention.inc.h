@@ -167,9 +167,11 @@ static void kernel_attention(ck_compute compute, const float *query, const void 
         if (resident > CK_HEADS_RESIDENT) resident = CK_HEADS_RESIDENT;
         if (resident > head_end - head) resident = head_end - head;
         l.head_bytes = head / group * head_size * element;
-        for (int64_t begin = 0; begin < key_count; begin += CK_ATTENTION_SEGMENT) {
+        // Segments begin at the sequence's own position 0; the shift is 0 unless a test planted a mistake.
+        int64_t segment = CK_ATTENTION_SEGMENT - ck_segment_shift;
+        for (int64_t begin = 0; begin < key_count; begin += segment, segment = CK_ATTENTION_SEGMENT) {
             const int64_t rest = key_count - begin;
-            const int64_t count = rest < CK_ATTENTION_SEGMENT ? rest : CK_ATTENTION_SEGMENT;
+            const int64_t count = rest < segment ? rest : segment;
             for (int64_t at = 0; at < resident;) {
                 const float *q = query + (head + at) * head_size;
                 const int64_t left = resident - at, taken = left >= 4 ? 4 : left >= 2 ? 2 : 1;

@@ -157,8 +157,7 @@ struct JSONScanner {
         if offset < bytes.count, bytes[offset] | 0x20 == UInt8(ascii: "e") {
             isReal = true
             offset += 1
-            if offset < bytes.count, bytes[offset] == UInt8(ascii: "+") || bytes[offset] == UInt8(ascii: "-")
-            {
+            if offset < bytes.count, bytes[offset] == UInt8(ascii: "+") || bytes[offset] == UInt8(ascii: "-") {
                 offset += 1
             }
             guard skipDigits() > 0 else { throw failure("expected a digit in the exponent") }

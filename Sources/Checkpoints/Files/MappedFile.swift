@@ -51,8 +51,7 @@ package final class MappedFile: @unchecked Sendable {
     }
 
     /// Lends the bytes of `range`. The pointer is valid only inside `body`.
-    package func withBytes<R>(_ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R
-    {
+    package func withBytes<R>(_ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         precondition(
             range.lowerBound >= 0 && range.upperBound <= byteCount,
             "range \(range) outside a file of \(byteCount) bytes")

@@ -48,8 +48,7 @@ package struct CheckpointInitializer: Sendable {
     /// Writes the checkpoint to `target`, on all cores.
     /// - Parameter progress: told the bytes written so far and in all, after each tensor.
     /// - Throws: `targetExists`, `diskFull`, `fileSystem`, `invalidConfiguration`; nothing remains then.
-    package func write(to target: URL, progress: (_ written: Int, _ total: Int) -> Void = { _, _ in }) throws
-    {
+    package func write(to target: URL, progress: (_ written: Int, _ total: Int) -> Void = { _, _ in }) throws {
         let writer = try CheckpointWriter(
             target, configuration: configuration, storesRedundantHead: storesRedundantHead,
             shardByteCountMax: shardByteCountMax)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ClusterProtocol
-internal import SwiftProtobuf
 internal import ClusterTransport
 internal import RuntimeSupport
+internal import SwiftProtobuf
 
 /// The job at the head of the queue.
 struct RunningJob: Sendable {
@@ -35,7 +35,9 @@ extension Coordinator {
         admitted.scoreModel = register(prepared.scorer)
         record(.with { $0.jobAdmitted = admitted })
         send(to: prepared.client, request: prepared.request) {
-            $0.jobAccepted = .with { $0.job = admitted.job; $0.output = admitted.output }
+            $0.jobAccepted = .with {
+                $0.job = admitted.job; $0.output = admitted.output
+            }
         }
         log("job \(admitted.job) (\(admitted.name)) accepted: \(admitted.groupCount) groups of \(admitted.groupSize)")
     }
@@ -119,7 +121,9 @@ extension Coordinator {
 
     /// The models that the open units need, one phase after the other.
     private func phaseModels(_ job: JobRecord) -> [UInt32] {
-        let generates = (0..<job.groupCount).contains { job.failedGroups[$0] == nil && !job.missingSiblings($0).isEmpty }
+        let generates = (0..<job.groupCount).contains {
+            job.failedGroups[$0] == nil && !job.missingSiblings($0).isEmpty
+        }
         return [job.hasRollouts && generates ? job.admitted.policyModel : job.admitted.scoreModel]
     }
 
@@ -234,7 +238,10 @@ extension Coordinator {
             log("a record of \(peer) was refused: \(problem)")
             acknowledge()
             if let number = number(of: peer) {
-                unitFailed(.with { $0.lease = result.lease; $0.reason = problem }, by: number)
+                unitFailed(
+                    .with {
+                        $0.lease = result.lease; $0.reason = problem
+                    }, by: number)
             }
             return
         }
@@ -290,11 +297,15 @@ extension Coordinator {
                 log("\(place): the record was confirmed; worker \(dispute.worker) computes other bits and is shut out")
                 bury(dispute.worker, "its results differ from those of two other executions")
             } else {
-                end(result.job, "failed", "\(place): the durable record could not be reproduced by workers "
-                    + "\(dispute.worker) and \(number): check the memory of the host that made it")
+                end(
+                    result.job, "failed",
+                    "\(place): the durable record could not be reproduced by workers "
+                        + "\(dispute.worker) and \(number): check the memory of the host that made it")
             }
         } else if !isEqual {
-            log("group \(sequence.group), sibling \(sequence.sibling): worker \(number) got other bits; a third execution decides")
+            log(
+                "group \(sequence.group), sibling \(sequence.sibling): worker \(number) got other bits; a third execution decides"
+            )
             current?.disputes[sequence] = .init(isScore: isScore, worker: number)
             current?.ledger.add(unit)
         }
@@ -316,7 +327,12 @@ extension Coordinator {
 
     mutating func failGroup(_ group: Int, _ reason: String) {
         guard let current, let job = state.jobs[current.id], job.failedGroups[group] == nil else { return }
-        record(.with { $0.groupFailed = .with { $0.job = current.id; $0.group = UInt32(group); $0.reason = reason } })
+        record(
+            .with {
+                $0.groupFailed = .with {
+                    $0.job = current.id; $0.group = UInt32(group); $0.reason = reason
+                }
+            })
         log("group \(group) of job \(current.id) failed: \(reason)")
         close(.rollout(group: group))
         for sibling in 0..<job.groupSize { close(.score(SequenceID(group: group, sibling: sibling))) }
@@ -337,7 +353,12 @@ extension Coordinator {
 
     mutating func end(_ job: UInt64, _ status: String, _ problem: String) {
         guard state.jobs[job]?.ended == nil else { return }
-        record(.with { $0.jobEnded = .with { $0.job = job; $0.status = status; $0.problem = problem } })
+        record(
+            .with {
+                $0.jobEnded = .with {
+                    $0.job = job; $0.status = status; $0.problem = problem
+                }
+            })
         log("job \(job) \(status)\(problem.isEmpty ? "" : ": \(problem)")")
         guard current?.id == job else { return }
         for lease in (current?.ledger.leases.values.sorted { $0.id < $1.id }) ?? [] {
@@ -350,12 +371,16 @@ extension Coordinator {
     mutating func cancel(_ cancel: WireCancelJob, _ peer: PeerIdentity, _ envelope: WireEnvelope) {
         guard let job = state.jobs[cancel.job] else {
             return reply(to: peer, envelope) {
-                $0.requestFailed = .with { $0.exitCode = 2; $0.text = "there is no job \(cancel.job); see apus jobs" }
+                $0.requestFailed = .with {
+                    $0.exitCode = 2; $0.text = "there is no job \(cancel.job); see apus jobs"
+                }
             }
         }
         guard job.ended == nil else {
             return reply(to: peer, envelope) {
-                $0.requestFailed = .with { $0.exitCode = 2; $0.text = "job \(cancel.job) has already ended: \(job.ended!.status)" }
+                $0.requestFailed = .with {
+                    $0.exitCode = 2; $0.text = "job \(cancel.job) has already ended: \(job.ended!.status)"
+                }
             }
         }
         end(cancel.job, "cancelled", "")

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ClusterProtocol
-internal import SwiftProtobuf
 internal import ClusterTransport
 internal import RuntimeSupport
+internal import SwiftProtobuf
 
 extension Coordinator {
     /// Live workers in order of joining.
@@ -13,7 +13,9 @@ extension Coordinator {
     /// The worker that sent `envelope`, if this incarnation was welcomed in this epoch; it is told otherwise.
     mutating func knownWorker(_ envelope: WireEnvelope, from peer: PeerIdentity) -> WorkerNumber? {
         if retired.contains(envelope.incarnation) {
-            refuse(peer, envelope.incarnation, .retired, "this process was silent or stuck for too long and its work was given to others")
+            refuse(
+                peer, envelope.incarnation, .retired,
+                "this process was silent or stuck for too long and its work was given to others")
             return nil
         }
         guard let number = number(of: peer), members[number]?.incarnation == envelope.incarnation,
@@ -32,18 +34,23 @@ extension Coordinator {
         }
     }
 
-    mutating func greet(_ envelope: WireEnvelope, _ hello: WireHello, from peer: PeerIdentity, _ now: MonotonicInstant) {
+    mutating func greet(_ envelope: WireEnvelope, _ hello: WireHello, from peer: PeerIdentity, _ now: MonotonicInstant)
+    {
         guard envelope.protocolVersion == clusterProtocolVersion else {
-            let text = "the worker (version \(hello.version)) speaks protocol \(envelope.protocolVersion), the "
+            let text =
+                "the worker (version \(hello.version)) speaks protocol \(envelope.protocolVersion), the "
                 + "coordinator \(clusterProtocolVersion): run the same version of apus on every host"
             refuse(peer, envelope.incarnation, .version, text)
             return log("refused a worker on \(hello.host): \(text)")
         }
         if retired.contains(envelope.incarnation) {
-            return refuse(peer, envelope.incarnation, .retired, "this process was silent or stuck for too long and its work was given to others")
+            return refuse(
+                peer, envelope.incarnation, .retired,
+                "this process was silent or stuck for too long and its work was given to others")
         }
         guard numericsFingerprint == nil || numericsFingerprint == hello.numericsFingerprint else {
-            let text = "the kernels of \(hello.host) give other bits (\(hello.numericsFingerprint)) than the cluster's "
+            let text =
+                "the kernels of \(hello.host) give other bits (\(hello.numericsFingerprint)) than the cluster's "
                 + "(\(numericsFingerprint!)): run the same version of apus on every host, without APUS_ISA overrides"
             refuse(peer, envelope.incarnation, .numerics, text)
             return log("refused a worker: \(text)")
@@ -82,8 +89,16 @@ extension Coordinator {
         guard let member = members[number] else { return }
         send(to: member.identity) { $0.welcome.worker = number }
         for other in members.values.sorted(by: { $0.number < $1.number }) where other.number != number {
-            send(to: member.identity) { $0.allowPeer = .with { $0.worker = other.number; $0.identity = other.identity.rawValue } }
-            send(to: other.identity) { $0.allowPeer = .with { $0.worker = number; $0.identity = member.identity.rawValue } }
+            send(to: member.identity) {
+                $0.allowPeer = .with {
+                    $0.worker = other.number; $0.identity = other.identity.rawValue
+                }
+            }
+            send(to: other.identity) {
+                $0.allowPeer = .with {
+                    $0.worker = number; $0.identity = member.identity.rawValue
+                }
+            }
         }
         if fault == .returnersAreNotTold { return }
         for id in deployments.keys { deployments[id]?.forgetSent(number) }
@@ -151,7 +166,11 @@ extension Coordinator {
         retired.insert(member.incarnation)
         log("\(member.name) is gone: \(reason)")
         for other in members.values.sorted(by: { $0.number < $1.number }) {
-            send(to: other.identity) { $0.forgetPeer = .with { $0.worker = number; $0.identity = member.identity.rawValue } }
+            send(to: other.identity) {
+                $0.forgetPeer = .with {
+                    $0.worker = number; $0.identity = member.identity.rawValue
+                }
+            }
         }
         refuse(member.identity, member.incarnation, .retired, reason)
         for id in deployments.keys { deployments[id]?.remove(number) }

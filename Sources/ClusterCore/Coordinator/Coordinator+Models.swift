@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ClusterProtocol
-internal import SwiftProtobuf
 internal import ClusterTransport
+internal import SwiftProtobuf
 
 extension Coordinator {
     /// Makes the deployments those of `models`: starts, follows members, stops, and tells the workers.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ClusterProtocol
 package import ClusterTransport
-internal import SwiftProtobuf
 internal import RuntimeSupport
+internal import SwiftProtobuf
 
 extension Coordinator {
     /// The workers that are told when the coordinator stops.

@@ -4,9 +4,9 @@
 // effects in order, and lets nothing out that follows a journal entry before that entry is durable: so no peer ever
 // sees a state that a crash could take back.
 package import ClusterProtocol
-internal import SwiftProtobuf
 package import ClusterTransport
 package import RuntimeSupport
+internal import SwiftProtobuf
 
 /// All that the coordinator decides.
 package struct Coordinator: Sendable {
@@ -124,7 +124,8 @@ package struct Coordinator: Sendable {
     ) {
         switch (envelope.body, role) {
         case (.hello(let hello), .worker): greet(envelope, hello, from: peer, now)
-        case (.beat, .worker), (.shardReport, .worker), (.peerAllowed, .worker), (.unitFailed, .worker), (.goodbye, .worker):
+        case (.beat, .worker), (.shardReport, .worker), (.peerAllowed, .worker), (.unitFailed, .worker),
+            (.goodbye, .worker):
             guard let number = knownWorker(envelope, from: peer) else { return }
             members[number]?.lastHeard = now
             members[number]?.lostUntil = nil

@@ -49,7 +49,9 @@ package struct ExpertPlacement: Equatable, Sendable {
     package var isComplete: Bool { !targets.isEmpty && published.allSatisfy { !$0.isEmpty } }
 
     /// Whether every worker holds all that it should.
-    package var isSettled: Bool { isComplete && targets.allSatisfy { held[$0.key, default: []].isSuperset(of: $0.value) } }
+    package var isSettled: Bool {
+        isComplete && targets.allSatisfy { held[$0.key, default: []].isSuperset(of: $0.value) }
+    }
 
     /// What `worker` should hold now: its target and, until everything has settled, what it already has.
     package func wanted(_ worker: WorkerNumber) -> [Int] {
@@ -84,7 +86,9 @@ package struct ExpertPlacement: Equatable, Sendable {
                         && !sets[workers[$0], default: []].contains(expert)
                 }
                 // A worker may have room only for experts it already has; then any other takes one more.
-                let chosen = open ?? workers.indices.filter { !sets[workers[$0], default: []].contains(expert) }
+                let chosen =
+                    open
+                    ?? workers.indices.filter { !sets[workers[$0], default: []].contains(expert) }
                     .min { sets[workers[$0], default: []].count < sets[workers[$1], default: []].count }
                 guard let chosen else { continue }
                 sets[workers[chosen], default: []].insert(expert)
@@ -117,7 +121,11 @@ package struct ExpertPlacement: Equatable, Sendable {
 package func rangeText(_ numbers: some Sequence<Int>) -> String {
     var parts: [(Int, Int)] = []
     for number in numbers {
-        if let last = parts.last, last.1 + 1 == number { parts[parts.count - 1].1 = number } else { parts.append((number, number)) }
+        if let last = parts.last, last.1 + 1 == number {
+            parts[parts.count - 1].1 = number
+        } else {
+            parts.append((number, number))
+        }
     }
     return parts.map { $0 == $1 ? "\($0)" : "\($0)-\($1)" }.joined(separator: ",")
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import ClusterProtocol
-internal import SwiftProtobuf
 internal import Foundation
+internal import SwiftProtobuf
 
 extension WireUnitResult {
     /// Which sequence this is, and whether it is a score of it.

@@ -94,7 +94,9 @@ struct WorkLedger {
     }
 
     /// Takes over a lease that an earlier coordinator granted, when its unit is still open.
-    mutating func adopt(_ unit: WorkUnit, by worker: WorkerNumber, lease id: UInt64, attempt: UInt32, now: MonotonicInstant) {
+    mutating func adopt(
+        _ unit: WorkUnit, by worker: WorkerNumber, lease id: UInt64, attempt: UInt32, now: MonotonicInstant
+    ) {
         guard open.remove(unit) != nil else { return }
         history[unit, default: History()].attempts = attempt
         leases[id] = Lease(id: id, unit: unit, worker: worker, attempt: attempt, granted: now, isAlone: false)

@@ -98,7 +98,8 @@ package struct WorkerSession: Sendable {
         case .message(let envelope): receive(envelope, now)
         case .finished(let result):
             let (sequence, isScore) = result.sequence
-            unacknowledged[Key(job: result.job, isScore: isScore, sequence: sequence)] = Waiting(result: result, sent: now)
+            unacknowledged[Key(job: result.job, isScore: isScore, sequence: sequence)] = Waiting(
+                result: result, sent: now)
             effects.append(.transfer(result))
         case .leaseEnded(let lease, let failure):
             running[lease] = nil
@@ -129,7 +130,9 @@ package struct WorkerSession: Sendable {
         }
         if fault == .recordsAreSentOnce { return }
         for key in unacknowledged.keys.sorted() {
-            guard let waiting = unacknowledged[key], now.milliseconds(since: waiting.sent) >= times.resend else { continue }
+            guard let waiting = unacknowledged[key], now.milliseconds(since: waiting.sent) >= times.resend else {
+                continue
+            }
             unacknowledged[key]?.sent = now
             effects.append(.transfer(waiting.result))
         }

@@ -33,8 +33,7 @@ package struct Payload: Sendable {
     }
 
     /// Allocates `byteCount` bytes and lets `fill` write all of them; they are never copied again.
-    package init<E: Error>(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws(E) -> Void) throws(E)
-    {
+    package init<E: Error>(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws(E) -> Void) throws(E) {
         let base = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 1), alignment: 64)
         do {
             try fill(UnsafeMutableRawBufferPointer(start: base, count: byteCount))

@@ -64,8 +64,7 @@ enum PrivateFile {
         syncDirectory(of: path)
     }
 
-    private static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(TransportError)
-    {
+    private static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(TransportError) {
         var done = 0
         while done < bytes.count {
             let wrote = bytes.withUnsafeBytes {

@@ -62,8 +62,7 @@ package final class ZeroMQTransport: Transport {
 
     deinit { close() }
 
-    private static func validate(_ configuration: ZeroMQConfiguration) throws(TransportError) -> PeerIdentity
-    {
+    private static func validate(_ configuration: ZeroMQConfiguration) throws(TransportError) -> PeerIdentity {
         for channel in Channel.allCases { try configuration[limits: channel].validate(channel) }
         if let listen = configuration.listen {
             for channel in Channel.allCases {

@@ -62,7 +62,8 @@ package final class ClusterClient {
         while MonotonicInstant.now < deadline {
             if MonotonicInstant.now >= sendAt, isRepeatable || !wasSent {
                 try followCoordinator()
-                try? transport.send(Message(peer: coordinator.identity, channel: .control, parts: [Payload(envelope.encoded())]))
+                try? transport.send(
+                    Message(peer: coordinator.identity, channel: .control, parts: [Payload(envelope.encoded())]))
                 wasSent = true
                 sendAt = MonotonicInstant.now.advanced(byMilliseconds: 1000)
             }
@@ -70,8 +71,9 @@ package final class ClusterClient {
             guard let reply = try? WireEnvelope(encoded: message.parts.flatMap(\.bytes)), reply.request == lastRequest
             else { continue }
             guard reply.protocolVersion == clusterProtocolVersion else {
-                throw ClientError("the coordinator speaks protocol \(reply.protocolVersion), this apus "
-                    + "\(clusterProtocolVersion): use the same version")
+                throw ClientError(
+                    "the coordinator speaks protocol \(reply.protocolVersion), this apus "
+                        + "\(clusterProtocolVersion): use the same version")
             }
             if case .requestFailed(let failure) = reply.body {
                 throw ClientError(failure.text, exitCode: failure.exitCode)

@@ -11,7 +11,8 @@ struct JSONLine {
     }()
 
     var text: String {
-        "{" + fields.sorted { $0.key < $1.key }.map { Self.quoted($0.key) + ": " + $0.value }.joined(separator: ", ") + "}"
+        "{" + fields.sorted { $0.key < $1.key }.map { Self.quoted($0.key) + ": " + $0.value }.joined(separator: ", ")
+            + "}"
     }
 
     mutating func put(_ key: String, _ value: String?) { if let value { fields.append((key, Self.quoted(value))) } }

@@ -27,7 +27,8 @@ struct JobOutput {
     func write() throws {
         let target = URL(fileURLWithPath: job.admitted.output, isDirectory: true)
         if isWritten(target) { return }
-        try FileManager.default.createDirectory(at: target.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try FileManager.default.createDirectory(
+            at: target.deletingLastPathComponent(), withIntermediateDirectories: true)
         let directory = try DurableDirectory(target)
         do {
             try write(into: directory.temporary)
@@ -39,7 +40,9 @@ struct JobOutput {
     }
 
     private func isWritten(_ target: URL) -> Bool {
-        guard let text = try? String(contentsOf: target.appendingPathComponent("job.yaml"), encoding: .utf8) else { return false }
+        guard let text = try? String(contentsOf: target.appendingPathComponent("job.yaml"), encoding: .utf8) else {
+            return false
+        }
         return text == job.admitted.resolvedYaml
     }
 
@@ -182,7 +185,9 @@ struct JobOutput {
                 line.put("token_ids", row.tokens)
                 line.put("logprobs", score.logProbs.floatElements)
                 line.put("entropies", score.entropies.floatElements)
-                if score.topK > 0 || !score.fullLogProbs.isEmpty { try ScoreFile.write([score], group: group, into: scores) }
+                if score.topK > 0 || !score.fullLogProbs.isEmpty {
+                    try ScoreFile.write([score], group: group, into: scores)
+                }
             }
             try records.append(line.text)
         }

@@ -75,7 +75,8 @@ struct JobPreparation {
             let ids = try renderer.tokens(of: record)
             let most = min(model.contextLength, teacher?.contextLength ?? .max)
             guard ids.count + 1 <= most else {
-                let text = "\(url(job.data.path).path): line \(record.lineNumber): the prompt has \(ids.count) tokens, the "
+                let text =
+                    "\(url(job.data.path).path): line \(record.lineNumber): the prompt has \(ids.count) tokens, the "
                     + "model's context \(most)"
                 guard job.data.onBadRow == .skip else {
                     throw SubmissionError(description: text + "; shorten it or set data.on_bad_row: skip")
@@ -90,11 +91,13 @@ struct JobPreparation {
         let settings = try self.settings(job, tokenizer, model)
         var warnings = tooLong
         if reader.skippedCount > 0 {
-            warnings.append("\(reader.skippedCount) broken rows were skipped, the first: line "
-                + "\(reader.skipped[0].lineNumber): \(reader.skipped[0].reason)")
+            warnings.append(
+                "\(reader.skippedCount) broken rows were skipped, the first: line "
+                    + "\(reader.skipped[0].lineNumber): \(reader.skipped[0].reason)")
         }
         return try PreparedSubmission(
-            admitted: admitted(parsed, id, kind: "rollout", rows.count, job.groupSize, job.resources, job.model.replicas, job.output),
+            admitted: admitted(
+                parsed, id, kind: "rollout", rows.count, job.groupSize, job.resources, job.model.replicas, job.output),
             policy: model.description, scorer: teacher?.description, settings: settings, rows: rows, warnings: warnings)
     }
 
@@ -158,10 +161,14 @@ struct JobPreparation {
         var rows: [JobRow] = []
         while let record = try reader.next() {
             let ids = try renderer.tokens(of: record)
-            guard ids.count <= model.contextLength, ids.allSatisfy({ $0 < model.checkpoint.configuration.vocabularySize }) else {
+            guard ids.count <= model.contextLength,
+                ids.allSatisfy({ $0 < model.checkpoint.configuration.vocabularySize })
+            else {
                 throw SubmissionError(
-                    description: "\(url(job.data.path).path): line \(record.lineNumber): \(ids.count) tokens or an id beyond "
-                        + "the model's context \(model.contextLength) or vocabulary; was it made with another tokenizer?")
+                    description:
+                        "\(url(job.data.path).path): line \(record.lineNumber): \(ids.count) tokens or an id beyond "
+                        + "the model's context \(model.contextLength) or vocabulary; was it made with another tokenizer?"
+                )
             }
             rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: "{}"))
         }
@@ -206,7 +213,8 @@ struct JobPreparation {
         let needed = min(tokens, model.contextLength) * model.cacheByteCountPerToken
         guard needed <= resources.kvCacheByteCount else {
             throw SubmissionError(
-                description: "\(submission.file): resources.kv_cache_bytes is \(resources.kvCacheByteCount), one sequence of "
+                description:
+                    "\(submission.file): resources.kv_cache_bytes is \(resources.kvCacheByteCount), one sequence of "
                     + "\(tokens) tokens needs \(needed); raise it or lower sampling.max_new_tokens")
         }
     }

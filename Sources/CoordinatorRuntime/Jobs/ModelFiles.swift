@@ -29,7 +29,8 @@ struct ModelFiles {
         let rows = checkpoint.configuration.vocabularySize
         guard tokenizer.idLimit <= rows else {
             throw SubmissionError(
-                description: "\(checkpoint.directory.path): the tokenizer has ids up to \(tokenizer.idLimit - 1) but the model "
+                description:
+                    "\(checkpoint.directory.path): the tokenizer has ids up to \(tokenizer.idLimit - 1) but the model "
                     + "\(rows) rows; they do not belong together")
         }
         return tokenizer
@@ -43,7 +44,8 @@ struct ModelFiles {
             && (0..<Int32(own.idLimit)).allSatisfy { own.bytes(of: $0) == other.bytes(of: $0) }
         guard isEqual else {
             throw SubmissionError(
-                description: "the teacher \(checkpoint.directory.path) and the policy \(policy.checkpoint.directory.path) have "
+                description:
+                    "the teacher \(checkpoint.directory.path) and the policy \(policy.checkpoint.directory.path) have "
                     + "different tokenizers; the teacher cannot read the policy's tokens")
         }
     }

@@ -46,7 +46,8 @@ struct PromptRenderer {
     private func render(_ messages: [ChatMessage], line: Int, opensAnswer: Bool) throws -> [Int32] {
         guard let template else {
             throw SubmissionError(
-                description: "line \(line) has messages, but the model has no chat template; use 'prompt' with plain text "
+                description:
+                    "line \(line) has messages, but the model has no chat template; use 'prompt' with plain text "
                     + "or put the template into tokenizer_config.json")
         }
         let list = messages.map { message -> JSONValue in

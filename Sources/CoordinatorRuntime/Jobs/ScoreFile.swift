@@ -20,7 +20,8 @@ enum ScoreFile {
             add("top_ids", .int32, [count, k], score.topIds)
             add("top_logprobs", .float32, [count, k], score.topLogProbs)
             add("tail_mass", .float32, [count], score.tailMass)
-            add("logprobs", .float32, [count, count > 0 ? score.fullLogProbs.count / 4 / count : 0], score.fullLogProbs)
+            add(
+                "logprobs", .float32, [count, count > 0 ? score.fullLogProbs.count / 4 / count : 0], score.fullLogProbs)
         }
         guard !tensors.isEmpty else { return }
         let number = String(group)

@@ -56,7 +56,8 @@ final class Journal {
             database = try DatabaseQueue(path: path, configuration: configuration)
             try database.write { try Self.createTables($0) }
         } catch {
-            throw JournalError(description: "\(path): \(error); is it a journal of this version, and the disk writable?")
+            throw JournalError(
+                description: "\(path): \(error); is it a journal of this version, and the disk writable?")
         }
     }
 
@@ -116,7 +117,8 @@ final class Journal {
 
     func settings(of job: UInt64) throws(JournalError) -> WireGenerationSettings {
         try reading { database in
-            let content = try Data.fetchOne(database, sql: "SELECT content FROM setting WHERE job = ?", arguments: [job])
+            let content = try Data.fetchOne(
+                database, sql: "SELECT content FROM setting WHERE job = ?", arguments: [job])
             return try WireGenerationSettings(serializedBytes: content ?? Data())
         }
     }
@@ -126,7 +128,8 @@ final class Journal {
             let found = try Row.fetchOne(
                 database, sql: "SELECT id, tokens, json FROM row WHERE job = ? AND grp = ?", arguments: [job, group])
             guard let found else { throw JournalError(description: "\(self.path): job \(job) has no row \(group)") }
-            return JobRow(group: group, id: found["id"], tokens: (found["tokens"] as Data).int32Elements, json: found["json"])
+            return JobRow(
+                group: group, id: found["id"], tokens: (found["tokens"] as Data).int32Elements, json: found["json"])
         }
     }
 

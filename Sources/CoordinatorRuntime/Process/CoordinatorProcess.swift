@@ -28,8 +28,10 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private let inputs = BoundedQueue<Input>(itemCountMax: 65_536, byteCountMax: 512 << 20)
     private let transport: ZeroMQTransport
     private var coordinator: Coordinator
-    private var reassembler = BulkReassembler(transferByteCountMax: 1 << 30, totalByteCountMax: 4 << 30, openCountMax: 4096)
-    private let submissions = BoundedQueue<(WireSubmitJob, UInt64, PeerIdentity, UInt64)>(itemCountMax: 256, byteCountMax: 256 << 20)
+    private var reassembler = BulkReassembler(
+        transferByteCountMax: 1 << 30, totalByteCountMax: 4 << 30, openCountMax: 4096)
+    private let submissions = BoundedQueue<(WireSubmitJob, UInt64, PeerIdentity, UInt64)>(
+        itemCountMax: 256, byteCountMax: 256 << 20)
     private let outputs = BoundedQueue<JobOutputOrder>(itemCountMax: 4096, byteCountMax: 1 << 30)
     private var threads: [DedicatedThread] = []
     private var lastJob: UInt64
@@ -57,7 +59,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         let options = ZeroMQConfiguration(
             security: .curve(keys: configuration.keys, allowList: configuration.allowList),
             listen: Self.earlierEndpoints(configuration) ?? configuration.listen,
-            deliveries: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount) },
+            deliveries: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount)
+            },
             onEvent: { _ = inputs.tryPush(.event($0)) })
         transport = try Self.listen(options, otherwise: configuration.listen)
         guard let endpoints = transport.endpoints else { preconditionFailure("a listening transport has endpoints") }
@@ -66,7 +69,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         try encoder.encode(address).write(
             to: configuration.state.appendingPathComponent(CoordinatorAddress.fileName), options: .atomic)
-        logger.info("epoch \(state.epoch + 1), listening on \(endpoints.control), \(state.jobs.count) jobs in the journal")
+        logger.info(
+            "epoch \(state.epoch + 1), listening on \(endpoints.control), \(state.jobs.count) jobs in the journal")
     }
 
     /// Listens where `options` say or, when someone else has the port of our earlier life, at `fallback`: workers read
@@ -308,7 +312,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
                         } catch {
                             throw SubmissionError(description: error.description, exitCode: 4)
                         }
-                        _ = inputs.push(.prepared(prepared, job: job, client: client, request: request), until: .distantFuture)
+                        _ = inputs.push(
+                            .prepared(prepared, job: job, client: client, request: request), until: .distantFuture)
                     } catch {
                         _ = inputs.push(.refused(error, client: client, request: request), until: .distantFuture)
                     }
@@ -329,6 +334,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
 
 /// Carries a value that its owner has made safe for several threads (a serial database queue).
 private struct UncheckedBox<Value>: @unchecked Sendable {
+    // @unchecked: whoever boxes a value has made it safe for several threads.
     let value: Value
     init(_ value: Value) { self.value = value }
 }

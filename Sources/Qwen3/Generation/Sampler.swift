@@ -35,7 +35,8 @@ package enum Sampler {
             for index in 1..<max(usableCount, 1) where logits[index] > logits[best] { best = index }
             return (Int32(best), statistics.score(raw[best]))
         }
-        let needsCopy = parameters.repetitionPenalty != 1 || parameters.presencePenalty != 0 || parameters.temperature != 1
+        let needsCopy =
+            parameters.repetitionPenalty != 1 || parameters.presencePenalty != 0 || parameters.temperature != 1
         let raw = needsCopy ? Array(UnsafeBufferPointer(start: logits, count: usableCount)) : []
         processor.penalise(logits, count: usableCount, prompt: prompt, output: output)
         let candidates = processor.candidates(logits, count: usableCount)

@@ -39,7 +39,8 @@ package struct SamplingParameters: Hashable, Sendable {
         func check(_ name: String, _ value: Float, _ valid: Bool, _ range: String) -> String? {
             valid ? nil : "\(name) is \(value); it must be \(range)"
         }
-        return check("repetition_penalty", repetitionPenalty, repetitionPenalty > 0 && repetitionPenalty.isFinite, "above 0")
+        return check(
+            "repetition_penalty", repetitionPenalty, repetitionPenalty > 0 && repetitionPenalty.isFinite, "above 0")
             ?? check("presence_penalty", presencePenalty, presencePenalty.isFinite, "finite")
             ?? check("temperature", temperature, temperature >= 0 && temperature.isFinite, "0 or above")
             ?? check("top_k", Float(topK), topK >= 0, "0 (off) or above")

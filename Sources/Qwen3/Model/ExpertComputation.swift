@@ -40,7 +40,8 @@ package final class ExpertComputation {
     /// - Throws: ``MemoryError``.
     package func run(
         weights: ExpertWeights, rows: [UnsafeRawPointer], assignment: ExpertAssignment,
-        subtrees: (_ row: Int) -> [ExpertSubtree], priority: ComputePool.Priority, emit: (_ row: Int, _ subtree: ExpertSubtree, UnsafePointer<Float>) -> Void
+        subtrees: (_ row: Int) -> [ExpertSubtree], priority: ComputePool.Priority,
+        emit: (_ row: Int, _ subtree: ExpertSubtree, UnsafePointer<Float>) -> Void
     ) throws(MemoryError) {
         let order = ExpertOrder(assignment, expertCount: weights.experts.count)
         let width = hiddenSize

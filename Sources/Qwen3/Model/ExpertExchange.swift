@@ -44,7 +44,9 @@ package final class LocalExpertExchange: ExpertExchange {
         let rowBytes = hiddenSize * compute.byteCount
         let width = hiddenSize
         let rows = (0..<assignment.rowCount).map { tokens + $0 * rowBytes }
-        try computation.run(weights: weights, rows: rows, assignment: assignment, subtrees: { _ in weights.subtrees }, priority: .local) {
+        try computation.run(
+            weights: weights, rows: rows, assignment: assignment, subtrees: { _ in weights.subtrees }, priority: .local
+        ) {
             row, _, sum in
             (combined + row * width).update(from: sum, count: width)
         }

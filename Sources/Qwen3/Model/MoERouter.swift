@@ -4,7 +4,6 @@
 // renormalised by their sum when `norm_topk_prob`. Each row alone, so a batch never changes a choice.
 internal import CKernels
 
-
 /// Which experts each row goes to, in compressed rows: the entries of row `r` are
 /// `rowStarts[r] ..< rowStarts[r + 1]`, ascending by expert.
 package struct ExpertAssignment: Sendable {

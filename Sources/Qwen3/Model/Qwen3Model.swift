@@ -200,6 +200,9 @@ package final class Qwen3Model {
         // Few rows: one task per key/value head, so that a long context is shared by the threads.
         let headsPerTask = batch.rowCount >= 4 * pool.threadCount ? keyHeads : 1
         let tasksPerRow = (keyHeads + headsPerTask - 1) / headsPerTask
+        if ck_planted_fault() == CK_FAULT_CHUNK_RELATIVE_SEGMENTS {
+            ck_plant_segment_shift(Int64(batch.spans[0].start))
+        }
         pool.parallel(batch.rowCount * tasksPerRow) { task in
             let row = task / tasksPerRow
             let firstHead = task % tasksPerRow * headsPerTask * group

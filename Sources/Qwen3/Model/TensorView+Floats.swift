@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Checkpoints
-package import Tensors
 internal import Foundation
+package import Tensors
 
 extension TensorView {
     /// Lends the elements of a weight, aligned for their type, and drops the mapped pages afterwards.

@@ -1,10 +1,10 @@
+internal import CKernels
 // SPDX-License-Identifier: Apache-2.0
 //
 // Loading copies each weight once: from the mapped checkpoint into packed form on huge pages, matrix by matrix, in
 // parallel over output slabs; the mapped pages are dropped afterwards. A worker asks only for what it owns, so
 // nothing else is ever mapped.
 package import Checkpoints
-internal import CKernels
 internal import Glibc
 package import RuntimeSupport
 package import Tensors
@@ -79,7 +79,9 @@ package struct WeightLoader {
         let up = PackedMatrix.byteCount(compute, outputs: intermediateSize, inputs: width)
         let down = PackedMatrix.byteCount(compute, outputs: width, inputs: intermediateSize)
         let storage = try PageBuffer(byteCount: 2 * up + down)
-        func load(_ projection: TensorName.Projection, _ outputs: Int, _ inputs: Int, at offset: Int) throws -> PackedMatrix {
+        func load(_ projection: TensorName.Projection, _ outputs: Int, _ inputs: Int, at offset: Int) throws
+            -> PackedMatrix
+        {
             let matrix = PackedMatrix(compute, outputs: outputs, inputs: inputs, in: storage, at: offset)
             try pack(try tensor(projection), into: matrix)
             return matrix

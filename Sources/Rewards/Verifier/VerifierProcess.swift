@@ -161,8 +161,7 @@ struct VerifierProcess: ~Copyable {
 }
 
 extension VerifierProcess {
-    private static func spawn(_ configuration: VerifierConfiguration) throws(VerifierFault) -> (pid_t, Int32)
-    {
+    private static func spawn(_ configuration: VerifierConfiguration) throws(VerifierFault) -> (pid_t, Int32) {
         var pair: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
             throw .broken("no socket for a verifier: \(String(cString: strerror(errno)))")

@@ -138,8 +138,7 @@ struct ChatRenderer {
         if template.knowsThinking {
             if let text = messages[index]["reasoning_content"]?.stringValue {
                 reasoning = Array(text.utf8)
-            } else if let first = given.firstRange(of: "</think>"), let last = given.lastRange(of: "</think>")
-            {
+            } else if let first = given.firstRange(of: "</think>"), let last = given.lastRange(of: "</think>") {
                 var before = Array(given[..<first.lowerBound]).trimming(end: true)
                 if let open = before.lastRange(of: "<think>") { before = Array(before[open.upperBound...]) }
                 reasoning = before.trimming(start: true)

@@ -20,7 +20,8 @@ struct ClientOptions: ParsableArguments {
 }
 
 struct SubmitCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "submit", abstract: "Submit a job to a running cluster.")
+    static let configuration = CommandConfiguration(
+        commandName: "submit", abstract: "Submit a job to a running cluster.")
 
     @Argument(help: "A job file (YAML).")
     var job: String
@@ -54,7 +55,9 @@ struct WatchCommand: ParsableCommand {
 
     func run() throws {
         try client.withClient { client in
-            guard let id = try job ?? jobs(client, 0).last?.id else { throw ClientError("there are no jobs", exitCode: 2) }
+            guard let id = try job ?? jobs(client, 0).last?.id else {
+                throw ClientError("there are no jobs", exitCode: 2)
+            }
             try finish(try JobWatch(client, job: id).run())
         }
     }
@@ -74,8 +77,10 @@ struct JobsCommand: ParsableCommand {
             if json { return try printJSON(list) }
             if list.isEmpty { print("no jobs") }
             for view in list {
-                print("\(Format.pad(String(view.id), 4)) \(Format.pad(view.name, 20)) \(Format.pad(view.kind, 8)) "
-                    + "\(Format.pad(view.status, 10)) \(view.groupsDone)/\(view.groupCount) groups  \(view.problem)")
+                print(
+                    "\(Format.pad(String(view.id), 4)) \(Format.pad(view.name, 20)) \(Format.pad(view.kind, 8)) "
+                        + "\(Format.pad(view.status, 10)) \(view.groupsDone)/\(view.groupCount) groups  \(view.problem)"
+                )
             }
         }
     }
@@ -100,9 +105,13 @@ struct JobCommand: ParsableCommand {
             if json { return try printJSON([view]) }
             print("job \(view.id)  \(view.name)  (\(view.kind))")
             print("  status     \(view.status)\(view.problem.isEmpty ? "" : ": \(view.problem)")")
-            if !view.waitingFor.isEmpty { print("  waits for  \(view.waitingFor), since \(view.waitingMilliseconds) ms") }
+            if !view.waitingFor.isEmpty {
+                print("  waits for  \(view.waitingFor), since \(view.waitingMilliseconds) ms")
+            }
             print("  groups     \(view.groupsDone) of \(view.groupCount), \(view.groupsFailed) failed")
-            if view.sequenceCount > 0 { print("  responses  \(view.sequencesDone) of \(view.sequenceCount), \(view.tokenCount) tokens") }
+            if view.sequenceCount > 0 {
+                print("  responses  \(view.sequencesDone) of \(view.sequenceCount), \(view.tokenCount) tokens")
+            }
             if view.scoreCount > 0 { print("  scores     \(view.scoresDone) of \(view.scoreCount)") }
             if view.rewardCount > 0 { print("  reward     \(view.rewardSum / Double(view.rewardCount)) on average") }
             print("  output     \(view.output)")
@@ -137,7 +146,9 @@ struct WorkersCommand: ParsableCommand {
 
     func run() throws {
         try client.withClient { client in
-            guard case .workerList(let list) = try client.request({ $0.listWorkers = WireListWorkers() }).body else { return }
+            guard case .workerList(let list) = try client.request({ $0.listWorkers = WireListWorkers() }).body else {
+                return
+            }
             if json { return try printJSON(list.workers) }
             if list.workers.isEmpty { print("no workers") }
             for worker in list.workers { show(worker) }
@@ -146,19 +157,27 @@ struct WorkersCommand: ParsableCommand {
 
     private func show(_ worker: WireWorkerView) {
         let counters = worker.counters
-        print("worker \(worker.id)  \(worker.host) pid \(worker.processID)  \(worker.status), \(worker.activity)"
-            + (worker.waitingFor.isEmpty ? "" : ", waits for \(worker.waitingFor) since \(worker.waitingMilliseconds) ms"))
-        print("  resident   \(Format.bytes(Int(counters.residentExpertByteCount))) of experts, "
-            + "\(Format.bytes(Int(counters.residentTrunkByteCount))) of trunks, budget \(Format.bytes(Int(worker.memoryByteCount)))")
+        print(
+            "worker \(worker.id)  \(worker.host) pid \(worker.processID)  \(worker.status), \(worker.activity)"
+                + (worker.waitingFor.isEmpty
+                    ? "" : ", waits for \(worker.waitingFor) since \(worker.waitingMilliseconds) ms"))
+        print(
+            "  resident   \(Format.bytes(Int(counters.residentExpertByteCount))) of experts, "
+                + "\(Format.bytes(Int(counters.residentTrunkByteCount))) of trunks, budget \(Format.bytes(Int(worker.memoryByteCount)))"
+        )
         for shard in worker.shards {
-            print("  model \(shard.model)    experts \(shard.experts.isEmpty ? "none" : shard.experts)"
-                + "\(shard.isTrunkReady ? "" : ", no trunk yet"); opened so far \(shard.openedExperts.isEmpty ? "none" : shard.openedExperts)  "
-                + shard.name)
+            print(
+                "  model \(shard.model)    experts \(shard.experts.isEmpty ? "none" : shard.experts)"
+                    + "\(shard.isTrunkReady ? "" : ", no trunk yet"); opened so far \(shard.openedExperts.isEmpty ? "none" : shard.openedExperts)  "
+                    + shard.name)
         }
-        print("  exchange   \(counters.tokensDispatched) tokens dispatched, \(counters.tokensServed) served, "
-            + "\(Format.bytes(Int(counters.exchangeBytesSent))) sent, \(Format.bytes(Int(counters.exchangeBytesReceived))) received")
-        print("  work       \(worker.leaseCount) leases, \(counters.runningSequenceCount) sequences, "
-            + "\(counters.generatedTokenCount) tokens generated, \(counters.scoredTokenCount) scored")
+        print(
+            "  exchange   \(counters.tokensDispatched) tokens dispatched, \(counters.tokensServed) served, "
+                + "\(Format.bytes(Int(counters.exchangeBytesSent))) sent, \(Format.bytes(Int(counters.exchangeBytesReceived))) received"
+        )
+        print(
+            "  work       \(worker.leaseCount) leases, \(counters.runningSequenceCount) sequences, "
+                + "\(counters.generatedTokenCount) tokens generated, \(counters.scoredTokenCount) scored")
     }
 }
 
@@ -169,7 +188,8 @@ struct KeysCommand: ParsableCommand {
         subcommands: [Generate.self, Show.self])
 
     struct Generate: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Write a new key pair; prints the public key for allow-lists.")
+        static let configuration = CommandConfiguration(
+            abstract: "Write a new key pair; prints the public key for allow-lists.")
         @Argument(help: "File to write, mode 0600.")
         var file: String
 

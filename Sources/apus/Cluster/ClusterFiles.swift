@@ -68,7 +68,8 @@ struct ClusterContext: Codable {
     static func load(_ path: String?) throws -> ClusterContext {
         let url = path.map { URL(fileURLWithPath: $0) } ?? file
         guard let data = try? Data(contentsOf: url) else {
-            throw ClientError("\(url.path): no cluster is known here; start one with apus up, or name its context with --context")
+            throw ClientError(
+                "\(url.path): no cluster is known here; start one with apus up, or name its context with --context")
         }
         do { return try JSONDecoder().decode(Self.self, from: data) } catch {
             throw ClientError("\(url.path): is no context file: \(error.localizedDescription)", exitCode: 3)

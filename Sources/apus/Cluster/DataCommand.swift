@@ -9,7 +9,8 @@ struct DataCommand: ParsableCommand {
         commandName: "data", abstract: "Make data sets.", subcommands: [Arithmetic.self])
 
     struct Arithmetic: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Write arithmetic questions with answers as JSON lines.")
+        static let configuration = CommandConfiguration(
+            abstract: "Write arithmetic questions with answers as JSON lines.")
 
         @Argument(help: "File to write.")
         var file: String

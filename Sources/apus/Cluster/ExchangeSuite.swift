@@ -27,8 +27,10 @@ struct ExchangeSuite {
         defer { try? FileManager.default.removeItem(at: directory) }
         progress("writing Qwen3-30B-A3B with \(layers) layers")
         let model = directory.appendingPathComponent("model")
-        try CheckpointInitializer(preset: .qwen3_30B_A3B, layerCount: layers, tokenizerDirectory: tokenizer).write(to: model)
-        try ArithmeticPrompts(count: Self.batch / 4, seed: 1, form: .prompt).write(to: directory.appendingPathComponent("prompts.jsonl"))
+        try CheckpointInitializer(preset: .qwen3_30B_A3B, layerCount: layers, tokenizerDirectory: tokenizer).write(
+            to: model)
+        try ArithmeticPrompts(count: Self.batch / 4, seed: 1, form: .prompt).write(
+            to: directory.appendingPathComponent("prompts.jsonl"))
         let one = try rate(workers: 1, threads: threads, in: directory)
         let two = try rate(workers: 2, threads: max(1, threads / 2), in: directory)
         return (one, two)
@@ -38,15 +40,15 @@ struct ExchangeSuite {
         progress("\(workers) worker\(workers == 1 ? "" : "s") with \(threads) thread\(threads == 1 ? "" : "s") each")
         let job = directory.appendingPathComponent("job-\(workers).yaml")
         try """
-            kind: rollout
-            name: bench
-            model: {path: model, compute: bf16}
-            data: {path: prompts.jsonl}
-            group_size: 4
-            sampling: {temperature: 1.0, max_new_tokens: \(Self.newTokens)}
-            resources: {kv_cache_bytes: 256MiB, page_size: 64, max_sequences: \(Self.batch / workers)}
-            output: out-\(workers)
-            """.write(to: job, atomically: true, encoding: .utf8)
+        kind: rollout
+        name: bench
+        model: {path: model, compute: bf16}
+        data: {path: prompts.jsonl}
+        group_size: 4
+        sampling: {temperature: 1.0, max_new_tokens: \(Self.newTokens)}
+        resources: {kv_cache_bytes: 256MiB, page_size: 64, max_sequences: \(Self.batch / workers)}
+        output: out-\(workers)
+        """.write(to: job, atomically: true, encoding: .utf8)
         let options = try LocalClusterOptions.parse(["--workers", "\(workers)", "--threads", "\(threads)"])
         let cluster = try LocalCluster(options, directory: directory.appendingPathComponent("cluster-\(workers)"))
         defer { cluster.supervisor.stop() }

@@ -31,8 +31,12 @@ struct JobWatch {
         var lastPrint: MonotonicInstant?
         while true {
             if let problem = problem() { throw ClientError(problem) }
-            guard let (view, workers) = try look() else { throw ClientError("job \(job) is unknown to the coordinator") }
-            let tokens = workers.workers.reduce(0) { $0 + $1.counters.generatedTokenCount + $1.counters.scoredTokenCount }
+            guard let (view, workers) = try look() else {
+                throw ClientError("job \(job) is unknown to the coordinator")
+            }
+            let tokens = workers.workers.reduce(0) {
+                $0 + $1.counters.generatedTokenCount + $1.counters.scoredTokenCount
+            }
             rate.note(tokens, at: .now)
             let seconds = MonotonicInstant.now.milliseconds(since: start) / 1000
             let ended = Self.isEnded(view.status)
@@ -75,7 +79,9 @@ struct JobWatch {
             parts.append("mean reward " + String(format: "%.3f", view.rewardSum / Double(view.rewardCount)))
         }
         if view.groupsFailed > 0 { parts.append("\(view.groupsFailed) groups failed") }
-        if !view.waitingFor.isEmpty { parts.append("waits for \(view.waitingFor) since \(view.waitingMilliseconds / 1000) s") }
+        if !view.waitingFor.isEmpty {
+            parts.append("waits for \(view.waitingFor) since \(view.waitingMilliseconds / 1000) s")
+        }
         return parts.joined(separator: ", ")
     }
 
@@ -88,7 +94,9 @@ struct JobWatch {
         for worker in workers.workers {
             var text = "  worker \(Format.pad(String(worker.id), 3)) \(Format.pad(worker.activity, 12))"
             text += " \(Format.pad(String(worker.counters.runningSequenceCount), 4, right: true)) sequences"
-            if !worker.waitingFor.isEmpty { text += ", waits for \(worker.waitingFor) since \(worker.waitingMilliseconds) ms" }
+            if !worker.waitingFor.isEmpty {
+                text += ", waits for \(worker.waitingFor) since \(worker.waitingMilliseconds) ms"
+            }
             if worker.silentMilliseconds > 1000 { text += ", silent for \(worker.silentMilliseconds) ms" }
             lines.append(text)
         }

@@ -115,7 +115,8 @@ func endpoints(_ host: String, _ ports: String) throws -> ChannelEndpoints {
 /// `512MiB`, `8GiB`, `8G` or a plain number of bytes.
 func byteCount(_ text: String) throws -> UInt64 {
     let units: [(String, UInt64)] = [
-        ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30),
+        ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("K", 1 << 10), ("M", 1 << 20),
+        ("G", 1 << 30),
         ("T", 1 << 40), ("B", 1), ("", 1),
     ]
     for (suffix, factor) in units where text.hasSuffix(suffix) {

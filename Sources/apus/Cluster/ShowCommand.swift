@@ -31,7 +31,8 @@ struct ShowCommand: ParsableCommand {
         try reporting(ExitStatus.badInput) {
             let file = URL(fileURLWithPath: directory).appendingPathComponent("rollouts/text.jsonl")
             guard let text = try? String(contentsOf: file, encoding: .utf8) else {
-                throw InputError("\(file.path): cannot be read; is \(directory) the directory of a finished rollout job?")
+                throw InputError(
+                    "\(file.path): cannot be read; is \(directory) the directory of a finished rollout job?")
             }
             var last = -1
             for (number, row) in text.split(separator: "\n").enumerated() {
@@ -59,7 +60,8 @@ struct ShowCommand: ParsableCommand {
         let reward = line.reward.map { String(format: "%.2f", $0) } ?? "  - "
         let advantage = String(format: "%+.2f", line.advantage ?? 0)
         let text = (line.completion ?? "").map { $0.isNewline ? "⏎" : $0 }
-        print("  reward \(reward)  advantage \(advantage)  \(Format.pad(String(line.tokens ?? 0), 4, right: true)) tokens "
-            + "(\(line.finish_reason ?? ""))  \(String(text.prefix(width)))\(text.count > width ? "…" : "")")
+        print(
+            "  reward \(reward)  advantage \(advantage)  \(Format.pad(String(line.tokens ?? 0), 4, right: true)) tokens "
+                + "(\(line.finish_reason ?? ""))  \(String(text.prefix(width)))\(text.count > width ? "…" : "")")
     }
 }

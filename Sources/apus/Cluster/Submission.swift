@@ -24,12 +24,17 @@ struct Submission {
 
     /// Where the run will be written; it must not exist.
     func outputDirectory() throws -> URL {
-        let path = switch parsed { case .rollout(let job): job.output case .score(let job): job.output }
+        let path =
+            switch parsed {
+            case .rollout(let job): job.output
+            case .score(let job): job.output
+            }
         let output = URL(fileURLWithPath: path).standardizedFileURL
         guard !FileManager.default.fileExists(atPath: output.path) else {
             throw ClientError("\(output.path) exists already; choose another output or remove it first", exitCode: 3)
         }
-        try FileManager.default.createDirectory(at: output.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try FileManager.default.createDirectory(
+            at: output.deletingLastPathComponent(), withIntermediateDirectories: true)
         return output
     }
 
@@ -39,7 +44,9 @@ struct Submission {
             $0.submitJob.jobText = parsed.resolvedYAML
             $0.submitJob.file = url.path
         }
-        guard case .jobAccepted(let accepted) = reply.body else { throw ClientError("the coordinator sent an unexpected answer") }
+        guard case .jobAccepted(let accepted) = reply.body else {
+            throw ClientError("the coordinator sent an unexpected answer")
+        }
         return accepted.job
     }
 

@@ -54,7 +54,9 @@ final class Supervisor: @unchecked Sendable {
         while all.contains(where: { $0.process?.isRunning ?? false }), MonotonicInstant.now < deadline {
             Thread.sleep(forTimeInterval: 0.02)
         }
-        for running in all { if let process = running.process, process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+        for running in all {
+            if let process = running.process, process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        }
     }
 
     private func look(_ running: inout Running) {
@@ -95,7 +97,9 @@ final class Supervisor: @unchecked Sendable {
             try process.run()
             running.process = process
         } catch {
-            failure.withLock { $0 = Hopeless(description: "\(running.child.name) cannot be started: \(error.localizedDescription)") }
+            failure.withLock {
+                $0 = Hopeless(description: "\(running.child.name) cannot be started: \(error.localizedDescription)")
+            }
         }
         try? log?.close()
     }
@@ -103,7 +107,9 @@ final class Supervisor: @unchecked Sendable {
     private func giveUp(_ child: Child) {
         let text = (try? String(contentsOf: child.log, encoding: .utf8)) ?? ""
         let last = text.split(separator: "\n").last.map(String.init) ?? "it said nothing"
-        failure.withLock { $0 = $0 ?? Hopeless(description: "\(child.name) does not stay up: \(last) (see \(child.log.path))") }
+        failure.withLock {
+            $0 = $0 ?? Hopeless(description: "\(child.name) does not stay up: \(last) (see \(child.log.path))")
+        }
     }
 
     static var executable: URL {

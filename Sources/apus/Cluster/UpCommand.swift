@@ -9,7 +9,8 @@ import RuntimeSupport
 struct UpCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "up", abstract: "Start a coordinator and workers on this machine; Ctrl-C ends them.",
-        discussion: "Other verbs (submit, jobs, workers, …) find this cluster by themselves. Dead processes are restarted.")
+        discussion:
+            "Other verbs (submit, jobs, workers, …) find this cluster by themselves. Dead processes are restarted.")
 
     @OptionGroup var options: LocalClusterOptions
 
@@ -62,7 +63,8 @@ struct RunCommand: ParsableCommand {
         let submission = try Submission(job, overrides)
         try reportingClient {
             let output = try submission.outputDirectory()
-            let directory = output.deletingLastPathComponent().appendingPathComponent(".\(output.lastPathComponent).cluster")
+            let directory = output.deletingLastPathComponent().appendingPathComponent(
+                ".\(output.lastPathComponent).cluster")
             let cluster = try LocalCluster(options, directory: directory)
             onTermination {
                 complain("interrupted; run the same command again to go on")

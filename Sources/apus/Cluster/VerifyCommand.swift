@@ -12,7 +12,8 @@ import Tokenization
 /// `apus verify RUN`: computes some rollouts of a finished run again, in this process alone, and compares bits.
 struct VerifyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "verify", abstract: "Compute rollouts of a finished run again and compare tokens and log-prob bits.",
+        commandName: "verify",
+        abstract: "Compute rollouts of a finished run again and compare tokens and log-prob bits.",
         discussion: "Runs in this process with all experts local, so it also checks that distribution changed nothing.")
 
     @Argument(help: ArgumentHelp("A run directory.", valueName: "run"))
@@ -51,7 +52,9 @@ struct VerifyCommand: ParsableCommand {
         let url = URL(fileURLWithPath: model ?? job.model.path).standardizedFileURL
         let checkpoint = try Checkpoint(directory: url)
         try checkIdentity(checkpoint, run)
-        guard let compute = Tensors.ComputeType(rawValue: job.model.compute.rawValue) else { throw InputError("unknown compute type") }
+        guard let compute = Tensors.ComputeType(rawValue: job.model.compute.rawValue) else {
+            throw InputError("unknown compute type")
+        }
         let settings = try RolloutSettings(job, checkpoint: checkpoint, tokenizer: Tokenizer(directory: url))
         let decoder = try Qwen3Model(checkpoint, compute: compute, pool: ComputePool(threadCount: threads))
         let longest = records.map { ($0.prompt_ids?.count ?? 0) + job.sampling.maxNewTokens }.max() ?? 0
@@ -79,8 +82,9 @@ struct VerifyCommand: ParsableCommand {
                 }
             }
         }
-        print("\(records.count) responses with \(tokens) tokens computed again: "
-            + (differing == 0 ? "all bits are equal" : "\(differing) differ"))
+        print(
+            "\(records.count) responses with \(tokens) tokens computed again: "
+                + (differing == 0 ? "all bits are equal" : "\(differing) differ"))
         return differing
     }
 
@@ -90,12 +94,15 @@ struct VerifyCommand: ParsableCommand {
             let expected = fields["policy"]
         else { throw InputError("\(lineage.path): cannot be read") }
         guard try checkpoint.identity().hexadecimal == expected else {
-            throw InputError("\(checkpoint.directory.path) is not the checkpoint that the run was made with; name it with --model")
+            throw InputError(
+                "\(checkpoint.directory.path) is not the checkpoint that the run was made with; name it with --model")
         }
     }
 
     private func sample(_ file: URL) throws -> [Record] {
-        guard let text = try? String(contentsOf: file, encoding: .utf8) else { throw InputError("\(file.path): cannot be read") }
+        guard let text = try? String(contentsOf: file, encoding: .utf8) else {
+            throw InputError("\(file.path): cannot be read")
+        }
         let lines = text.split(separator: "\n")
         let step = count == 0 ? 1 : max(1, lines.count / count)
         var records: [Record] = []

@@ -48,8 +48,9 @@ struct ModelInit: ParsableCommand {
                 shardByteCountMax: shardBytes, tokenizerDirectory: tokenizer.map { URL(fileURLWithPath: $0) })
             try initializer.write(to: URL(fileURLWithPath: directory))
             let summary = CheckpointSummary(try Checkpoint(directory: URL(fileURLWithPath: directory)))
-            print("\(directory): \(preset), \(Format.count(summary.parameters.total)) parameters, "
-                + "\(Format.bytes(summary.storedByteCount))")
+            print(
+                "\(directory): \(preset), \(Format.count(summary.parameters.total)) parameters, "
+                    + "\(Format.bytes(summary.storedByteCount))")
         }
     }
 }
@@ -67,23 +68,28 @@ struct ModelInspect: ParsableCommand {
             let summary = CheckpointSummary(checkpoint)
             let c = summary.configuration
             print("\(directory): \(c.modelType.architecture)")
-            print("  layers \(c.layerCount), hidden \(c.hiddenSize), heads \(c.attentionHeadCount)/"
-                + "\(c.keyValueHeadCount) x \(c.headSize), vocabulary \(c.vocabularySize), context "
-                + "\(c.maxPositionEmbeddings)\(c.tieWordEmbeddings ? ", tied head" : "")")
+            print(
+                "  layers \(c.layerCount), hidden \(c.hiddenSize), heads \(c.attentionHeadCount)/"
+                    + "\(c.keyValueHeadCount) x \(c.headSize), vocabulary \(c.vocabularySize), context "
+                    + "\(c.maxPositionEmbeddings)\(c.tieWordEmbeddings ? ", tied head" : "")")
             if let experts = c.experts {
-                print("  experts \(experts.expertCount), \(experts.expertsPerToken) per token, "
-                    + "\(Format.bytes(summary.parametersPerExpert * (c.storageType ?? .bfloat16).byteCount)) each, layout "
-                    + "\(checkpoint.expertLayout)")
+                print(
+                    "  experts \(experts.expertCount), \(experts.expertsPerToken) per token, "
+                        + "\(Format.bytes(summary.parametersPerExpert * (c.storageType ?? .bfloat16).byteCount)) each, layout "
+                        + "\(checkpoint.expertLayout)")
             }
-            print("  parameters \(Format.count(summary.parameters.total)), active per token "
-                + "\(Format.count(summary.parameters.active))")
+            print(
+                "  parameters \(Format.count(summary.parameters.total)), active per token "
+                    + "\(Format.count(summary.parameters.active))")
             print("  key/value cache \(Format.bytes(summary.keyValueByteCountPerToken)) per token (bf16)")
-            print("  \(Format.pad("kind", 12)) \(Format.pad("tensors", 9, right: true)) "
-                + "\(Format.pad("parameters", 16, right: true)) \(Format.pad("stored", 12, right: true))")
+            print(
+                "  \(Format.pad("kind", 12)) \(Format.pad("tensors", 9, right: true)) "
+                    + "\(Format.pad("parameters", 16, right: true)) \(Format.pad("stored", 12, right: true))")
             for row in summary.rows {
-                print("  \(Format.pad(row.kind.rawValue, 12)) \(Format.pad(String(row.tensorCount), 9, right: true)) "
-                    + "\(Format.pad(String(row.parameterCount), 16, right: true)) "
-                    + Format.pad(Format.bytes(row.byteCount), 12, right: true))
+                print(
+                    "  \(Format.pad(row.kind.rawValue, 12)) \(Format.pad(String(row.tensorCount), 9, right: true)) "
+                        + "\(Format.pad(String(row.parameterCount), 16, right: true)) "
+                        + Format.pad(Format.bytes(row.byteCount), 12, right: true))
             }
         }
     }

@@ -53,7 +53,8 @@ struct GenerateCommand: ParsableCommand {
         try reporting(ExitStatus.badInput) {
             let loaded = try local.load()
             let tokenizer = loaded.tokenizer
-            let input = prompt == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : prompt
+            let input =
+                prompt == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : prompt
             let text =
                 raw
                 ? input
@@ -78,7 +79,9 @@ struct GenerateCommand: ParsableCommand {
         if let minP { sampling.minP = minP }
         var budget: ThinkingBudget?
         if let thinkingBudget {
-            guard let parser else { throw InputError("the tokenizer has no <think> token, so it has no thinking budget") }
+            guard let parser else {
+                throw InputError("the tokenizer has no <think> token, so it has no thinking budget")
+            }
             budget = ThinkingBudget(
                 tokenCount: thinkingBudget, startID: parser.startID, endID: parser.endID,
                 stopIDs: ThinkingParser.stopThinkingIDs(loaded.tokenizer))

@@ -15,7 +15,10 @@ struct RenderCommand: ParsableCommand {
     @Argument(help: "A JSON file; - reads standard input.")
     var messages: String
 
-    @Option(help: "Use this template instead of the one that the directory holds: qwen3, qwen3_instruct_2507, qwen3_training.")
+    @Option(
+        help:
+            "Use this template instead of the one that the directory holds: qwen3, qwen3_instruct_2507, qwen3_training."
+    )
     var template: String?
 
     @Flag(inversion: .prefixedNo, help: "Open the assistant's turn at the end.")

@@ -23,7 +23,8 @@ struct ScoreCommand: ParsableCommand {
     func run() throws {
         try reporting(ExitStatus.badInput) {
             let loaded = try local.load()
-            let input = text == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : text
+            let input =
+                text == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : text
             let ids = loaded.tokenizer.encode(input)
             let options = ScoreOptions(temperature: temperature, detail: topK > 0 ? .topK(topK) : .sampledToken)
             try loaded.engine.submit(GenerationRequest(id: 0, tokens: ids, task: .score(options)))
@@ -32,14 +33,18 @@ struct ScoreCommand: ParsableCommand {
                 var line = String(format: "%9.5f  %9.5f  ", result.logProbs[index], result.entropies[index])
                 line += "\(Format.pad(String(id), 7, right: true)) \(loaded.tokenizer.decode([id]).debugDescription)"
                 if topK > 0 {
-                    line += "  top: " + zip(result.topIDs[index], result.topLogProbs[index])
+                    line +=
+                        "  top: "
+                        + zip(result.topIDs[index], result.topLogProbs[index])
                         .map { "\($0) \(String(format: "%.4f", $1))" }.joined(separator: ", ")
                     line += String(format: "  tail %.3g", result.tailMass[index])
                 }
                 print(line)
             }
-            print(String(format: "total %.6f over %d tokens  (columns: log-prob, entropy, id, token)",
-                result.logProbs.reduce(0.0) { $0 + Double($1) }, result.tokens.count))
+            print(
+                String(
+                    format: "total %.6f over %d tokens  (columns: log-prob, entropy, id, token)",
+                    result.logProbs.reduce(0.0) { $0 + Double($1) }, result.tokens.count))
         }
     }
 }

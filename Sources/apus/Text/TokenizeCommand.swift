@@ -23,7 +23,8 @@ struct TokenizeCommand: ParsableCommand {
     func run() throws {
         try reporting(ExitStatus.badInput) {
             let tokenizer = try Tokenizer(directory: URL(fileURLWithPath: model))
-            let input = text == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : text
+            let input =
+                text == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : text
             if decode {
                 let ids = try input.split { !$0.isNumber && $0 != "-" }.map { word in
                     guard let id = Int32(word) else { throw InputError("\(word) is no token id") }
@@ -35,8 +36,9 @@ struct TokenizeCommand: ParsableCommand {
             let encoding = tokenizer.encodeWithOffsets(input)
             guard long else { return print(encoding.ids.map(String.init).joined(separator: " ")) }
             for (id, offsets) in zip(encoding.ids, encoding.offsets) {
-                print("\(Format.pad(String(id), 7, right: true))  \(offsets.lowerBound)..<\(offsets.upperBound)  "
-                    + tokenizer.decode([id]).debugDescription)
+                print(
+                    "\(Format.pad(String(id), 7, right: true))  \(offsets.lowerBound)..<\(offsets.upperBound)  "
+                        + tokenizer.decode([id]).debugDescription)
             }
         }
     }
