@@ -132,7 +132,12 @@ let package = Package(
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
-        tests("ClusterCore", ["ClusterProtocol", "ClusterTransport", "RuntimeSupport"]),
+        tests(
+            "ClusterCore",
+            [
+                "ClusterProtocol", "ClusterTransport", "RuntimeSupport",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
         tests("ClusterSimulation", ["ClusterCore"]),
         tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         .testTarget(

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+import ClusterProtocol
+import ClusterTransport
+import Foundation
+import RuntimeSupport
+import SwiftProtobuf
+import Testing
+
+@testable import ClusterCore
+
+/// Conversations with the coordinator, step by step.
+@Suite("Coordinator transcripts")
+struct CoordinatorTests {
+    /// A coordinator under a clock that the test turns.
+    private struct Stage {
+        var coordinator: Coordinator
+        var milliseconds: UInt64 = 1000
+        var effects: [Coordinator.Effect] = []
+
+        init(expected: Int = 1) {
+            coordinator = Coordinator(state: DurableState(), incarnation: 7, expectedWorkerCount: expected)
+            apply(.tick)
+        }
+
+        var now: MonotonicInstant { MonotonicInstant(nanoseconds: milliseconds * 1_000_000) }
+
+        mutating func apply(_ event: Coordinator.Event) { effects = coordinator.apply(event, at: now) }
+
+        mutating func pass(_ duration: UInt64) {
+            for _ in 0..<duration / 100 {
+                milliseconds += 100
+                apply(.tick)
+            }
+        }
+
+        mutating func say(_ name: String, incarnation: UInt64, _ fill: (inout WireEnvelope) -> Void) {
+            var envelope = WireEnvelope()
+            envelope.protocolVersion = clusterProtocolVersion
+            envelope.incarnation = incarnation
+            envelope.epoch = coordinator.state.epoch
+            fill(&envelope)
+            apply(.message(envelope, from: PeerIdentity(name), role: .worker))
+        }
+
+        mutating func hello(_ name: String, incarnation: UInt64, fingerprint: String = "f", memory: UInt64 = 1 << 40) {
+            say(name, incarnation: incarnation) {
+                $0.hello.numericsFingerprint = fingerprint
+                $0.hello.host = name
+                $0.hello.memoryByteCount = memory
+            }
+        }
+
+        mutating func beat(_ name: String, incarnation: UInt64, slots: UInt32 = 4, leases: [UInt64] = []) {
+            say(name, incarnation: incarnation) {
+                $0.beat.leases = leases
+                $0.beat.freeSlots = [
+                    .with {
+                        $0.model = 1; $0.count = slots
+                    }
+                ]
+            }
+        }
+
+        /// What was sent to `name` in the last step.
+        func sent(to name: String) -> [WireEnvelope] {
+            effects.compactMap {
+                if case .send(let envelope, let peer) = $0, peer.rawValue == name { envelope } else { nil }
+            }
+        }
+
+        func refusals(to name: String) -> [WireRefusal.Reason] {
+            sent(to: name).compactMap { if case .refusal(let refusal) = $0.body { refusal.reason } else { nil } }
+        }
+
+        mutating func admit(groups: UInt32 = 2, siblings: UInt32 = 1, trunk: UInt64 = 1 << 20) {
+            let admitted = WireJobAdmitted.with {
+                $0.job = coordinator.state.nextJob
+                $0.name = "job"
+                $0.groupCount = groups
+                $0.groupSize = siblings
+            }
+            let model = WireModelDescription.with {
+                $0.path = "model"
+                $0.contentHash = "h"
+                $0.trunkByteCount = trunk
+            }
+            apply(
+                .jobPrepared(
+                    .init(admitted: admitted, policy: model, scorer: nil, client: PeerIdentity("client"), request: 1)))
+        }
+
+        mutating func ready(_ name: String, incarnation: UInt64) {
+            say(name, incarnation: incarnation) {
+                $0.shardReport = .with {
+                    $0.model = 1; $0.epoch = .max; $0.isTrunkReady = true
+                }
+            }
+        }
+
+        var grants: [(lease: Lease, to: String)] {
+            effects.compactMap {
+                if case .grant(let lease, _, _, _, let peer) = $0 { (lease, peer.rawValue) } else { nil }
+            }
+        }
+
+        func result(_ lease: UInt64, group: UInt32, tokens: [Int32] = [1, 2]) -> WireUnitResult {
+            .with {
+                $0.job = 1
+                $0.lease = lease
+                $0.numericsFingerprint = "f"
+                $0.rollout = .with {
+                    $0.group = group
+                    $0.tokens = Data(littleEndian: tokens)
+                    $0.logProbs = Data(littleEndian: tokens.map { -Float($0) })
+                    $0.entropies = Data(littleEndian: tokens.map { Float($0) })
+                    $0.forced = Data(repeating: 0, count: tokens.count)
+                    $0.outcome = "ok"
+                }
+            }
+        }
+    }
+
+    @Test("a worker of another version, with other kernels or unknown is refused with the reason")
+    func refusals() {
+        var stage = Stage()
+        stage.say("old", incarnation: 1) {
+            $0.protocolVersion = 99
+            $0.hello.numericsFingerprint = "f"
+        }
+        #expect(stage.refusals(to: "old") == [.version])
+        stage.hello("a", incarnation: 2)
+        #expect(stage.sent(to: "a").contains { if case .welcome = $0.body { true } else { false } })
+        stage.hello("b", incarnation: 3, fingerprint: "other")
+        #expect(stage.refusals(to: "b") == [.numerics])
+        stage.beat("c", incarnation: 4)
+        #expect(stage.refusals(to: "c") == [.unknownWorker])
+    }
+
+    @Test("three seconds of silence are death, and the dead are not listened to")
+    func silence() {
+        var stage = Stage()
+        stage.hello("a", incarnation: 1)
+        stage.pass(2400)
+        #expect(stage.coordinator.members.count == 1)
+        stage.pass(600)
+        #expect(stage.coordinator.members.isEmpty)
+        stage.beat("a", incarnation: 1)
+        #expect(stage.refusals(to: "a") == [.retired])
+        stage.hello("a", incarnation: 2)
+        #expect(stage.coordinator.members.count == 1)
+        // The refusal of the first process is not meant for the second.
+        #expect(stage.sent(to: "a").allSatisfy { $0.recipient == 2 })
+    }
+
+    @Test("a coordinator that was stopped itself buries nobody for it")
+    func ownPause() {
+        var stage = Stage()
+        stage.hello("a", incarnation: 1)
+        stage.pass(300)
+        stage.milliseconds += 20_000
+        stage.apply(.tick)
+        #expect(stage.coordinator.members.count == 1)
+    }
+
+    @Test("the work of a dead worker is given to another, what is recorded is not given again")
+    func workMoves() {
+        var stage = Stage(expected: 2)
+        stage.hello("a", incarnation: 1)
+        stage.hello("b", incarnation: 2)
+        stage.admit()
+        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] {
+            stage.ready(name, incarnation: incarnation)
+            stage.beat(name, incarnation: incarnation)
+        }
+        let leases = stage.coordinator.current!.ledger.leases.values.sorted { $0.id < $1.id }
+        #expect(leases.count == 2)
+        let lost = leases.first { $0.worker == 1 }!
+        let kept = leases.first { $0.worker == 2 } ?? leases[1]
+        stage.apply(.result(stage.result(kept.id, group: UInt32(kept.unit.group)), from: PeerIdentity("b")))
+        // Journal first, then the acknowledgement.
+        let journaled = stage.effects.firstIndex { if case .journal = $0 { true } else { false } }!
+        let acknowledged = stage.effects.firstIndex {
+            if case .send(let envelope, _) = $0, case .resultAcknowledgement = envelope.body { true } else { false }
+        }!
+        #expect(journaled < acknowledged)
+        stage.apply(.connectionLost(PeerIdentity("a")))
+        for _ in 0..<15 {
+            stage.milliseconds += 100
+            stage.beat("b", incarnation: 2)
+            stage.apply(.tick)
+        }
+        let now = stage.coordinator.current!.ledger.leases.values
+        #expect(now.map(\.unit) == [lost.unit])
+        #expect(now.allSatisfy { $0.worker == 2 })
+    }
+
+    @Test("a record that differs from the durable one starts a third execution")
+    func dispute() {
+        var stage = Stage(expected: 1)
+        stage.hello("a", incarnation: 1)
+        stage.admit(groups: 2)
+        stage.ready("a", incarnation: 1)
+        stage.beat("a", incarnation: 1)
+        let lease = stage.coordinator.current!.ledger.leases.values.first { $0.unit.group == 0 }!
+        stage.apply(.result(stage.result(lease.id, group: 0), from: PeerIdentity("a")))
+        stage.hello("b", incarnation: 2)
+        stage.apply(.result(stage.result(lease.id, group: 0, tokens: [9, 9]), from: PeerIdentity("b")))
+        #expect(stage.coordinator.current?.disputes.count == 1)
+        stage.apply(.result(stage.result(lease.id, group: 0), from: PeerIdentity("a")))
+        // The durable record was confirmed: who disagreed is out.
+        #expect(stage.coordinator.members.values.map(\.identity.rawValue) == ["a"])
+        #expect(stage.coordinator.state.jobs[1]?.rollouts.count == 1)
+    }
+
+    @Test("a job that fits no worker fails with numbers")
+    func memory() {
+        var stage = Stage()
+        stage.hello("a", incarnation: 1, memory: 1 << 20)
+        stage.admit(trunk: 1 << 30)
+        let ended = stage.coordinator.state.jobs[1]?.ended
+        #expect(ended?.status == "failed")
+        #expect(ended?.problem.contains("1.0 GiB") == true && ended?.problem.contains("add workers") == true)
+    }
+
+    @Test("jobs run in order of submission; a cancelled one makes room")
+    func queue() {
+        var stage = Stage()
+        stage.hello("a", incarnation: 1)
+        stage.admit()
+        stage.admit()
+        #expect(stage.coordinator.current?.id == 1)
+        var envelope = WireEnvelope()
+        envelope.cancelJob.job = 1
+        stage.apply(.message(envelope, from: PeerIdentity("client"), role: .submit))
+        #expect(stage.coordinator.state.jobs[1]?.ended?.status == "cancelled")
+        #expect(stage.coordinator.current?.id == 2)
+        stage.apply(.message(envelope, from: PeerIdentity("client"), role: .worker))
+        #expect(stage.effects.contains { if case .log = $0 { true } else { false } }, "a worker may not cancel")
+    }
+}
