@@ -69,7 +69,7 @@ let package = Package(
                 .product(name: "DequeModule", package: "swift-collections"),
             ]),
         // Layer 4
-        library("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
+        library("Qwen3", ["Checkpoints", "CKernels", "COpenBLAS", "RuntimeSupport", "Tensors"]),
         library(
             "ClusterCore",
             [

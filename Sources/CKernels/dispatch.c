@@ -223,3 +223,72 @@ void ck_softmax_statistics(const float *logits, int64_t count, float inverse_tem
                            double *sum, double *weighted) {
     active()->softmax_statistics(logits, count, inverse_temperature, maximum, sum, weighted);
 }
+
+// ---- Backward ----------------------------------------------------------------------------------------------------
+
+void ck_pack_transposed(ck_compute compute, ck_stored stored, const void *source, int64_t source_stride,
+                        int64_t outputs, int64_t inputs, int64_t output_begin, int64_t output_end, void *packed) {
+    active()->pack_transposed(compute, stored, source, source_stride, outputs, inputs, output_begin, output_end, packed);
+}
+
+void ck_repack_transposed(ck_compute compute, const void *packed, int64_t outputs, int64_t inputs,
+                          int64_t input_begin, int64_t input_end, void *transposed) {
+    active()->repack_transposed(compute, packed, outputs, inputs, input_begin, input_end, transposed);
+}
+
+void ck_transpose(ck_compute compute, const float *x, int64_t x_stride, int64_t rows, int64_t columns, void *out,
+                  int64_t out_stride) {
+    active()->transpose(compute, x, x_stride, rows, columns, out, out_stride);
+}
+
+float ck_dot(const float *a, const float *b, int64_t count) {
+    return active()->dot(a, b, count);
+}
+
+void ck_rms_norm_backward(const float *x, int64_t x_stride, const float *weight, float epsilon, int64_t count,
+                          int64_t rows, const float *dy, int64_t dy_stride, float *dx, int64_t dx_stride,
+                          int accumulates, float *scales) {
+    active()->rms_norm_backward(x, x_stride, weight, epsilon, count, rows, dy, dy_stride, dx, dx_stride, accumulates,
+        scales);
+}
+
+void ck_rms_norm_weight_gradient(const float *x, int64_t x_stride, const float *scales, const float *dy,
+                                 int64_t dy_stride, int64_t rows, int64_t begin, int64_t end, float *dw) {
+    active()->rms_norm_weight_gradient(x, x_stride, scales, dy, dy_stride, rows, begin, end, dw);
+}
+
+void ck_swiglu_backward(ck_compute compute, float *gate, float *up, const float *d_activation, int64_t count,
+                        void *activation) {
+    active()->swiglu_backward(compute, gate, up, d_activation, count, activation);
+}
+
+void ck_attention_backward(ck_compute compute, const float *query, const void *const *key_pages,
+                           const void *const *value_pages, int64_t page_size, int64_t first_position,
+                           int64_t positions, int64_t query_heads, int64_t kv_heads, int64_t head_size, float scale,
+                           int64_t kv_head, const float *d_out, float *d_query, float *d_key, float *d_value,
+                           float *work) {
+    active()->attention_backward(compute, query, key_pages, value_pages, page_size, first_position, positions,
+        query_heads, kv_heads, head_size, scale, kv_head, d_out, d_query, d_key, d_value, work);
+}
+
+void ck_log_prob_gradient(const float *logits, int64_t count, float inverse_temperature, float maximum, float log_sum,
+                          int64_t target, float d_log_prob, float d_entropy, float entropy, float *out) {
+    active()->log_prob_gradient(logits, count, inverse_temperature, maximum, log_sum, target, d_log_prob, d_entropy,
+        entropy, out);
+}
+
+double ck_divergence(const ck_divergence_kind *how, const float *student, float student_maximum, float student_log_sum,
+                     const float *teacher, float teacher_maximum, float teacher_log_sum, int64_t count, float scale,
+                     float *d_student) {
+    return active()->divergence(how, student, student_maximum, student_log_sum, teacher, teacher_maximum, teacher_log_sum,
+        count, scale, d_student);
+}
+
+void ck_adamw(const ck_adamw_step *step, float *parameter, float *first, float *second, const float *gradient,
+              int64_t count) {
+    active()->adamw(step, parameter, first, second, gradient, count);
+}
+
+double ck_sum_of_squares(const float *x, int64_t count) {
+    return active()->sum_of_squares(x, count);
+}

@@ -4,6 +4,7 @@
 // dispatch.c chooses a table once and the public functions call through it.
 #pragma once
 #include "ckernels.h"
+#include "ckernels_backward.h"
 
 typedef struct {
     const char *name;
@@ -28,6 +29,22 @@ typedef struct {
     void (*attention)(ck_compute, const float *, const void *const *, const void *const *, int64_t, int64_t, int64_t,
                       int64_t, int64_t, float, int64_t, int64_t, void *);
     void (*softmax_statistics)(const float *, int64_t, float, float *, double *, double *);
+    void (*pack_transposed)(ck_compute, ck_stored, const void *, int64_t, int64_t, int64_t, int64_t, int64_t, void *);
+    void (*repack_transposed)(ck_compute, const void *, int64_t, int64_t, int64_t, int64_t, void *);
+    void (*transpose)(ck_compute, const float *, int64_t, int64_t, int64_t, void *, int64_t);
+    float (*dot)(const float *, const float *, int64_t);
+    void (*rms_norm_backward)(const float *, int64_t, const float *, float, int64_t, int64_t, const float *, int64_t,
+          float *, int64_t, int, float *);
+    void (*rms_norm_weight_gradient)(const float *, int64_t, const float *, const float *, int64_t, int64_t, int64_t,
+          int64_t, float *);
+    void (*swiglu_backward)(ck_compute, float *, float *, const float *, int64_t, void *);
+    void (*attention_backward)(ck_compute, const float *, const void *const *, const void *const *, int64_t, int64_t,
+          int64_t, int64_t, int64_t, int64_t, float, int64_t, const float *, float *, float *, float *, float *);
+    void (*log_prob_gradient)(const float *, int64_t, float, float, float, int64_t, float, float, float, float *);
+    double (*divergence)(const ck_divergence_kind *, const float *, float, float, const float *, float, float, int64_t, float,
+          float *);
+    void (*adamw)(const ck_adamw_step *, float *, float *, float *, const float *, int64_t);
+    double (*sum_of_squares)(const float *, int64_t);
 } ck_table;
 
 extern const ck_table ck_table_reference;

@@ -17,6 +17,11 @@ package enum ParityRunner {
                 capture("models", directory.lastPathComponent) { try ModelParity(directory, pool: pool).run() }
             }
         },
+        Kind(folder: "grads") { root, pool in
+            try subdirectories(root).filter { $0.lastPathComponent != "optimizer_unit" }.flatMap { directory in
+                capture("grads", directory.lastPathComponent) { try GradientParity(directory, pool: pool).run() }
+            }
+        },
         Kind(folder: "tokenizer") { root, _ in
             try subdirectories(root).filter {
                 FileManager.default.fileExists(atPath: $0.appending(path: "tokenizer.json").path)

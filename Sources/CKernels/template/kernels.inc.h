@@ -16,6 +16,8 @@
 #define CK_VALUE_CHUNKS (CK_LEVEL >= 3 ? 4 : 1)
 #include "attention.inc.h"
 
+#include "backward.inc.h"
+
 const ck_table CK_TABLE = {
     .name = CK_NAME,
     .f32_to_bf16 = kernel_f32_to_bf16,
@@ -36,4 +38,16 @@ const ck_table CK_TABLE = {
     .softmax = kernel_softmax,
     .attention = kernel_attention,
     .softmax_statistics = kernel_softmax_statistics,
+    .pack_transposed = kernel_pack_transposed,
+    .repack_transposed = kernel_repack_transposed,
+    .transpose = kernel_transpose,
+    .dot = kernel_dot,
+    .rms_norm_backward = kernel_rms_norm_backward,
+    .rms_norm_weight_gradient = kernel_rms_norm_weight_gradient,
+    .swiglu_backward = kernel_swiglu_backward,
+    .attention_backward = kernel_attention_backward,
+    .log_prob_gradient = kernel_log_prob_gradient,
+    .divergence = kernel_divergence,
+    .adamw = kernel_adamw,
+    .sum_of_squares = kernel_sum_of_squares,
 };

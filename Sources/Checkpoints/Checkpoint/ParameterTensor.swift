@@ -16,6 +16,14 @@ package struct ParameterTensor: Hashable, Sendable {
     /// From 0; nil unless `kind` is `expert`.
     package let expert: Int?
 
+    package init(name: TensorName, kind: Kind, shape: [Int], layer: Int?, expert: Int?) {
+        self.name = name
+        self.kind = kind
+        self.shape = shape
+        self.layer = layer
+        self.expert = expert
+    }
+
     package var elementCount: Int { shape.reduce(1, *) }
 }
 

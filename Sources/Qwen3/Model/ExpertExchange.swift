@@ -19,12 +19,33 @@ package protocol ExpertExchange: AnyObject {
     ) throws
 }
 
+/// An exchange whose experts can be trained.
+package protocol TrainableExpertExchange: ExpertExchange {
+    /// The backward pass of ``ExpertExchange/exchange(layer:tokens:assignment:combined:)`` for one cell. Gradients of
+    /// the experts' weights stay with the experts' owners.
+    ///
+    /// - Parameters:
+    ///   - cell: number of the cell in its step.
+    ///   - tokens: `[rows, C]` of the compute type, as in the forward pass.
+    ///   - outputGradients: `[rows, C]` of the compute type: gradient of `combined`.
+    ///   - weightGradients: one per entry of the assignment, written.
+    ///   - inputGradients: `[rows, C]`, fp32, every row written: summed over a row's experts along the expert tree.
+    func exchangeBackward(
+        layer: Int, cell: Int, tokens: UnsafeRawPointer, outputGradients: UnsafeRawPointer,
+        assignment: ExpertAssignment, weightGradients: UnsafeMutablePointer<Float>,
+        inputGradients: UnsafeMutablePointer<Float>
+    ) throws
+}
+
 /// All experts in this process.
-package final class LocalExpertExchange: ExpertExchange {
-    private let layers: [Int: ExpertWeights]
+package final class LocalExpertExchange: TrainableExpertExchange {
+    package let layers: [Int: ExpertWeights]
     private let computation: ExpertComputation
+    private let backward: ExpertBackward
     private let compute: ComputeType
     private let hiddenSize: Int
+    /// Where the experts' gradients go; nothing is trained without it.
+    package var gradients: ExpertGradients?
 
     /// - Parameter layers: the experts of each mixture-of-experts layer, all of them.
     package init(
@@ -34,6 +55,8 @@ package final class LocalExpertExchange: ExpertExchange {
         self.compute = compute
         self.hiddenSize = hiddenSize
         computation = ExpertComputation(
+            compute: compute, hiddenSize: hiddenSize, intermediateSize: intermediateSize, pool: pool)
+        backward = ExpertBackward(
             compute: compute, hiddenSize: hiddenSize, intermediateSize: intermediateSize, pool: pool)
     }
 
@@ -50,5 +73,23 @@ package final class LocalExpertExchange: ExpertExchange {
             row, _, sum in
             (combined + row * width).update(from: sum, count: width)
         }
+    }
+
+    package func exchangeBackward(
+        layer: Int, cell: Int, tokens: UnsafeRawPointer, outputGradients: UnsafeRawPointer,
+        assignment: ExpertAssignment, weightGradients: UnsafeMutablePointer<Float>,
+        inputGradients: UnsafeMutablePointer<Float>
+    ) throws {
+        guard let weights = layers[layer] else { preconditionFailure("layer \(layer) has no experts here") }
+        let (width, rowBytes) = (hiddenSize, hiddenSize * compute.byteCount)
+        let contribution = try backward.run(
+            weights: weights, rows: (0..<assignment.rowCount).map { tokens + $0 * rowBytes },
+            outputGradients: (0..<assignment.rowCount).map { outputGradients + $0 * rowBytes },
+            assignment: assignment, subtrees: { _ in weights.subtrees }, weightGradients: weightGradients
+        ) { row, _, sum in
+            (inputGradients + row * width).update(from: sum, count: width)
+        }
+        gradients?.deliver(
+            layer: layer, cell: cell, rows: (0..<Int32(assignment.rowCount)).map { $0 }, contribution)
     }
 }

@@ -19,8 +19,8 @@ package final class Qwen3Model {
     package let configuration: Qwen3Configuration
     package let compute: ComputeType
     package let pool: ComputePool
-    package let trunk: TrunkWeights
-    private let experts: (any ExpertExchange)?
+    package private(set) var trunk: TrunkWeights
+    let experts: (any ExpertExchange)?
     private let rotary: RotaryEmbedding
     private var arena: ForwardArena
     /// Called with `[rows, width]` at each stage when set. Parity checks only.
@@ -67,16 +67,48 @@ package final class Qwen3Model {
         defer { ck_thread_restore(mode) }
         let batch = BatchLayout(spans)
         if batch.rowCount == 0 { return }
+        let buffers = try decode(batch, cache, tape: nil, onRouting)
+        try head(batch, buffers, onLogits)
+    }
+
+    /// Runs the decoder without the head over `spans` and keeps on `tape` what the backward pass needs: the same kernels
+    /// in the same order, so the same bits as ``forward(_:cache:onRouting:onLogits:)``.
+    /// - Throws: ``MemoryError``, and what the expert exchange throws.
+    package func record(_ spans: [ForwardSpan], cache: KVCache, on tape: ActivationTape) throws {
+        let mode = ck_thread_setup()
+        defer { ck_thread_restore(mode) }
+        let batch = BatchLayout(spans)
+        try tape.begin(batch, configuration, compute)
+        if batch.rowCount == 0 { return }
+        let buffers = try decode(batch, cache, tape: tape, nil)
+        tape.keep(buffers.residual, batch.rowCount * configuration.hiddenSize, in: tape.output)
+    }
+
+    /// The layers; the residual stream after the last one is in the result's `residual`.
+    private func decode(
+        _ batch: BatchLayout, _ cache: KVCache, tape: ActivationTape?, _ onRouting: ((Int, [UInt16]) -> Void)?
+    ) throws -> ForwardBuffers {
         let buffers = try arena.reserve(for: batch.rowCount, configuration, compute)
         embed(batch, buffers)
         fillRotaryTables(batch, buffers)
+        if let tape {
+            let count = batch.rowCount * configuration.headSize / 2
+            tape.keep(buffers.cosine, count, in: tape.cosine)
+            tape.keep(buffers.sine, count, in: tape.sine)
+        }
         for (index, layer) in trunk.layers.enumerated() {
-            attention(layer, index, batch, buffers, cache)
-            try feedForward(layer, index, batch, buffers, onRouting)
+            attention(layer, index, batch, buffers, cache, tape)
+            try feedForward(layer, index, batch, buffers, tape, onRouting)
             observer?(.layerOutput(layer: index), buffers.residual, batch.rowCount, configuration.hiddenSize)
         }
-        try head(batch, buffers, onLogits)
+        return buffers
     }
+
+    /// The experts, when all of them are in this process.
+    package var localExperts: LocalExpertExchange? { experts as? LocalExpertExchange }
+
+    /// Puts other weights in place of the present ones; shapes must agree.
+    package func replaceTrunk(_ trunk: TrunkWeights) { self.trunk = trunk }
 
     // MARK: - Stages
 
@@ -106,7 +138,7 @@ package final class Qwen3Model {
         }
     }
 
-    private func norm(
+    func norm(
         _ weight: [Float], _ x: UnsafePointer<Float>, rows: Int, into out: UnsafeMutableRawPointer, as type: ComputeType
     ) {
         let width = configuration.hiddenSize
@@ -120,17 +152,28 @@ package final class Qwen3Model {
     }
 
     private func attention(
-        _ layer: DecoderLayerWeights, _ index: Int, _ batch: BatchLayout, _ buffers: ForwardBuffers, _ cache: KVCache
+        _ layer: DecoderLayerWeights, _ index: Int, _ batch: BatchLayout, _ buffers: ForwardBuffers, _ cache: KVCache,
+        _ tape: ActivationTape?
     ) {
         let rows = batch.rowCount
+        let kept = tape?.layers[index]
+        if let kept { tape?.keep(buffers.residual, rows * configuration.hiddenSize, in: kept.input) }
         norm(layer.inputNorm, buffers.residual, rows: rows, into: buffers.normed, as: compute)
         multiplyTogether(
             [(layer.query, buffers.query), (layer.key, buffers.key), (layer.value, buffers.value)],
             buffers.normed, rows)
+        if let kept {
+            tape?.keep(buffers.query, rows * configuration.querySize, in: kept.rawQuery)
+            tape?.keep(buffers.key, rows * configuration.keyValueSize, in: kept.rawKey)
+        }
         pool.parallel((rows + 7) / 8) { block in
             for row in block * 8..<min(rows, block * 8 + 8) { store(row, layer, index, batch, buffers, cache) }
         }
         attend(index, batch, buffers, cache)
+        if let kept {
+            tape?.keep(buffers.query, rows * configuration.querySize, in: kept.query)
+            memcpy(kept.attended, buffers.attended, rows * configuration.querySize * compute.byteCount)
+        }
         layer.output.multiply(buffers.attended, rowCount: rows, into: buffers.projected, on: pool)
         observer?(.attentionOutput(layer: index), buffers.projected, rows, configuration.hiddenSize)
         addToResidual(buffers, rows)
@@ -217,9 +260,10 @@ package final class Qwen3Model {
 
     private func feedForward(
         _ layer: DecoderLayerWeights, _ index: Int, _ batch: BatchLayout, _ buffers: ForwardBuffers,
-        _ onRouting: ((Int, [UInt16]) -> Void)?
+        _ tape: ActivationTape?, _ onRouting: ((Int, [UInt16]) -> Void)?
     ) throws {
         let rows = batch.rowCount
+        if let tape { tape.keep(buffers.residual, rows * configuration.hiddenSize, in: tape.layers[index].middle) }
         norm(layer.postAttentionNorm, buffers.residual, rows: rows, into: buffers.normed, as: compute)
         switch layer.feedForward {
         case .dense(let weights):
@@ -240,6 +284,13 @@ package final class Qwen3Model {
                 logits: buffers.routerLogits, rowCount: rows, expertCount: configuration.expertCount,
                 expertsPerToken: configuration.expertsPerToken, normalize: configuration.normTopKProb)
             onRouting?(index, routing.chosen)
+            if let tape {
+                // Routing has overwritten the logits with probabilities.
+                tape.keep(
+                    buffers.routerLogits, rows * configuration.expertCount, in: tape.layers[index].probabilities)
+                tape.assignments[index] = routing.assignment
+                tape.chosen[index] = routing.chosen
+            }
             try experts.exchange(
                 layer: index, tokens: buffers.normed, assignment: routing.assignment, combined: buffers.projected)
         }

@@ -11,7 +11,7 @@ package import Tensors
 
 /// Turns checkpoint tensors into the weights that the kernels read.
 package struct WeightLoader {
-    private let checkpoint: Checkpoint
+    let checkpoint: Checkpoint
     private let configuration: Qwen3Configuration
     private let compute: ComputeType
     private let pool: ComputePool

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One cell through model, objective and back. The forward pass is the one that generation runs, on the same weights, so
+// a score here has the bits of the score that the rollout recorded.
+internal import CKernels
+internal import Checkpoints
+package import RuntimeSupport
+package import Tensors
+
+/// A micro-batch: whole sequences that one pass takes together. Cut by a rule that sees only the data.
+package struct TrainingCell: Sendable, Equatable {
+    /// Place in its step.
+    package let index: Int
+    package let sequences: [[Int32]]
+    /// Per sequence the positions of the tokens that are scored, ascending, each at least 1.
+    package let scored: [[Int32]]
+
+    package init(index: Int, sequences: [[Int32]], scored: [[Int32]]) {
+        precondition(sequences.count == scored.count)
+        self.index = index
+        self.sequences = sequences
+        self.scored = scored
+    }
+
+    package var tokenCount: Int { sequences.reduce(0) { $0 + $1.count } }
+
+    /// Rows that predict the scored tokens, sequence after sequence.
+    package var scoredRows: [ScoredRow] {
+        var rows: [ScoredRow] = []
+        var first = 0
+        for (tokens, positions) in zip(sequences, scored) {
+            for position in positions {
+                rows.append(ScoredRow(row: first + Int(position) - 1, target: tokens[Int(position)]))
+            }
+            first += tokens.count
+        }
+        return rows
+    }
+}
+
+/// Runs cells of one model. One cell at a time: forward, then backward.
+package final class CellPass {
+    package let model: Qwen3Model
+    package let layout: ParameterLayout
+    private let backwardPass: BackwardPass
+    private let head: HeadPass
+    private let tape = ActivationTape()
+    private var cache: KVCache?
+    private var stream = ScratchBuffer()
+    private var rows: [ScoredRow] = []
+    private var cell: TrainingCell?
+    private var temperature: Float = 1
+
+    private static let pageSize = 16
+
+    package init(_ model: Qwen3Model, layout: ParameterLayout) {
+        self.model = model
+        self.layout = layout
+        backwardPass = BackwardPass(model, layout: layout)
+        head = HeadPass(backwardPass)
+    }
+
+    /// Scores of the cell's scored tokens, sequence after sequence.
+    /// - Throws: ``MemoryError``, and what the expert exchange throws.
+    package func forward(_ cell: TrainingCell, temperature: Float) throws -> [TokenScore] {
+        try record(cell)
+        self.temperature = temperature
+        return try head.scores(tape, rows, temperature: temperature)
+    }
+
+    /// Only what the decoder leaves: of a teacher, whose logits are made when they are needed, or to count its routes.
+    package func record(_ cell: TrainingCell) throws {
+        let spans = try spans(cell)
+        self.cell = cell
+        rows = cell.scoredRows
+        try model.record(spans, cache: cache!, on: tape)
+    }
+
+    /// The rows of the last ``record(_:)``, for a student.
+    package func teacherRows(_ divergence: TeacherDivergence) -> TeacherRows {
+        TeacherRows(model: model, tape: tape, divergence: divergence)
+    }
+
+    /// How often each expert was chosen in the last forward pass, over all layers.
+    package var expertCounts: [Int] {
+        var counts = [Int](repeating: 0, count: model.configuration.expertCount)
+        for layer in tape.chosen { for expert in layer { counts[Int(expert)] += 1 } }
+        return counts
+    }
+
+    /// Sum over layers and rows of each expert's router probability, in the last forward pass.
+    package var routerProbabilitySums: [Double] {
+        let count = model.configuration.expertCount
+        var sums = [Double](repeating: 0, count: count)
+        for (layer, kept) in tape.layers.enumerated() where !tape.chosen[layer].isEmpty {
+            for row in 0..<tape.rowCount {
+                for expert in 0..<count { sums[expert] += Double(kept.probabilities[row * count + expert]) }
+            }
+        }
+        return sums
+    }
+
+    /// The backward pass of the last ``forward(_:temperature:)``.
+    ///
+    /// - Parameters:
+    ///   - gradients: one per scored token.
+    ///   - auxiliary: see ``BackwardPass``.
+    ///   - gradient: the trunk's gradient of this cell, written.
+    /// - Returns: per scored token the divergence from the teacher; empty without one.
+    /// - Throws: ``MemoryError``, and what the expert exchange throws.
+    package func backward(
+        _ gradients: [RowGradient], teacher: TeacherRows?, auxiliary: [Float]?,
+        into gradient: UnsafeMutablePointer<Float>
+    ) throws -> [Double] {
+        guard let cell else { preconditionFailure("backward follows forward") }
+        self.cell = nil
+        let width = model.configuration.hiddenSize
+        let stream = try stream.reserve(max(1, tape.rowCount * width * 4)).assumingMemoryBound(to: Float.self)
+        // Embedding and head are added to; everything else is written, but for a cell without rows.
+        gradient.update(repeating: 0, count: layout.count)
+        if tape.rowCount == 0 { return [] }
+        let divergences = try head.backward(
+            tape, rows, gradients, temperature: temperature, teacher: teacher, stream: stream, into: gradient)
+        try backwardPass.run(
+            tape, cache: cache!, cell: cell.index, gradientOfOutput: stream, auxiliary: auxiliary, into: gradient)
+        return divergences
+    }
+
+    /// Pages for every sequence of the cell.
+    private func spans(_ cell: TrainingCell) throws(MemoryError) -> [ForwardSpan] {
+        var next: Int32 = 0
+        let spans = cell.sequences.map { tokens in
+            let count = Int32((tokens.count + Self.pageSize - 1) / Self.pageSize)
+            defer { next += count }
+            return ForwardSpan(tokens: tokens, start: 0, pages: (next..<next + count).map { $0 }, logits: .none)
+        }
+        if (cache?.pageCount ?? 0) < Int(next) {
+            cache = nil
+            cache = try model.makeCache(pageCount: max(1, Int(next) + Int(next) / 4), pageSize: Self.pageSize)
+        }
+        return spans
+    }
+}
