@@ -27,7 +27,12 @@ extension ClusterExpertExchange {
         let dispatch = Dispatch(
             topic: topic, request: number, compute: shape.compute, width: shape.hiddenSize,
             subtrees: view.subtrees[share.destination], assignment: share.assignment(of: assignment),
-            tokens: tokenParts(share))
+            tokens: tokenParts(share),
+            backward: backward.map {
+                BackwardShare(
+                    trainingEpoch: $0.trainingEpoch, cell: $0.cell, rowNumbers: share.members.rows,
+                    gradients: rowParts(share, $0.gradients))
+            })
         let parts = dispatch.encode()
         pending[number] = PendingRequest(
             owner: view.owners[share.destination - 1], share: share, scope: view.scopes[share.destination],

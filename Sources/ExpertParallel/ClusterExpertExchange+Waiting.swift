@@ -101,6 +101,14 @@ extension ClusterExpertExchange {
             guard combine.rowCount == request.share.heads.count else {
                 return port.counters.update { $0.refusedFrames += 1 }
             }
+            if let backward {
+                guard combine.entryGradients.count == request.share.members.entries.count else {
+                    return port.counters.update { $0.refusedFrames += 1 }
+                }
+                for (entry, value) in zip(request.share.members.entries, combine.entryGradients) {
+                    backward.entryGradients[Int(entry)] = value
+                }
+            }
             for (row, entry) in request.share.heads.enumerated() { combine.copyRow(row, to: slot(entry)) }
             markDone(request.share)
             _ = remove(combine.request)

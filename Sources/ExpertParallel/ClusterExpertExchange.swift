@@ -10,7 +10,7 @@ internal import Tensors
 
 /// Experts that live in several processes. One exchange at a time; `cancel`, `resume` and `waiting` from any
 /// thread.
-package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
+package final class ClusterExpertExchange: TrainableExpertExchange, @unchecked Sendable {
     // @unchecked: all `var`s belong to the thread that is in `exchange`; what other threads use is behind
     // `flags`.
 
@@ -33,10 +33,20 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     let pool: ComputePool
     private let computation: ExpertComputation
     private let limits: ShareLimits
+    private let backwardLimits: ShareLimits
     let flags = Locked(Flags())
+
+    /// What a backward exchange has besides the rows of the forward one.
+    struct Backward {
+        let cell: UInt32
+        let trainingEpoch: UInt32
+        let gradients: UnsafeRawPointer
+        let entryGradients: UnsafeMutablePointer<Float>
+    }
 
     struct Flags {
         var isCancelled = false
+        var training: (epoch: UInt32, experts: TrainedExperts)?
         var policyVersion: UInt64 = 0
         var waiting: ExchangeWait?
     }
@@ -45,6 +55,8 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     var topic: ExchangeTopic
     private var tokens = UnsafeRawPointer(bitPattern: 64)!
     var assignment = ExpertAssignment()
+    var backward: Backward?
+    private var backwardComputation: ExpertBackward?
     private var sumBuffer = ScratchBuffer()
     var sums = UnsafeMutablePointer<Float>(bitPattern: 64)!
     var states: [EntryState] = []
@@ -83,6 +95,9 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         limits = ShareLimits(
             width: shape.hiddenSize, tokenRowByteCount: shape.hiddenSize * shape.compute.byteCount,
             messageByteCount: min(settings.messageByteCount, ExchangeLimits.messageByteCount))
+        backwardLimits = ShareLimits(
+            width: shape.hiddenSize, tokenRowByteCount: 2 * shape.hiddenSize * shape.compute.byteCount,
+            messageByteCount: min(settings.messageByteCount, ExchangeLimits.messageByteCount))
         flags.withLock { $0.policyVersion = policyVersion }
     }
 
@@ -92,6 +107,11 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     package var policyVersion: UInt64 {
         get { flags.withLock { $0.policyVersion } }
         set { flags.withLock { $0.policyVersion = newValue } }
+    }
+
+    /// The training epoch of backward exchanges, and where this process's own experts' gradients go.
+    package func train(epoch: UInt32, _ experts: TrainedExperts) {
+        flags.withLock { $0.training = (epoch, experts) }
     }
 
     /// Makes the exchange under way, and later ones, throw ``ExchangeError/cancelled``.
@@ -115,6 +135,31 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         layer: Int, tokens: UnsafeRawPointer, assignment: ExpertAssignment,
         combined: UnsafeMutablePointer<Float>
     ) throws {
+        backward = nil
+        try run(layer, tokens, assignment, combined)
+    }
+
+    /// The backward exchange; waits as the forward one does.
+    /// - Throws: ``ExchangeError``, ``MemoryError``.
+    package func exchangeBackward(
+        layer: Int, cell: Int, tokens: UnsafeRawPointer, outputGradients: UnsafeRawPointer,
+        assignment: ExpertAssignment, weightGradients: UnsafeMutablePointer<Float>,
+        inputGradients: UnsafeMutablePointer<Float>
+    ) throws {
+        guard let training = flags.withLock({ $0.training }) else {
+            preconditionFailure("a backward exchange outside of a training epoch")
+        }
+        backward = Backward(
+            cell: UInt32(cell), trainingEpoch: training.epoch, gradients: outputGradients,
+            entryGradients: weightGradients)
+        defer { backward = nil }
+        try run(layer, tokens, assignment, inputGradients)
+    }
+
+    private func run(
+        _ layer: Int, _ tokens: UnsafeRawPointer, _ assignment: ExpertAssignment,
+        _ combined: UnsafeMutablePointer<Float>
+    ) throws {
         let (isCancelled, version) = flags.withLock { ($0.isCancelled, $0.policyVersion) }
         if isCancelled { throw ExchangeError.cancelled }
         topic = ExchangeTopic(model: model, policyVersion: version, layer: UInt16(layer))
@@ -124,7 +169,7 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         refreshLocalWeights()
         let view = wholeView()
         let width = shape.hiddenSize
-        if view.isAllLocal, let weights = localWeights, !assignment.hasEmptyRows {
+        if view.isAllLocal, backward == nil, let weights = localWeights, !assignment.hasEmptyRows {
             let rows = (0..<assignment.rowCount).map { tokens + $0 * rowByteCount }
             return try computation.run(
                 weights: weights, rows: rows, assignment: assignment, subtrees: { _ in weights.subtrees },
@@ -155,7 +200,7 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     /// - Parameter scope: the only experts that new sums may reach over; nil for all.
     func place(_ members: EntryRows, scope: [Bool]?) throws {
         let view = scope == nil && excluded.isEmpty ? wholeView() : makeView(scope: scope)
-        let split = view.split(members, of: assignment, limits: limits)
+        let split = view.split(members, of: assignment, limits: backward == nil ? limits : backwardLimits)
         for share in split.remote { addRequest(share, view) }
         if !split.orphans.rows.isEmpty { orphans.append((split.orphans, view.orphans)) }
         try sendWhatFits()
@@ -188,6 +233,10 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
         let part = share.assignment(of: assignment)
         let rows = share.members.rows.map { tokens + Int($0) * rowByteCount }
         let (width, sums, entries) = (shape.hiddenSize, sums, share.members.entries)
+        if let backward {
+            try computeBackward(share, part, rows, subtrees, weights, backward)
+            return markDone(share)
+        }
         try computation.run(
             weights: weights, rows: rows, assignment: part, subtrees: { _ in subtrees }, priority: .local
         ) { row, subtree, sum in
@@ -195,6 +244,32 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
             (sums + Int(entries[place]) * width).update(from: sum, count: width)
         }
         markDone(share)
+    }
+
+    private func computeBackward(
+        _ share: DispatchShare, _ part: ExpertAssignment, _ rows: [UnsafeRawPointer], _ subtrees: [ExpertSubtree],
+        _ weights: ExpertWeights, _ backward: Backward
+    ) throws {
+        let computation =
+            backwardComputation
+            ?? ExpertBackward(
+                compute: shape.compute, hiddenSize: shape.hiddenSize, intermediateSize: shape.intermediateSize,
+                pool: pool)
+        backwardComputation = computation
+        let (width, sums, entries) = (shape.hiddenSize, sums, share.members.entries)
+        var entryGradients = [Float](repeating: 0, count: entries.count)
+        let contribution = try computation.run(
+            weights: weights, rows: rows,
+            outputGradients: share.members.rows.map { backward.gradients + Int($0) * rowByteCount }, assignment: part,
+            subtrees: { _ in subtrees }, weightGradients: &entryGradients
+        ) { row, subtree, sum in
+            let place = part.entries(of: row).first { Int(part.experts[$0]) >= subtree.first }!
+            (sums + Int(entries[place]) * width).update(from: sum, count: width)
+        }
+        for (place, entry) in entries.enumerated() { backward.entryGradients[Int(entry)] = entryGradients[place] }
+        flags.withLock { $0.training }?.experts.deliver(
+            epoch: backward.trainingEpoch, version: topic.policyVersion, layer: Int(topic.layer),
+            cell: Int(backward.cell), rows: share.members.rows, contribution)
     }
 
     /// Notes that the sums of `share` are in their slots.
@@ -207,10 +282,13 @@ package final class ClusterExpertExchange: ExpertExchange, @unchecked Sendable {
     func slot(_ entry: Int32) -> UnsafeMutablePointer<Float> { sums + Int(entry) * shape.hiddenSize }
 
     /// The message parts' token rows of `share`.
-    func tokenParts(_ share: DispatchShare) -> [Payload] {
+    func tokenParts(_ share: DispatchShare) -> [Payload] { rowParts(share, tokens) }
+
+    /// The rows of `share` out of `[rows, C]` of the compute type.
+    func rowParts(_ share: DispatchShare, _ source: UnsafeRawPointer) -> [Payload] {
         RowParts(rowByteCount: rowByteCount).make(share.members.rows.count) { row, target in
             target.copyMemory(
-                from: tokens + Int(share.members.rows[row]) * rowByteCount, byteCount: rowByteCount)
+                from: source + Int(share.members.rows[row]) * rowByteCount, byteCount: rowByteCount)
         }
     }
 

@@ -14,11 +14,14 @@ package struct Dispatch: Sendable {
     package let assignment: ExpertAssignment
     /// Token rows in parts of at most 1 MiB.
     package let tokens: [Payload]
+    /// What a backward pass sends besides; nil in a forward pass.
+    package let backward: BackwardShare?
 
     package init(
         topic: ExchangeTopic, request: UInt64, compute: ComputeType, width: Int, subtrees: [ExpertSubtree],
-        assignment: ExpertAssignment, tokens: [Payload]
+        assignment: ExpertAssignment, tokens: [Payload], backward: BackwardShare? = nil
     ) {
+        self.backward = backward
         self.topic = topic
         self.request = request
         self.compute = compute
@@ -41,6 +44,15 @@ package struct Dispatch: Sendable {
 
     /// Calls `body` with a pointer to every token row; valid during the call.
     package func withRows<R>(_ body: ([UnsafeRawPointer]) throws -> R) rethrows -> R {
+        try withRows(of: tokens, body)
+    }
+
+    /// The same for the rows of the output's gradient in a backward dispatch.
+    package func withGradientRows<R>(_ body: ([UnsafeRawPointer]) throws -> R) rethrows -> R {
+        try withRows(of: backward?.gradients ?? [], body)
+    }
+
+    private func withRows<R>(of tokens: [Payload], _ body: ([UnsafeRawPointer]) throws -> R) rethrows -> R {
         let layout = RowParts(rowByteCount: width * compute.byteCount)
         func collect(_ part: Int, _ rows: [UnsafeRawPointer]) throws -> R {
             if part == tokens.count { return try body(rows) }
@@ -58,8 +70,10 @@ package struct Dispatch: Sendable {
     /// The message's parts.
     package func encode() -> [Payload] {
         var header = ExchangeHeader(
-            kind: .dispatch, compute: compute, topic: topic, request: request, rowCount: assignment.rowCount,
-            width: width)
+            kind: backward == nil ? .dispatch : .backward, compute: compute, topic: topic, request: request,
+            rowCount: assignment.rowCount, width: width)
+        header.cell = backward?.cell ?? 0
+        header.trainingEpoch = backward?.trainingEpoch ?? 0
         header.entryCount = assignment.experts.count
         header.subtreeCount = subtrees.count
         var routing: [UInt8] = []
@@ -70,7 +84,8 @@ package struct Dispatch: Sendable {
         put(assignment.rowStarts)
         put(assignment.experts)
         put(assignment.weights.map { Int32(bitPattern: $0.bitPattern) })
-        let rest = [Payload(routing)] + tokens
+        put(backward?.rowNumbers ?? [])
+        let rest = [Payload(routing)] + tokens + (backward?.gradients ?? [])
         header.checksum = rest.checksum
         return [header.encode()] + rest
     }
@@ -80,15 +95,19 @@ package struct Dispatch: Sendable {
     package init(_ parts: [Payload]) throws(FrameError) {
         guard parts.count >= 2 else { throw FrameError("a dispatch of \(parts.count) parts") }
         let header = try ExchangeHeader(parts[0])
-        guard header.kind == .dispatch else { throw FrameError("not a dispatch") }
+        guard header.kind == .dispatch || header.kind == .backward else { throw FrameError("not a dispatch") }
+        let isBackward = header.kind == .backward
         let counts = (header.subtreeCount * 2, header.rowCount + 1, header.entryCount)
-        guard parts[1].byteCount == (counts.0 + counts.1 + 2 * counts.2) * 4 else {
+        let numberCount = isBackward ? header.rowCount : 0
+        guard parts[1].byteCount == (counts.0 + counts.1 + 2 * counts.2 + numberCount) * 4 else {
             throw FrameError("the routing has \(parts[1].byteCount) bytes, not what the header says")
         }
         let layout = RowParts(rowByteCount: header.width * header.compute.byteCount)
-        guard layout.fits(parts[2...], rows: header.rowCount) else {
-            throw FrameError("the token rows are not what the header says")
-        }
+        let partCount = layout.partCount(header.rowCount)
+        let rows = parts[2...]
+        guard rows.count == partCount * (isBackward ? 2 : 1), layout.fits(rows.prefix(partCount), rows: header.rowCount),
+            !isBackward || layout.fits(ArraySlice(rows.suffix(partCount)), rows: header.rowCount)
+        else { throw FrameError("the token rows are not what the header says") }
         guard parts[1...].checksum == header.checksum else { throw FrameError("checksum mismatch") }
         let words = parts[1].withUnsafeBytes { bytes in
             (0..<bytes.count / 4).map {
@@ -99,14 +118,21 @@ package struct Dispatch: Sendable {
         var assignment = ExpertAssignment()
         assignment.rowStarts = Array(words[counts.0..<counts.0 + counts.1])
         assignment.experts = Array(words[(counts.0 + counts.1)...].prefix(counts.2))
-        assignment.weights = words.suffix(counts.2).map { Float(bitPattern: UInt32(bitPattern: $0)) }
+        assignment.weights = words[(counts.0 + counts.1 + counts.2)...].prefix(counts.2).map {
+            Float(bitPattern: UInt32(bitPattern: $0))
+        }
         try Self.check(assignment, subtrees, entryCount: counts.2)
         self.assignment = assignment
         topic = header.topic
         request = header.request
         compute = header.compute
         width = header.width
-        tokens = Array(parts[2...])
+        tokens = Array(rows.prefix(partCount))
+        backward =
+            isBackward
+            ? BackwardShare(
+                trainingEpoch: header.trainingEpoch, cell: header.cell,
+                rowNumbers: Array(words.suffix(numberCount)), gradients: Array(rows.suffix(partCount))) : nil
     }
 
     private static func subtrees(_ words: ArraySlice<Int32>) throws(FrameError) -> [ExpertSubtree] {
@@ -144,6 +170,23 @@ package struct Dispatch: Sendable {
     }
 }
 
+/// What a backward dispatch carries besides the rows of the forward pass.
+package struct BackwardShare: Sendable {
+    package let trainingEpoch: UInt32
+    package let cell: UInt32
+    /// For each row its number in the cell, ascending.
+    package let rowNumbers: [Int32]
+    /// Rows of the gradient of the combined output, as the token rows.
+    package let gradients: [Payload]
+
+    package init(trainingEpoch: UInt32, cell: UInt32, rowNumbers: [Int32], gradients: [Payload]) {
+        self.trainingEpoch = trainingEpoch
+        self.cell = cell
+        self.rowNumbers = rowNumbers
+        self.gradients = gradients
+    }
+}
+
 /// An owner's answer: sums in the order of (row, touched subtree).
 package struct Combine: Sendable {
     package let topic: ExchangeTopic
@@ -152,12 +195,27 @@ package struct Combine: Sendable {
     package let rowCount: Int
     package let width: Int
     package let sums: [Payload]
+    /// Of a backward pass: the gradient of each entry's router weight.
+    package let entryGradients: [Float]
 
     package init(_ parts: [Payload]) throws(FrameError) {
         guard let first = parts.first else { throw FrameError("an empty message") }
         let header = try ExchangeHeader(first)
-        guard header.kind == .combine else { throw FrameError("not a combine") }
-        guard RowParts(rowByteCount: header.width * 4).fits(parts[1...], rows: header.rowCount) else {
+        guard header.kind == .combine || header.kind == .backwardCombine else { throw FrameError("not a combine") }
+        var rows = parts[1...]
+        if header.kind == .backwardCombine, header.status == .ok {
+            guard let entries = rows.popFirst(), entries.byteCount == header.entryCount * 4 else {
+                throw FrameError("the gradients of the router weights are not what the header says")
+            }
+            entryGradients = entries.withUnsafeBytes { bytes in
+                (0..<header.entryCount).map {
+                    Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self)))
+                }
+            }
+        } else {
+            entryGradients = []
+        }
+        guard RowParts(rowByteCount: header.width * 4).fits(rows, rows: header.rowCount) else {
             throw FrameError("the sum rows are not what the header says")
         }
         guard parts[1...].checksum == header.checksum else { throw FrameError("checksum mismatch") }
@@ -166,19 +224,33 @@ package struct Combine: Sendable {
         status = header.status
         rowCount = header.rowCount
         width = header.width
-        sums = Array(parts[1...])
+        sums = Array(rows)
     }
 
     /// The parts of an answer to `dispatch`.
     package static func encode(
-        _ dispatch: Dispatch, status: CombineStatus, sums: [Payload], rowCount: Int
+        _ dispatch: Dispatch, status: CombineStatus, sums: [Payload], rowCount: Int, entryGradients: [Float] = []
     ) -> [Payload] {
+        let isBackward = dispatch.backward != nil
         var header = ExchangeHeader(
-            kind: .combine, status: status, compute: dispatch.compute, topic: dispatch.topic,
+            kind: isBackward ? .backwardCombine : .combine, status: status, compute: dispatch.compute, topic: dispatch.topic,
             request: dispatch.request,
             rowCount: rowCount, width: dispatch.width)
-        header.checksum = sums.checksum
-        return [header.encode()] + sums
+        var rest = sums
+        if isBackward, status == .ok {
+            header.entryCount = entryGradients.count
+            rest.insert(
+                Payload(
+                    byteCount: entryGradients.count * 4,
+                    fill: { target in
+                        for (index, value) in entryGradients.enumerated() {
+                            target.storeBytes(
+                                of: value.bitPattern.littleEndian, toByteOffset: index * 4, as: UInt32.self)
+                        }
+                    }), at: 0)
+        }
+        header.checksum = rest.checksum
+        return [header.encode()] + rest
     }
 
     /// Copies row `index` to `target`, `[width]`.
@@ -193,6 +265,6 @@ package struct Combine: Sendable {
     /// Whether a frame is an answer (and not a dispatch), told by its header alone.
     package static func isCombine(_ parts: [Payload]) -> Bool {
         guard let first = parts.first, let header = try? ExchangeHeader(first) else { return false }
-        return header.kind == .combine
+        return header.kind == .combine || header.kind == .backwardCombine
     }
 }

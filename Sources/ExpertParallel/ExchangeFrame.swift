@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two messages of the expert exchange.
+// The messages of the expert exchange.
 //
 //   dispatch   header | routing | token rows …     a source asks an owner for sums over subtrees
 //   combine    header | sum rows …                 the owner's answer, one fp32 row per (row, touched
 //                                                  subtree)
+//   backward   header | routing | token rows … | gradient rows …       the same for the backward pass
+//   backward combine   header | one gradient per entry | sum rows …    sums of input gradients
 //
 // A header is 64 little-endian bytes. Everything a decoder is told is checked against limits and against the
 // bytes that really came before anything is allocated.
@@ -48,6 +50,10 @@ struct ExchangeHeader {
     enum Kind: UInt8 {
         case dispatch = 1
         case combine = 2
+        case backward = 3
+        case backwardCombine = 4
+        /// See ``TrainingFrame``.
+        case training = 5
     }
 
     static let byteCount = 64
@@ -66,6 +72,9 @@ struct ExchangeHeader {
     var entryCount = 0
     var subtreeCount = 0
     var checksum: UInt32 = 0
+    /// Of a backward dispatch: the cell its rows are of, and the training epoch that it belongs to.
+    var cell: UInt32 = 0
+    var trainingEpoch: UInt32 = 0
 
     func encode() -> Payload {
         var bytes = [UInt8]()
@@ -86,6 +95,8 @@ struct ExchangeHeader {
         put(UInt32(width))
         put(UInt32(entryCount))
         put(UInt32(subtreeCount))
+        put(cell)
+        put(trainingEpoch)
         bytes += [UInt8](repeating: 0, count: Self.byteCount - bytes.count)
         return Payload(bytes)
     }
@@ -138,6 +149,8 @@ struct ExchangeHeader {
         width = Int(get(UInt32.self))
         entryCount = Int(get(UInt32.self))
         subtreeCount = Int(get(UInt32.self))
+        cell = get(UInt32.self)
+        trainingEpoch = get(UInt32.self)
         guard rowCount <= ExchangeLimits.rowCount, (1...ExchangeLimits.width).contains(width),
             entryCount <= ExchangeLimits.rowCount * 256, subtreeCount <= ExchangeLimits.subtreeCount
         else { throw FrameError("counts beyond the limits: \(rowCount) rows of \(width)") }

@@ -20,6 +20,9 @@ package final class ExchangePort: Sendable {
     /// Dispatches of peers. The peers' credit windows bound it; the limits are a second fence.
     let dispatches = BoundedQueue<Message>(itemCountMax: 65_536, byteCountMax: 1 << 30)
 
+    /// Gradients and weights of peers, for the thread that trains.
+    let training = BoundedQueue<Message>(itemCountMax: 1 << 20, byteCountMax: 4 << 30)
+
     private let transport = Locked<(any Transport)?>(nil)
     private let mailboxes = Locked<[UInt64: ExchangeMailbox]>([:])
     /// Random, so that an answer meant for a former process with our key meets nobody.
@@ -43,11 +46,15 @@ package final class ExchangePort: Sendable {
             return counters.update { $0.refusedFrames += 1 }
         }
         switch header.kind {
-        case .dispatch:
+        case .dispatch, .backward:
             if dispatches.tryPush(message, byteCount: message.byteCount) != .accepted {
                 counters.update { $0.droppedMessages += 1 }
             }
-        case .combine:
+        case .training:
+            if training.tryPush(message, byteCount: message.byteCount) != .accepted {
+                counters.update { $0.droppedMessages += 1 }
+            }
+        case .combine, .backwardCombine:
             guard let mailbox = mailboxes.withLock({ $0[header.request] }) else {
                 return counters.update { $0.lateAnswers += 1 }
             }

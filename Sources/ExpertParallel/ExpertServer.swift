@@ -15,14 +15,14 @@ package final class ExpertServer: Sendable {
     /// - Parameter onTrouble: told, on the server's thread, in one line what went wrong. A peer can make many
     ///   of these: limit their rate.
     package init(
-        port: ExchangePort, store: ExpertShardStore, pool: ComputePool,
+        port: ExchangePort, store: ExpertShardStore, training: ExpertTraining = ExpertTraining(), pool: ComputePool,
         onTrouble: @escaping @Sendable (PeerIdentity, String) -> Void = { _, _ in }
     ) {
         self.port = port
         let isStopped = Locked(false)
         self.isStopped = isStopped
         thread = DedicatedThread.start(name: "expert-server") {
-            let loop = ServerLoop(port: port, store: store, pool: pool, onTrouble: onTrouble)
+            let loop = ServerLoop(port: port, store: store, training: training, pool: pool, onTrouble: onTrouble)
             loop.run { isStopped.withLock { $0 } }
         }
     }
@@ -39,11 +39,13 @@ package final class ExpertServer: Sendable {
 private final class ServerLoop {
     private let port: ExchangePort
     private let store: ExpertShardStore
+    private let training: ExpertTraining
     private let pool: ComputePool
     private let onTrouble: @Sendable (PeerIdentity, String) -> Void
     private var queue: [QueuedDispatch] = []
     private var queued: Set<QueuedDispatch.Key> = []
     private var computations: [ExpertShape: ExpertComputation] = [:]
+    private var backwardComputations: [ExpertShape: ExpertBackward] = [:]
     /// Answers that a full queue refused; a slow peer keeps no other one waiting.
     private var unsent: [(answer: EncodedAnswer, dropAt: MonotonicInstant)] = []
     private var unsentByteCount = 0
@@ -53,11 +55,12 @@ private final class ServerLoop {
     private static let unsentMilliseconds: UInt64 = 2000
 
     init(
-        port: ExchangePort, store: ExpertShardStore, pool: ComputePool,
+        port: ExchangePort, store: ExpertShardStore, training: ExpertTraining, pool: ComputePool,
         onTrouble: @escaping @Sendable (PeerIdentity, String) -> Void
     ) {
         self.port = port
         self.store = store
+        self.training = training
         self.pool = pool
         self.onTrouble = onTrouble
     }
@@ -100,7 +103,9 @@ private final class ServerLoop {
         var rowCount = 0
         for item in queue {
             let rows = item.dispatch.assignment.rowCount
-            if item.dispatch.topic == topic, batch.isEmpty || rowCount + rows <= ServedBatch.rowCountMax {
+            if item.dispatch.topic == topic, item.isBackward == queue[0].isBackward,
+                batch.isEmpty || rowCount + rows <= ServedBatch.rowCountMax
+            {
                 batch.append(item)
                 rowCount += rows
             } else {
@@ -122,7 +127,41 @@ private final class ServerLoop {
             }
             return false
         }
-        if !accepted.isEmpty { serve(accepted, held.shape, weights) }
+        if accepted.isEmpty { return }
+        if accepted[0].isBackward {
+            for item in accepted { serveBackward(item, held.shape, weights) }
+        } else {
+            serve(accepted, held.shape, weights)
+        }
+    }
+
+    private func serveBackward(_ item: QueuedDispatch, _ shape: ExpertShape, _ weights: ExpertWeights) {
+        let topic = item.dispatch.topic
+        guard let share = item.dispatch.backward, let experts = training.experts(model: topic.model),
+            experts.accepts(epoch: share.trainingEpoch, version: topic.policyVersion)
+        else { return answer(item, .failed) }
+        let computation =
+            backwardComputations[shape]
+            ?? ExpertBackward(
+                compute: shape.compute, hiddenSize: shape.hiddenSize, intermediateSize: shape.intermediateSize,
+                pool: pool, priority: .serving)
+        backwardComputations[shape] = computation
+        do {
+            let (answer, contribution) = try item.runBackward(computation, weights, width: shape.hiddenSize)
+            // Before the answer: who has all answers may take it that everything was delivered.
+            experts.deliver(
+                epoch: share.trainingEpoch, version: topic.policyVersion, layer: Int(topic.layer),
+                cell: Int(share.cell), rows: share.rowNumbers, contribution)
+            send(answer)
+        } catch {
+            onTrouble(item.source, "cannot compute experts backward for peers: \(error)")
+            return answer(item, .failed)
+        }
+        port.counters.update {
+            $0.tokensServed += item.dispatch.assignment.rowCount
+            $0.dispatchesServed += 1
+            $0.servedRuns += 1
+        }
     }
 
     private func serve(_ items: [QueuedDispatch], _ shape: ExpertShape, _ weights: ExpertWeights) {

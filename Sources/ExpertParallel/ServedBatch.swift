@@ -46,6 +46,32 @@ struct QueuedDispatch {
     }
 
     var key: Key { Key(source: source, request: dispatch.request) }
+    var isBackward: Bool { dispatch.backward != nil }
+
+    /// Computes a backward dispatch alone.
+    /// - Throws: ``MemoryError``.
+    func runBackward(
+        _ computation: ExpertBackward, _ weights: ExpertWeights, width: Int
+    ) throws -> (EncodedAnswer, ExpertContribution) {
+        let sums = SumRows(rowCount: headExperts.count, width: width)
+        var entryGradients = [Float](repeating: 0, count: dispatch.assignment.experts.count)
+        let contribution = try dispatch.withRows { rows in
+            try dispatch.withGradientRows { gradients in
+                try computation.run(
+                    weights: weights, rows: rows, outputGradients: gradients, assignment: dispatch.assignment,
+                    subtrees: { _ in dispatch.subtrees }, weightGradients: &entryGradients
+                ) { row, subtree, sum in
+                    let place = (headStarts[row]..<headStarts[row + 1]).first {
+                        Int(headExperts[$0]) >= subtree.first
+                    }!
+                    sums.row(place).update(from: sum, count: width)
+                }
+            }
+        }
+        let parts = Combine.encode(
+            dispatch, status: .ok, sums: sums.payloads(), rowCount: headExperts.count, entryGradients: entryGradients)
+        return (EncodedAnswer(peer: source, parts: parts), contribution)
+    }
 
     /// Whether the experts here can answer.
     func check(_ shape: ExpertShape, _ weights: ExpertWeights) -> Verdict {

@@ -12,6 +12,7 @@ final class TestWorker: Sendable {
     let port = ExchangePort()
     let store = ExpertShardStore()
     let routing = ExpertRouting()
+    let training = ExpertTraining()
     let pool: ComputePool
     let transport: any Transport
     private let server = Locked<ExpertServer?>(nil)
@@ -31,7 +32,7 @@ final class TestWorker: Sendable {
     }
 
     func serve() {
-        server.withLock { $0 = ExpertServer(port: port, store: store, pool: pool, onTrouble: onTrouble) }
+        server.withLock { $0 = ExpertServer(port: port, store: store, training: training, pool: pool, onTrouble: onTrouble) }
     }
 
     var counts: ExchangeStatistics { port.counters.snapshot }

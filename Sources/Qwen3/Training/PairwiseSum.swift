@@ -65,6 +65,12 @@ package final class PairwiseSum {
         return total
     }
 
+    /// Forgets everything that was added.
+    package func reset() {
+        free += items.map(\.vector)
+        items = []
+    }
+
     /// Gives a vector back for another cell.
     package func recycle(_ vector: PageBuffer) { free.append(vector) }
 

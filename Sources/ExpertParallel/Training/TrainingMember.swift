@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One process's part in training a model: it runs its cells forward and back, owns some segments of the trunk and its
+// experts with their optimizer state, and keeps the compute copies that generation reads in step with them. Everything
+// here runs on the thread that generates, between generations.
+internal import CKernels
+package import Checkpoints
+package import ClusterTransport
+internal import Foundation
+package import Qwen3
+package import RuntimeSupport
+package import Tensors
+
+/// Who takes part in a training epoch and how the work is shared.
+package struct TrainingEpoch: Sendable {
+    package let number: UInt32
+    package let members: [PeerIdentity]
+    package let rank: Int
+    /// Experts that this member owns: those it holds, all layers alike.
+    package let experts: [Int]
+
+    package init(number: UInt32, members: [PeerIdentity], rank: Int, experts: [Int]) {
+        self.number = number
+        self.members = members
+        self.rank = rank
+        self.experts = experts
+    }
+}
+
+/// One optimizer step as this member sees it.
+package struct TrainingStepOrder: Sendable {
+    /// Version of the weights it starts from.
+    package let version: UInt64
+    /// This member's cells, ascending.
+    package let cells: [TrainingCell]
+    /// Per member its range of cells.
+    package let ranges: [Range<Int>]
+    /// Cells of a wave.
+    package let waveCells: Int
+    package let temperature: Float
+    /// Coefficient of the router's auxiliary loss; 0 without it.
+    package let auxiliaryCoefficient: Double
+
+    package init(
+        version: UInt64, cells: [TrainingCell], ranges: [Range<Int>], waveCells: Int, temperature: Float,
+        auxiliaryCoefficient: Double
+    ) {
+        self.version = version
+        self.cells = cells
+        self.ranges = ranges
+        self.waveCells = waveCells
+        self.temperature = temperature
+        self.auxiliaryCoefficient = auxiliaryCoefficient
+    }
+}
+
+/// What the objective makes of one cell's scores.
+package struct CellObjective: Sendable {
+    /// One per scored token.
+    package var gradients: [RowGradient]
+    /// Sums that add up over cells.
+    package var statistics: [Double]
+
+    package init(gradients: [RowGradient], statistics: [Double]) {
+        self.gradients = gradients
+        self.statistics = statistics
+    }
+}
+
+/// What a member reports once its gradients are complete.
+package struct SealedGradients: Sendable {
+    /// Σ x² of each own segment.
+    package var segments: [(index: Int, sumOfSquares: Double)] = []
+    /// Σ x² of each own expert.
+    package var experts: [(id: ExpertGradients.ExpertID, sumOfSquares: Double)] = []
+    /// The objective's statistics of each own cell, then the sum of divergences, then the auxiliary loss's share.
+    package var cells: [(index: Int, statistics: [Double])] = []
+    /// The first parameter whose gradient is not finite.
+    package var problem: String?
+    /// How often each expert was chosen in the own cells, over all layers.
+    package var expertCounts: [Int64] = []
+}
+
+/// Trains a model together with its peers.
+package final class TrainingMember {
+    package let model: Qwen3Model
+    package let exchange: TrainingExchange
+    package let segments: TrunkSegments
+    private let modelID: UInt32
+    private let experts: ClusterExpertExchange?
+    private let store: ExpertShardStore
+    private let training: ExpertTraining
+    private let pass: CellPass
+    private let sum: PairwiseSum
+    private let layout: ParameterLayout
+    private let expertLayouts: [ExpertGradients.ExpertID: ParameterLayout]
+    private var trained: TrainedExperts?
+    private var epoch = TrainingEpoch(number: 0, members: [], rank: 0, experts: [])
+    private var segmentStates: [Int: OptimizerState] = [:]
+    private var segmentGradients: [Int: PageBuffer] = [:]
+    private var expertStates: [ExpertGradients.ExpertID: OptimizerState] = [:]
+    package private(set) var version: UInt64 = 0
+
+    /// - Parameters:
+    ///   - modelID: the cluster's short id of the model.
+    ///   - experts: nil for a dense model.
+    package init(
+        model: Qwen3Model, modelID: UInt32, experts: ClusterExpertExchange?, store: ExpertShardStore,
+        training: ExpertTraining, port: ExchangePort
+    ) {
+        self.model = model
+        self.modelID = modelID
+        self.experts = experts
+        self.store = store
+        self.training = training
+        exchange = TrainingExchange(port: port, model: modelID)
+        layout = ParameterLayout.trunk(of: model.configuration)
+        segments = TrunkSegments(layout)
+        pass = CellPass(model, layout: layout)
+        sum = PairwiseSum(elementCount: layout.count, pool: model.pool)
+        var layouts: [ExpertGradients.ExpertID: ParameterLayout] = [:]
+        for layer in 0..<model.configuration.layerCount where model.configuration.isMoELayer(layer) {
+            for expert in 0..<model.configuration.expertCount {
+                layouts[.init(layer: layer, expert: expert)] = .expert(
+                    of: model.configuration, layer: layer, expert: expert)
+            }
+        }
+        expertLayouts = layouts
+    }
+
+    // MARK: - Epochs
+
+    /// Takes the state of `version` from a snapshot, or makes it from a checkpoint's weights, and writes the compute
+    /// copies of all of the trunk and of the own experts from it.
+    /// - Throws: ``CheckpointError``, ``MemoryError``.
+    package func begin(_ epoch: TrainingEpoch, version: UInt64, from snapshot: TrainingSnapshot) throws {
+        self.epoch = epoch
+        self.version = version
+        exchange.begin(epoch: epoch.number, members: epoch.members, rank: epoch.rank)
+        segmentStates = [:]
+        segmentGradients = [:]
+        expertStates = [:]
+        training.set(model: modelID, nil)
+        for index in segments.segments.indices {
+            let isOwn = segments.owner(of: index, memberCount: epoch.members.count) == epoch.rank
+            let state = try snapshot.segment(index, segments)
+            refresh(segment: index, state.master)
+            if isOwn {
+                segmentStates[index] = state
+                segmentGradients[index] = try PageBuffer(byteCount: state.count * 4)
+            }
+        }
+        guard let experts else { return }
+        let gradients = ExpertGradients(
+            compute: model.compute, hiddenSize: model.configuration.hiddenSize,
+            intermediateSize: model.configuration.moeIntermediateSize, pool: model.pool)
+        let held = store.experts(model: modelID, policyVersion: experts.policyVersion)
+        for id in ownedExperts {
+            let state = try snapshot.expert(id, expertLayouts[id]!)
+            guard let weights = held?.layers[id.layer]?.experts[id.expert] else {
+                throw TrainingExchangeError.stalled("expert \(id.expert) of layer \(id.layer) is not loaded here")
+            }
+            refresh(id, weights, state.master)
+            expertStates[id] = state
+            try gradients.own(id)
+        }
+        let trained = TrainedExperts(gradients)
+        self.trained = trained
+        store.renumber(model: modelID, from: experts.policyVersion, to: version)
+        experts.policyVersion = version
+        experts.train(epoch: epoch.number, trained)
+        training.set(model: modelID, trained)
+        trained.begin(epoch: epoch.number, version: version)
+    }
+
+    private var ownedExperts: [ExpertGradients.ExpertID] {
+        expertLayouts.keys.filter { epoch.experts.contains($0.expert) }.sorted()
+    }
+
+    // MARK: - A step
+
+    /// Forward and backward over the own cells, reduction, norms.
+    ///
+    /// - Parameters:
+    ///   - teacher: runs a teacher over a cell; nil without one.
+    ///   - objective: what it makes of the scores of each cell, `divergence` comes after it.
+    /// - Throws: ``TrainingExchangeError``, ``ExchangeError``, ``MemoryError``.
+    package func gradients(
+        _ order: TrainingStepOrder, teacher: ((TrainingCell) throws -> TeacherRows)?,
+        objective: (TrainingCell, [TokenScore]) throws -> CellObjective
+    ) throws -> SealedGradients {
+        precondition(order.version == version, "a step from version \(order.version), this member is at \(version)")
+        var sealed = SealedGradients()
+        trained?.begin(epoch: epoch.number, version: version)
+        sum.reset()
+        // Nobody sends a dispatch before everybody has begun the step.
+        _ = try exchange.meet(version: version, point: 0)
+        let auxiliary = try auxiliary(order)
+        sealed.expertCounts = [Int64](repeating: 0, count: model.configuration.expertCount)
+        let last = order.ranges.last?.upperBound ?? 0
+        var next = 0
+        for (wave, first) in stride(from: 0, to: last, by: order.waveCells).enumerated() {
+            while next < order.cells.count, order.cells[next].index < first + order.waveCells {
+                sealed.cells.append(try run(order.cells[next], order, auxiliary, teacher, objective, &sealed))
+                next += 1
+            }
+            _ = try exchange.meet(version: version, point: 2 + wave)
+            try trained?.withGradients { gradients in
+                for layer in 0..<model.configuration.layerCount { try gradients.fold(layer: layer) }
+            }
+        }
+        try exchange.reduce(version: version, sum.items, cells: order.ranges, segments) { index, gradient in
+            let count = segments.segments[index].elements.count
+            segmentGradients[index]!.floats().update(from: gradient, count: count)
+        }
+        measure(&sealed)
+        return sealed
+    }
+
+    private func run(
+        _ cell: TrainingCell, _ order: TrainingStepOrder, _ auxiliary: Auxiliary?,
+        _ teacher: ((TrainingCell) throws -> TeacherRows)?,
+        _ objective: (TrainingCell, [TokenScore]) throws -> CellObjective, _ sealed: inout SealedGradients
+    ) throws -> (index: Int, statistics: [Double]) {
+        let teacherRows = try teacher?(cell)
+        let scores = try pass.forward(cell, temperature: order.temperature)
+        for (expert, count) in pass.expertCounts.enumerated() { sealed.expertCounts[expert] += Int64(count) }
+        let auxiliaryLoss = auxiliary.map { auxiliary in
+            zip(pass.routerProbabilitySums, auxiliary.weights).reduce(0) { $0 + $1.0 * $1.1 }
+        }
+        let wanted = try objective(cell, scores)
+        let vector = try sum.makeVector()
+        let divergences = try pass.backward(
+            wanted.gradients, teacher: teacherRows, auxiliary: auxiliary?.gradient, into: vector.floats())
+        sum.add(cell: cell.index, vector)
+        FailPoint.pass("training.cell-done")
+        var divergence = 0.0
+        for (value, gradient) in zip(divergences, wanted.gradients) { divergence += value * Double(gradient.divergence) }
+        return (cell.index, wanted.statistics + [divergence, auxiliaryLoss ?? 0])
+    }
+
+    /// The auxiliary loss is Σₑ weight × Σ p: its gradient in each probability, and the weights without coefficient.
+    private struct Auxiliary {
+        let gradient: [Float]
+        let weights: [Double]
+    }
+
+    /// Counts the whole step's routes in a forward pass of its own, as the loss multiplies frequencies of the global
+    /// batch with its probabilities (`load_balancing_loss_func`: over all layers and tokens at once).
+    private func auxiliary(_ order: TrainingStepOrder) throws -> Auxiliary? {
+        guard order.auxiliaryCoefficient > 0, experts != nil else { return nil }
+        let count = model.configuration.expertCount
+        var counts = [Int64](repeating: 0, count: count + 1)
+        for cell in order.cells {
+            try pass.record(cell)
+            for (expert, chosen) in pass.expertCounts.enumerated() { counts[expert] += Int64(chosen) }
+            counts[count] += Int64(cell.tokenCount)
+        }
+        let sums = try exchange.meet(version: version, point: 1, counts)
+        let layers = (0..<model.configuration.layerCount).count(where: model.configuration.isMoELayer)
+        let rows = Double(sums[count]) * Double(layers)
+        let weights = sums.prefix(count).map { Double(count) * Double($0) / rows / rows }
+        return Auxiliary(gradient: weights.map { Float(order.auxiliaryCoefficient * $0) }, weights: weights)
+    }
+
+    private func measure(_ sealed: inout SealedGradients) {
+        for index in segmentGradients.keys.sorted() {
+            let segment = segments.segments[index]
+            let gradient = segmentGradients[index]!.floats()
+            var squares = 0.0
+            for block in layout.blocks[segment.blocks] {
+                let part = GradientNorm.sumOfSquares(
+                    gradient + block.offset - segment.elements.lowerBound, count: block.count)
+                if !part.isFinite, sealed.problem == nil {
+                    sealed.problem = layout.entries[block.entry].tensor.name.rawValue
+                }
+                squares += part
+            }
+            sealed.segments.append((index, squares))
+        }
+        trained?.withGradients { gradients in
+            for id in gradients.owned {
+                var squares = 0.0
+                for block in expertLayouts[id]!.blocks {
+                    let part = GradientNorm.sumOfSquares(gradients.gradient(id)! + block.offset, count: block.count)
+                    if !part.isFinite, sealed.problem == nil {
+                        sealed.problem = expertLayouts[id]!.entries[block.entry].tensor.name.rawValue
+                    }
+                    squares += part
+                }
+                sealed.experts.append((id, squares))
+            }
+        }
+    }
+
+    // MARK: - The update
+
+    /// Steps what this member owns and brings all compute copies to the new version.
+    ///
+    /// - Returns: CRC-32C over master weights and moments of each own segment and expert, in that order.
+    /// - Throws: ``TrainingExchangeError``.
+    package func apply(_ step: AdamWStep) throws -> [UInt32] {
+        var hashes: [UInt32] = []
+        for index in segmentStates.keys.sorted() {
+            let (segment, state) = (segments.segments[index], segmentStates[index]!)
+            let gradient = segmentGradients[index]!.floats()
+            let blocks = Array(layout.blocks[segment.blocks])
+            model.pool.parallel(blocks.count) { place in
+                let block = blocks[place]
+                let first = block.offset - segment.elements.lowerBound
+                state.apply(
+                    step, first..<first + block.count, decays: layout.entries[block.entry].decays,
+                    gradient: gradient + first)
+            }
+            hashes.append(state.checksum)
+            for (place, block) in zip(segment.blocks, blocks) {
+                try publish(place, block, state.master + block.offset - segment.elements.lowerBound)
+            }
+        }
+        if let experts, let trained {
+            let held = store.experts(model: modelID, policyVersion: version)
+            let owned = expertStates.keys.sorted()
+            trained.withGradients { gradients in
+                model.pool.parallel(owned.count) { place in
+                    let (id, state) = (owned[place], expertStates[owned[place]]!)
+                    state.apply(step, 0..<state.count, decays: true, gradient: gradients.gradient(id)!)
+                    refresh(id, held!.layers[id.layer]!.experts[id.expert]!, state.master)
+                }
+            }
+            hashes += owned.map { expertStates[$0]!.checksum }
+            store.renumber(model: modelID, from: version, to: version + 1)
+            experts.policyVersion = version + 1
+        }
+        for index in segments.segments.indices where segmentStates[index] == nil {
+            let owner = segments.owner(of: index, memberCount: epoch.members.count)
+            for place in segments.segments[index].blocks { try receive(place, from: owner) }
+        }
+        version += 1
+        return hashes
+    }
+
+    private func publish(_ place: Int, _ block: ParameterLayout.Block, _ values: UnsafePointer<Float>) throws {
+        let entry = layout.entries[block.entry]
+        model.refresh(entry.tensor, rows: block.rows, values)
+        if epoch.members.count == 1 { return }
+        let type: ComputeType = entry.tensor.kind == .norm ? .fp32 : model.compute
+        let payload = Payload(byteCount: block.count * type.byteCount) { target in
+            switch type {
+            case .fp32: memcpy(target.baseAddress!, values, block.count * 4)
+            case .bf16: ck_f32_to_bf16(values, Int64(block.count), target.assumingMemoryBound(to: UInt16.self).baseAddress)
+            }
+        }
+        try exchange.publish(version: version, block: place, type, payload)
+    }
+
+    private func receive(_ place: Int, from owner: Int) throws {
+        let block = layout.blocks[place]
+        let entry = layout.entries[block.entry]
+        let (type, payload) = try exchange.weights(version: version, block: place, owner: owner)
+        guard payload.byteCount == block.count * type.byteCount else {
+            throw TrainingExchangeError.stalled("weights of block \(place) have another size")
+        }
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: block.count) { wide in
+            payload.withUnsafeBytes { bytes in
+                switch type {
+                case .fp32: memcpy(wide.baseAddress!, bytes.baseAddress!, bytes.count)
+                case .bf16:
+                    withUnsafeTemporaryAllocation(of: UInt16.self, capacity: block.count) { narrow in
+                        memcpy(narrow.baseAddress!, bytes.baseAddress!, bytes.count)
+                        ck_bf16_to_f32(narrow.baseAddress, Int64(block.count), wide.baseAddress)
+                    }
+                }
+            }
+            model.refresh(entry.tensor, rows: block.rows, wide.baseAddress!)
+        }
+    }
+
+    private func refresh(segment index: Int, _ master: UnsafePointer<Float>) {
+        let segment = segments.segments[index]
+        for block in layout.blocks[segment.blocks] {
+            model.refresh(
+                layout.entries[block.entry].tensor, rows: block.rows,
+                master + block.offset - segment.elements.lowerBound)
+        }
+    }
+
+    private func refresh(_ id: ExpertGradients.ExpertID, _ weights: SwiGLUWeights, _ master: UnsafePointer<Float>) {
+        for (entry, projection) in zip(expertLayouts[id]!.entries, TensorName.Projection.allCases) {
+            weights.refresh(projection, rows: 0..<entry.rows, master + entry.offset)
+        }
+    }
+
+    // MARK: - For snapshots
+
+    package var ownSegments: [(index: Int, state: OptimizerState)] {
+        segmentStates.keys.sorted().map { ($0, segmentStates[$0]!) }
+    }
+
+    package var ownExperts: [(id: ExpertGradients.ExpertID, state: OptimizerState)] {
+        expertStates.keys.sorted().map { ($0, expertStates[$0]!) }
+    }
+
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What training continues from: a checkpoint directory that transformers loads and, beside its weights, the exact state
+//
+//   training/segment-00000.safetensors     master, first, second: [elements], fp32, of a trunk segment
+//   training/expert-00000.safetensors      layers.N.master, .first, .second of one expert
+//
+// Files are cut by the model's shapes alone, so any number of members writes and reads the same bytes. Without the
+// training directory (a checkpoint from elsewhere) masters come from the weights and moments are zero.
+package import Checkpoints
+package import Foundation
+package import Qwen3
+package import RuntimeSupport
+package import Tensors
+
+/// A checkpoint to train from.
+package struct TrainingSnapshot {
+    package let checkpoint: Checkpoint
+    private let loader: WeightLoader
+    private let state: URL?
+
+    package init(_ checkpoint: Checkpoint, compute: ComputeType, pool: ComputePool) {
+        self.checkpoint = checkpoint
+        loader = WeightLoader(checkpoint, compute: compute, pool: pool)
+        let directory = checkpoint.directory.appendingPathComponent(Self.directoryName, isDirectory: true)
+        state = FileManager.default.fileExists(atPath: directory.path) ? directory : nil
+    }
+
+    package static let directoryName = "training"
+    package static func segmentFile(_ index: Int) -> String { "segment-\(padded(index)).safetensors" }
+    package static func expertFile(_ index: Int) -> String { "expert-\(padded(index)).safetensors" }
+
+    private static func padded(_ index: Int) -> String {
+        let digits = String(index)
+        return String(repeating: "0", count: max(0, 5 - digits.count)) + digits
+    }
+
+    /// - Throws: ``CheckpointError``, ``MemoryError``.
+    package func segment(_ index: Int, _ segments: TrunkSegments) throws -> OptimizerState {
+        let segment = segments.segments[index]
+        let result = try OptimizerState(count: segment.elements.count)
+        if let state {
+            try read(state.appendingPathComponent(Self.segmentFile(index)), prefix: "", into: result)
+            return result
+        }
+        for block in segments.layout.blocks[segment.blocks] {
+            let entry = segments.layout.entries[block.entry]
+            try loader.masterRows(
+                entry.tensor, rows: block.rows, into: result.master + block.offset - segment.elements.lowerBound)
+        }
+        return result
+    }
+
+    /// - Throws: ``CheckpointError``, ``MemoryError``.
+    package func expert(_ id: ExpertGradients.ExpertID, _ layout: ParameterLayout) throws -> OptimizerState {
+        let result = try OptimizerState(count: layout.count)
+        if let state {
+            try read(
+                state.appendingPathComponent(Self.expertFile(id.expert)), prefix: "layers.\(id.layer).", into: result)
+            return result
+        }
+        for entry in layout.entries {
+            try loader.masterRows(entry.tensor, rows: 0..<entry.rows, into: result.master + entry.offset)
+        }
+        return result
+    }
+
+    private func read(_ url: URL, prefix: String, into state: OptimizerState) throws {
+        let file = try SafetensorsFile(url)
+        for (name, target) in [("master", state.master), ("first", state.first), ("second", state.second)] {
+            try file.tensor(prefix + name).withFloatBytes(shape: [state.count]) { source, _ in
+                target.update(from: source.assumingMemoryBound(to: Float.self), count: state.count)
+            }
+        }
+    }
+}
+
+extension OptimizerState {
+    /// CRC-32C over master weights and moments.
+    package var checksum: UInt32 {
+        var checksum = CRC32C()
+        for values in [master, first, second] {
+            checksum.update(UnsafeRawBufferPointer(start: values, count: count * 4))
+        }
+        return checksum.value
+    }
+
+    /// The three tensors as a safetensors file has them.
+    package func tensors(prefix: String) -> [(name: String, bytes: UnsafeRawBufferPointer)] {
+        [("master", master), ("first", first), ("second", second)].map {
+            (prefix + $0.0, UnsafeRawBufferPointer(start: $0.1, count: count * 4))
+        }
+    }
+}
