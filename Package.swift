@@ -77,6 +77,7 @@ let package = Package(
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ]),
         // Layer 5
+        library("PostTraining", ["Qwen3"]),
         library("ExpertParallel", ["Checkpoints", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         library(
             "ClusterSimulation",
@@ -130,6 +131,7 @@ let package = Package(
             swiftSettings: houseSettings),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
+        tests("PostTraining", ["Checkpoints", "Qwen3"]),
         tests("Parity", ["Checkpoints", "RuntimeSupport"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
         tests(

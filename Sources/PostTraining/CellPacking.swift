@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Qwen3
+
+/// How a step's sequences are cut into cells: in order, a new cell whenever the next sequence would exceed the budget.
+/// A rule of the data alone, so cells are the same whoever computes them.
+package enum CellPacking {
+    /// For each cell the indices of its sequences.
+    package static func pack(tokenCounts: [Int], budget: Int) -> [[Int]] {
+        var cells: [[Int]] = []
+        var used = 0
+        for (index, count) in tokenCounts.enumerated() {
+            if cells.isEmpty || used + count > budget {
+                cells.append([])
+                used = 0
+            }
+            cells[cells.count - 1].append(index)
+            used += count
+        }
+        return cells
+    }
+
+    /// Splits cells over members: contiguous ranges of about equal token counts.
+    package static func share(cellTokenCounts: [Int], members: Int) -> [Range<Int>] {
+        let total = cellTokenCounts.reduce(0, +)
+        var ranges: [Range<Int>] = []
+        var (next, passed) = (0, 0)
+        for member in 0..<members {
+            let first = next
+            // The middle of a cell decides on which side of the cut it falls.
+            while next < cellTokenCounts.count,
+                member + 1 == members || (2 * passed + cellTokenCounts[next]) * members <= 2 * total * (member + 1)
+            {
+                passed += cellTokenCounts[next]
+                next += 1
+            }
+            ranges.append(first..<next)
+        }
+        return ranges
+    }
+}
+
+extension TrainingCell {
+    package init(index: Int, _ sequences: [TrainingSequence]) {
+        self.init(index: index, sequences: sequences.map(\.tokens), scored: sequences.map(\.scored))
+    }
+}
