@@ -100,7 +100,7 @@ let package = Package(
             "WorkerRuntime",
             [
                 "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "CKernels",
-                "ExpertParallel",
+                "ExpertParallel", "PostTraining",
                 "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),

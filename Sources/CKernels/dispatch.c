@@ -241,6 +241,11 @@ void ck_transpose(ck_compute compute, const float *x, int64_t x_stride, int64_t 
     active()->transpose(compute, x, x_stride, rows, columns, out, out_stride);
 }
 
+void ck_unpack(ck_compute compute, const void *packed, int64_t outputs, int64_t inputs, int64_t row_begin,
+               int64_t row_end, float *out) {
+    active()->unpack(compute, packed, outputs, inputs, row_begin, row_end, out);
+}
+
 float ck_dot(const float *a, const float *b, int64_t count) {
     return active()->dot(a, b, count);
 }

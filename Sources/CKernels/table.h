@@ -32,6 +32,7 @@ typedef struct {
     void (*pack_transposed)(ck_compute, ck_stored, const void *, int64_t, int64_t, int64_t, int64_t, int64_t, void *);
     void (*repack_transposed)(ck_compute, const void *, int64_t, int64_t, int64_t, int64_t, void *);
     void (*transpose)(ck_compute, const float *, int64_t, int64_t, int64_t, void *, int64_t);
+    void (*unpack)(ck_compute, const void *, int64_t, int64_t, int64_t, int64_t, float *);
     float (*dot)(const float *, const float *, int64_t);
     void (*rms_norm_backward)(const float *, int64_t, const float *, float, int64_t, int64_t, const float *, int64_t,
           float *, int64_t, int, float *);

@@ -120,6 +120,46 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .goodbye(newValue)}
   }
 
+  package var trainReady: WireTrainReady {
+    get {
+      if case .trainReady(let v)? = _storage._body {return v}
+      return WireTrainReady()
+    }
+    set {_uniqueStorage()._body = .trainReady(newValue)}
+  }
+
+  package var stepSealed: WireStepSealed {
+    get {
+      if case .stepSealed(let v)? = _storage._body {return v}
+      return WireStepSealed()
+    }
+    set {_uniqueStorage()._body = .stepSealed(newValue)}
+  }
+
+  package var stepApplied: WireStepApplied {
+    get {
+      if case .stepApplied(let v)? = _storage._body {return v}
+      return WireStepApplied()
+    }
+    set {_uniqueStorage()._body = .stepApplied(newValue)}
+  }
+
+  package var snapshotWritten: WireSnapshotWritten {
+    get {
+      if case .snapshotWritten(let v)? = _storage._body {return v}
+      return WireSnapshotWritten()
+    }
+    set {_uniqueStorage()._body = .snapshotWritten(newValue)}
+  }
+
+  package var trainFailed: WireTrainFailed {
+    get {
+      if case .trainFailed(let v)? = _storage._body {return v}
+      return WireTrainFailed()
+    }
+    set {_uniqueStorage()._body = .trainFailed(newValue)}
+  }
+
   /// coordinator to worker
   package var welcome: WireWelcome {
     get {
@@ -217,6 +257,54 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .stop(newValue)}
   }
 
+  package var trainBegin: WireTrainBegin {
+    get {
+      if case .trainBegin(let v)? = _storage._body {return v}
+      return WireTrainBegin()
+    }
+    set {_uniqueStorage()._body = .trainBegin(newValue)}
+  }
+
+  package var trainCells: WireTrainCells {
+    get {
+      if case .trainCells(let v)? = _storage._body {return v}
+      return WireTrainCells()
+    }
+    set {_uniqueStorage()._body = .trainCells(newValue)}
+  }
+
+  package var trainStep: WireTrainStep {
+    get {
+      if case .trainStep(let v)? = _storage._body {return v}
+      return WireTrainStep()
+    }
+    set {_uniqueStorage()._body = .trainStep(newValue)}
+  }
+
+  package var stepApply: WireStepApply {
+    get {
+      if case .stepApply(let v)? = _storage._body {return v}
+      return WireStepApply()
+    }
+    set {_uniqueStorage()._body = .stepApply(newValue)}
+  }
+
+  package var takeSnapshot: WireTakeSnapshot {
+    get {
+      if case .takeSnapshot(let v)? = _storage._body {return v}
+      return WireTakeSnapshot()
+    }
+    set {_uniqueStorage()._body = .takeSnapshot(newValue)}
+  }
+
+  package var trainAbort: WireTrainAbort {
+    get {
+      if case .trainAbort(let v)? = _storage._body {return v}
+      return WireTrainAbort()
+    }
+    set {_uniqueStorage()._body = .trainAbort(newValue)}
+  }
+
   /// client to coordinator
   package var submitJob: WireSubmitJob {
     get {
@@ -301,6 +389,11 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case peerAllowed(WirePeerAllowed)
     case unitFailed(WireUnitFailed)
     case goodbye(WireGoodbye)
+    case trainReady(WireTrainReady)
+    case stepSealed(WireStepSealed)
+    case stepApplied(WireStepApplied)
+    case snapshotWritten(WireSnapshotWritten)
+    case trainFailed(WireTrainFailed)
     /// coordinator to worker
     case welcome(WireWelcome)
     case refusal(WireRefusal)
@@ -314,6 +407,12 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case withdraw(WireWithdraw)
     case resultAcknowledgement(WireResultAcknowledgement)
     case stop(WireStop)
+    case trainBegin(WireTrainBegin)
+    case trainCells(WireTrainCells)
+    case trainStep(WireTrainStep)
+    case stepApply(WireStepApply)
+    case takeSnapshot(WireTakeSnapshot)
+    case trainAbort(WireTrainAbort)
     /// client to coordinator
     case submitJob(WireSubmitJob)
     case listJobs(WireListJobs)
@@ -1297,6 +1396,440 @@ package nonisolated struct WireResultAcknowledgement: Sendable {
   package init() {}
 }
 
+/// A training epoch begins: a fixed list of members, each with its part of the state. Any change of members ends it.
+package nonisolated struct WireTrainBegin: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  package var model: UInt32 = 0
+
+  /// Grows from epoch to epoch; messages of other epochs are ignored.
+  package var epoch: UInt32 = 0
+
+  /// Version of the state in `snapshot`.
+  package var version: UInt64 = 0
+
+  /// Checkpoint directory that the state is taken from.
+  package var snapshot: String = String()
+
+  /// Identities, in order of rank.
+  package var members: [String] = []
+
+  package var rank: UInt32 = 0
+
+  /// Experts whose state this member owns.
+  package var experts: [UInt32] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireTrainReady: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var version: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireTrainAbort: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// The member cannot go on; the epoch ends.
+package nonisolated struct WireTrainFailed: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var reason: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Some of a member's cells of a step, ahead of the step itself.
+package nonisolated struct WireTrainCells: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var version: UInt64 = 0
+
+  package var cells: [WireTrainCell] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireTrainCell: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var index: UInt32 = 0
+
+  package var sequences: [WireTrainSequence] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Little-endian int32 ids and positions, float32 values, one byte per flag; one element per scored token but of tokens.
+package nonisolated struct WireTrainSequence: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var tokens: Data = Data()
+
+  package var scored: Data = Data()
+
+  package var advantages: Data = Data()
+
+  package var old: Data = Data()
+
+  package var reference: Data = Data()
+
+  package var importance: Data = Data()
+
+  package var policyMask: Data = Data()
+
+  package var crossEntropy: Data = Data()
+
+  package var divergence: Data = Data()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireTrainStep: @unchecked Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 {
+    get {_storage._epoch}
+    set {_uniqueStorage()._epoch = newValue}
+  }
+
+  /// Version of the weights that the step starts from.
+  package var version: UInt64 {
+    get {_storage._version}
+    set {_uniqueStorage()._version = newValue}
+  }
+
+  /// Per member one past its last cell.
+  package var rangeEnds: [UInt32] {
+    get {_storage._rangeEnds}
+    set {_uniqueStorage()._rangeEnds = newValue}
+  }
+
+  package var waveCells: UInt32 {
+    get {_storage._waveCells}
+    set {_uniqueStorage()._waveCells = newValue}
+  }
+
+  package var temperature: Float {
+    get {_storage._temperature}
+    set {_uniqueStorage()._temperature = newValue}
+  }
+
+  package var auxiliaryCoefficient: Double {
+    get {_storage._auxiliaryCoefficient}
+    set {_uniqueStorage()._auxiliaryCoefficient = newValue}
+  }
+
+  package var objective: WireObjectiveSettings {
+    get {_storage._objective ?? WireObjectiveSettings()}
+    set {_uniqueStorage()._objective = newValue}
+  }
+  /// Returns true if `objective` has been explicitly set.
+  package var hasObjective: Bool {_storage._objective != nil}
+  /// Clears the value of `objective`. Subsequent reads from it will return its default value.
+  package mutating func clearObjective() {_uniqueStorage()._objective = nil}
+
+  /// Set with a divergence from a teacher.
+  package var teacher: WireTeacherSettings {
+    get {_storage._teacher ?? WireTeacherSettings()}
+    set {_uniqueStorage()._teacher = newValue}
+  }
+  /// Returns true if `teacher` has been explicitly set.
+  package var hasTeacher: Bool {_storage._teacher != nil}
+  /// Clears the value of `teacher`. Subsequent reads from it will return its default value.
+  package mutating func clearTeacher() {_uniqueStorage()._teacher = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+package nonisolated struct WireTeacherSettings: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var model: UInt32 = 0
+
+  package var forward: Float = 0
+
+  package var reverse: Float = 0
+
+  package var symmetric: Float = 0
+
+  package var beta: Float = 0
+
+  package var temperature: Float = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireObjectiveSettings: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var form: String = String()
+
+  package var ratioLevel: String = String()
+
+  package var clipLow: Double = 0
+
+  package var clipHigh: Double = 0
+
+  package var dualClip: Double {
+    get {_dualClip ?? 0}
+    set {_dualClip = newValue}
+  }
+  /// Returns true if `dualClip` has been explicitly set.
+  package var hasDualClip: Bool {self._dualClip != nil}
+  /// Clears the value of `dualClip`. Subsequent reads from it will return its default value.
+  package mutating func clearDualClip() {self._dualClip = nil}
+
+  package var klCoefficient: Double = 0
+
+  package var klEstimator: String = String()
+
+  package var klBiasCorrection: Bool = false
+
+  package var offPolicyThreshold: Double {
+    get {_offPolicyThreshold ?? 0}
+    set {_offPolicyThreshold = newValue}
+  }
+  /// Returns true if `offPolicyThreshold` has been explicitly set.
+  package var hasOffPolicyThreshold: Bool {self._offPolicyThreshold != nil}
+  /// Clears the value of `offPolicyThreshold`. Subsequent reads from it will return its default value.
+  package mutating func clearOffPolicyThreshold() {self._offPolicyThreshold = nil}
+
+  package var aggregation: String = String()
+
+  package var constantLength: Double = 0
+
+  package var entropyCoefficient: Double = 0
+
+  /// Of the whole step.
+  package var policyTokens: Double = 0
+
+  package var policySequences: Double = 0
+
+  package var crossEntropyWeight: Double = 0
+
+  package var divergenceWeight: Double = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _dualClip: Double? = nil
+  fileprivate var _offPolicyThreshold: Double? = nil
+}
+
+/// A member's gradients are complete.
+package nonisolated struct WireStepSealed: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var version: UInt64 = 0
+
+  package var segments: [WireSegmentSum] = []
+
+  package var experts: [WireExpertSum] = []
+
+  package var cells: [WireCellStatistics] = []
+
+  /// The first parameter whose gradient is not finite; empty: none.
+  package var notFinite: String = String()
+
+  package var expertCounts: [Int64] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireSegmentSum: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var segment: UInt32 = 0
+
+  package var sumOfSquares: Double = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireExpertSum: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var layer: UInt32 = 0
+
+  package var expert: UInt32 = 0
+
+  package var sumOfSquares: Double = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireCellStatistics: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var cell: UInt32 = 0
+
+  package var sums: [Double] = []
+
+  package var maxima: [Double] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireStepApply: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var version: UInt64 = 0
+
+  /// Of the optimizer, from 1.
+  package var number: UInt64 = 0
+
+  package var learningRate: Double = 0
+
+  package var gradientScale: Float = 0
+
+  package var beta1: Double = 0
+
+  package var beta2: Double = 0
+
+  package var adamEpsilon: Double = 0
+
+  package var weightDecay: Double = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireStepApplied: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  /// After the step.
+  package var version: UInt64 = 0
+
+  /// CRC-32C of each owned segment's and expert's state.
+  package var segments: [UInt32] = []
+
+  package var segmentNumbers: [UInt32] = []
+
+  package var experts: [UInt32] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireTakeSnapshot: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var version: UInt64 = 0
+
+  package var directory: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireSnapshotWritten: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var version: UInt64 = 0
+
+  /// Empty, or why it could not be written.
+  package var problem: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
 package nonisolated struct WireSubmitJob: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1447,6 +1980,27 @@ package nonisolated struct WireJobView: @unchecked Sendable {
     get {_storage._waitingMilliseconds}
     set {_uniqueStorage()._waitingMilliseconds = newValue}
   }
+
+  /// Of a training job.
+  package var step: UInt32 {
+    get {_storage._step}
+    set {_uniqueStorage()._step = newValue}
+  }
+
+  package var stepCount: UInt32 {
+    get {_storage._stepCount}
+    set {_uniqueStorage()._stepCount = newValue}
+  }
+
+  /// The last committed step's report and statistics.
+  package var lastStep: WireStepPrepared {
+    get {_storage._lastStep ?? WireStepPrepared()}
+    set {_uniqueStorage()._lastStep = newValue}
+  }
+  /// Returns true if `lastStep` has been explicitly set.
+  package var hasLastStep: Bool {_storage._lastStep != nil}
+  /// Clears the value of `lastStep`. Subsequent reads from it will return its default value.
+  package mutating func clearLastStep() {_uniqueStorage()._lastStep = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1676,6 +2230,30 @@ package nonisolated struct WireJournalEntry: Sendable {
     set {change = .modelRegistered(newValue)}
   }
 
+  package var stepPrepared: WireStepPrepared {
+    get {
+      if case .stepPrepared(let v)? = change {return v}
+      return WireStepPrepared()
+    }
+    set {change = .stepPrepared(newValue)}
+  }
+
+  package var stepCommitted: WireStepCommitted {
+    get {
+      if case .stepCommitted(let v)? = change {return v}
+      return WireStepCommitted()
+    }
+    set {change = .stepCommitted(newValue)}
+  }
+
+  package var snapshotTaken: WireSnapshotTaken {
+    get {
+      if case .snapshotTaken(let v)? = change {return v}
+      return WireSnapshotTaken()
+    }
+    set {change = .snapshotTaken(newValue)}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Change: Equatable, Sendable {
@@ -1685,8 +2263,75 @@ package nonisolated struct WireJournalEntry: Sendable {
     case groupFailed(WireGroupFailed)
     case jobEnded(WireJobEnded)
     case modelRegistered(WireModelRegistered)
+    case stepPrepared(WireStepPrepared)
+    case stepCommitted(WireStepCommitted)
+    case snapshotTaken(WireSnapshotTaken)
 
   }
+
+  package init() {}
+}
+
+/// All gradients of a step are complete; what every owner applies.
+package nonisolated struct WireStepPrepared: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  /// Version that the step starts from.
+  package var version: UInt64 = 0
+
+  package var sumOfSquares: Double = 0
+
+  package var gradientScale: Float = 0
+
+  package var learningRate: Double = 0
+
+  /// Sums and largest values of the step's statistics, cells in order.
+  package var sums: [Double] = []
+
+  package var maxima: [Double] = []
+
+  /// What the step was built from, JSON with sorted keys.
+  package var report: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireStepCommitted: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  /// Version after the step.
+  package var version: UInt64 = 0
+
+  /// SHA-256 over the states of all segments and experts, in order.
+  package var digest: Data = Data()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireSnapshotTaken: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  package var version: UInt64 = 0
+
+  package var directory: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 }
@@ -1724,49 +2369,111 @@ package nonisolated struct WireModelRegistered: Sendable {
   fileprivate var _model: WireModelDescription? = nil
 }
 
-package nonisolated struct WireJobAdmitted: Sendable {
+package nonisolated struct WireJobAdmitted: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var job: UInt64 = 0
+  package var job: UInt64 {
+    get {_storage._job}
+    set {_uniqueStorage()._job = newValue}
+  }
 
-  package var name: String = String()
+  package var name: String {
+    get {_storage._name}
+    set {_uniqueStorage()._name = newValue}
+  }
 
-  package var kind: String = String()
+  package var kind: String {
+    get {_storage._kind}
+    set {_uniqueStorage()._kind = newValue}
+  }
 
-  package var resolvedYaml: String = String()
+  package var resolvedYaml: String {
+    get {_storage._resolvedYaml}
+    set {_uniqueStorage()._resolvedYaml = newValue}
+  }
 
-  package var output: String = String()
+  package var output: String {
+    get {_storage._output}
+    set {_uniqueStorage()._output = newValue}
+  }
 
-  package var groupCount: UInt32 = 0
+  package var groupCount: UInt32 {
+    get {_storage._groupCount}
+    set {_uniqueStorage()._groupCount = newValue}
+  }
 
-  package var groupSize: UInt32 = 0
+  package var groupSize: UInt32 {
+    get {_storage._groupSize}
+    set {_uniqueStorage()._groupSize = newValue}
+  }
 
   /// Model that generates (0 in a score job) and model that scores (0 for none).
-  package var policyModel: UInt32 = 0
+  package var policyModel: UInt32 {
+    get {_storage._policyModel}
+    set {_uniqueStorage()._policyModel = newValue}
+  }
 
-  package var scoreModel: UInt32 = 0
+  package var scoreModel: UInt32 {
+    get {_storage._scoreModel}
+    set {_uniqueStorage()._scoreModel = newValue}
+  }
 
   package var engine: WireEngineSettings {
-    get {_engine ?? WireEngineSettings()}
-    set {_engine = newValue}
+    get {_storage._engine ?? WireEngineSettings()}
+    set {_uniqueStorage()._engine = newValue}
   }
   /// Returns true if `engine` has been explicitly set.
-  package var hasEngine: Bool {self._engine != nil}
+  package var hasEngine: Bool {_storage._engine != nil}
   /// Clears the value of `engine`. Subsequent reads from it will return its default value.
-  package mutating func clearEngine() {self._engine = nil}
+  package mutating func clearEngine() {_uniqueStorage()._engine = nil}
 
-  package var workersMin: UInt32 = 0
+  package var workersMin: UInt32 {
+    get {_storage._workersMin}
+    set {_uniqueStorage()._workersMin = newValue}
+  }
 
   /// Memory that the job may take on a worker; 0 is all that the worker offers.
-  package var memoryByteCountPerWorker: UInt64 = 0
+  package var memoryByteCountPerWorker: UInt64 {
+    get {_storage._memoryByteCountPerWorker}
+    set {_uniqueStorage()._memoryByteCountPerWorker = newValue}
+  }
+
+  /// Of a training job; 0 otherwise.
+  package var stepCount: UInt32 {
+    get {_storage._stepCount}
+    set {_uniqueStorage()._stepCount = newValue}
+  }
+
+  /// Groups of rollouts per batch; 0 where nothing is generated.
+  package var promptsPerBatch: UInt32 {
+    get {_storage._promptsPerBatch}
+    set {_uniqueStorage()._promptsPerBatch = newValue}
+  }
+
+  /// Optimizer steps per batch of rollouts.
+  package var updatesPerBatch: UInt32 {
+    get {_storage._updatesPerBatch}
+    set {_uniqueStorage()._updatesPerBatch = newValue}
+  }
+
+  /// Rows of data.
+  package var rowCount: UInt32 {
+    get {_storage._rowCount}
+    set {_uniqueStorage()._rowCount = newValue}
+  }
+
+  package var snapshotEvery: UInt32 {
+    get {_storage._snapshotEvery}
+    set {_uniqueStorage()._snapshotEvery = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _engine: WireEngineSettings? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 package nonisolated struct WireUnitRecorded: Sendable {
@@ -1835,7 +2542,7 @@ fileprivate nonisolated let _protobuf_package = "apus.cluster"
 
 nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Envelope"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{4}\u{7}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{4}\u{7}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{4}\u{6}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0")
 
   fileprivate class _StorageClass {
     var _protocolVersion: UInt32 = 0
@@ -2234,6 +2941,149 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .done(v)
           }
         }()
+        case 60: try {
+          var v: WireTrainReady?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .trainReady(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .trainReady(v)
+          }
+        }()
+        case 61: try {
+          var v: WireStepSealed?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .stepSealed(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .stepSealed(v)
+          }
+        }()
+        case 62: try {
+          var v: WireStepApplied?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .stepApplied(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .stepApplied(v)
+          }
+        }()
+        case 63: try {
+          var v: WireSnapshotWritten?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .snapshotWritten(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .snapshotWritten(v)
+          }
+        }()
+        case 64: try {
+          var v: WireTrainFailed?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .trainFailed(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .trainFailed(v)
+          }
+        }()
+        case 70: try {
+          var v: WireTrainBegin?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .trainBegin(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .trainBegin(v)
+          }
+        }()
+        case 71: try {
+          var v: WireTrainCells?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .trainCells(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .trainCells(v)
+          }
+        }()
+        case 72: try {
+          var v: WireTrainStep?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .trainStep(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .trainStep(v)
+          }
+        }()
+        case 73: try {
+          var v: WireStepApply?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .stepApply(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .stepApply(v)
+          }
+        }()
+        case 74: try {
+          var v: WireTakeSnapshot?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .takeSnapshot(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .takeSnapshot(v)
+          }
+        }()
+        case 75: try {
+          var v: WireTrainAbort?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .trainAbort(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .trainAbort(v)
+          }
+        }()
         default: break
         }
       }
@@ -2369,6 +3219,50 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case .done?: try {
         guard case .done(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 54)
+      }()
+      case .trainReady?: try {
+        guard case .trainReady(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 60)
+      }()
+      case .stepSealed?: try {
+        guard case .stepSealed(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 61)
+      }()
+      case .stepApplied?: try {
+        guard case .stepApplied(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 62)
+      }()
+      case .snapshotWritten?: try {
+        guard case .snapshotWritten(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 63)
+      }()
+      case .trainFailed?: try {
+        guard case .trainFailed(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 64)
+      }()
+      case .trainBegin?: try {
+        guard case .trainBegin(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 70)
+      }()
+      case .trainCells?: try {
+        guard case .trainCells(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 71)
+      }()
+      case .trainStep?: try {
+        guard case .trainStep(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 72)
+      }()
+      case .stepApply?: try {
+        guard case .stepApply(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 73)
+      }()
+      case .takeSnapshot?: try {
+        guard case .takeSnapshot(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 74)
+      }()
+      case .trainAbort?: try {
+        guard case .trainAbort(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 75)
       }()
       case nil: break
       }
@@ -4340,6 +5234,974 @@ nonisolated extension WireResultAcknowledgement: SwiftProtobuf.Message, SwiftPro
   }
 }
 
+nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainBegin"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}model\0\u{1}epoch\0\u{1}version\0\u{1}snapshot\0\u{1}members\0\u{1}rank\0\u{1}experts\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.model) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.snapshot) }()
+      case 6: try { try decoder.decodeRepeatedStringField(value: &self.members) }()
+      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.rank) }()
+      case 8: try { try decoder.decodeRepeatedUInt32Field(value: &self.experts) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    if self.model != 0 {
+      try visitor.visitSingularUInt32Field(value: self.model, fieldNumber: 2)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 3)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 4)
+    }
+    if !self.snapshot.isEmpty {
+      try visitor.visitSingularStringField(value: self.snapshot, fieldNumber: 5)
+    }
+    if !self.members.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.members, fieldNumber: 6)
+    }
+    if self.rank != 0 {
+      try visitor.visitSingularUInt32Field(value: self.rank, fieldNumber: 7)
+    }
+    if !self.experts.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.experts, fieldNumber: 8)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTrainBegin, rhs: WireTrainBegin) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.model != rhs.model {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.snapshot != rhs.snapshot {return false}
+    if lhs.members != rhs.members {return false}
+    if lhs.rank != rhs.rank {return false}
+    if lhs.experts != rhs.experts {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTrainReady: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainReady"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTrainReady, rhs: WireTrainReady) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTrainAbort: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainAbort"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTrainAbort, rhs: WireTrainAbort) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTrainFailed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainFailed"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}reason\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTrainFailed, rhs: WireTrainFailed) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.reason != rhs.reason {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTrainCells: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainCells"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{1}cells\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.cells) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.cells.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.cells, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTrainCells, rhs: WireTrainCells) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.cells != rhs.cells {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTrainCell: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainCell"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}sequences\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.index) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.sequences) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.index != 0 {
+      try visitor.visitSingularUInt32Field(value: self.index, fieldNumber: 1)
+    }
+    if !self.sequences.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.sequences, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTrainCell, rhs: WireTrainCell) -> Bool {
+    if lhs.index != rhs.index {return false}
+    if lhs.sequences != rhs.sequences {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainSequence"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tokens\0\u{1}scored\0\u{1}advantages\0\u{1}old\0\u{1}reference\0\u{1}importance\0\u{3}policy_mask\0\u{3}cross_entropy\0\u{1}divergence\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.tokens) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.scored) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.advantages) }()
+      case 4: try { try decoder.decodeSingularBytesField(value: &self.old) }()
+      case 5: try { try decoder.decodeSingularBytesField(value: &self.reference) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.importance) }()
+      case 7: try { try decoder.decodeSingularBytesField(value: &self.policyMask) }()
+      case 8: try { try decoder.decodeSingularBytesField(value: &self.crossEntropy) }()
+      case 9: try { try decoder.decodeSingularBytesField(value: &self.divergence) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.tokens.isEmpty {
+      try visitor.visitSingularBytesField(value: self.tokens, fieldNumber: 1)
+    }
+    if !self.scored.isEmpty {
+      try visitor.visitSingularBytesField(value: self.scored, fieldNumber: 2)
+    }
+    if !self.advantages.isEmpty {
+      try visitor.visitSingularBytesField(value: self.advantages, fieldNumber: 3)
+    }
+    if !self.old.isEmpty {
+      try visitor.visitSingularBytesField(value: self.old, fieldNumber: 4)
+    }
+    if !self.reference.isEmpty {
+      try visitor.visitSingularBytesField(value: self.reference, fieldNumber: 5)
+    }
+    if !self.importance.isEmpty {
+      try visitor.visitSingularBytesField(value: self.importance, fieldNumber: 6)
+    }
+    if !self.policyMask.isEmpty {
+      try visitor.visitSingularBytesField(value: self.policyMask, fieldNumber: 7)
+    }
+    if !self.crossEntropy.isEmpty {
+      try visitor.visitSingularBytesField(value: self.crossEntropy, fieldNumber: 8)
+    }
+    if !self.divergence.isEmpty {
+      try visitor.visitSingularBytesField(value: self.divergence, fieldNumber: 9)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTrainSequence, rhs: WireTrainSequence) -> Bool {
+    if lhs.tokens != rhs.tokens {return false}
+    if lhs.scored != rhs.scored {return false}
+    if lhs.advantages != rhs.advantages {return false}
+    if lhs.old != rhs.old {return false}
+    if lhs.reference != rhs.reference {return false}
+    if lhs.importance != rhs.importance {return false}
+    if lhs.policyMask != rhs.policyMask {return false}
+    if lhs.crossEntropy != rhs.crossEntropy {return false}
+    if lhs.divergence != rhs.divergence {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainStep"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0")
+
+  fileprivate class _StorageClass {
+    var _epoch: UInt32 = 0
+    var _version: UInt64 = 0
+    var _rangeEnds: [UInt32] = []
+    var _waveCells: UInt32 = 0
+    var _temperature: Float = 0
+    var _auxiliaryCoefficient: Double = 0
+    var _objective: WireObjectiveSettings? = nil
+    var _teacher: WireTeacherSettings? = nil
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _epoch = source._epoch
+      _version = source._version
+      _rangeEnds = source._rangeEnds
+      _waveCells = source._waveCells
+      _temperature = source._temperature
+      _auxiliaryCoefficient = source._auxiliaryCoefficient
+      _objective = source._objective
+      _teacher = source._teacher
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularUInt32Field(value: &_storage._epoch) }()
+        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._version) }()
+        case 3: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._rangeEnds) }()
+        case 4: try { try decoder.decodeSingularUInt32Field(value: &_storage._waveCells) }()
+        case 5: try { try decoder.decodeSingularFloatField(value: &_storage._temperature) }()
+        case 6: try { try decoder.decodeSingularDoubleField(value: &_storage._auxiliaryCoefficient) }()
+        case 7: try { try decoder.decodeSingularMessageField(value: &_storage._objective) }()
+        case 8: try { try decoder.decodeSingularMessageField(value: &_storage._teacher) }()
+        default: break
+        }
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if _storage._epoch != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._epoch, fieldNumber: 1)
+      }
+      if _storage._version != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._version, fieldNumber: 2)
+      }
+      if !_storage._rangeEnds.isEmpty {
+        try visitor.visitPackedUInt32Field(value: _storage._rangeEnds, fieldNumber: 3)
+      }
+      if _storage._waveCells != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._waveCells, fieldNumber: 4)
+      }
+      if _storage._temperature.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._temperature, fieldNumber: 5)
+      }
+      if _storage._auxiliaryCoefficient.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._auxiliaryCoefficient, fieldNumber: 6)
+      }
+      try { if let v = _storage._objective {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+      } }()
+      try { if let v = _storage._teacher {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+      } }()
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTrainStep, rhs: WireTrainStep) -> Bool {
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._epoch != rhs_storage._epoch {return false}
+        if _storage._version != rhs_storage._version {return false}
+        if _storage._rangeEnds != rhs_storage._rangeEnds {return false}
+        if _storage._waveCells != rhs_storage._waveCells {return false}
+        if _storage._temperature != rhs_storage._temperature {return false}
+        if _storage._auxiliaryCoefficient != rhs_storage._auxiliaryCoefficient {return false}
+        if _storage._objective != rhs_storage._objective {return false}
+        if _storage._teacher != rhs_storage._teacher {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TeacherSettings"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}forward\0\u{1}reverse\0\u{1}symmetric\0\u{1}beta\0\u{1}temperature\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.model) }()
+      case 2: try { try decoder.decodeSingularFloatField(value: &self.forward) }()
+      case 3: try { try decoder.decodeSingularFloatField(value: &self.reverse) }()
+      case 4: try { try decoder.decodeSingularFloatField(value: &self.symmetric) }()
+      case 5: try { try decoder.decodeSingularFloatField(value: &self.beta) }()
+      case 6: try { try decoder.decodeSingularFloatField(value: &self.temperature) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.model != 0 {
+      try visitor.visitSingularUInt32Field(value: self.model, fieldNumber: 1)
+    }
+    if self.forward.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.forward, fieldNumber: 2)
+    }
+    if self.reverse.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.reverse, fieldNumber: 3)
+    }
+    if self.symmetric.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.symmetric, fieldNumber: 4)
+    }
+    if self.beta.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.beta, fieldNumber: 5)
+    }
+    if self.temperature.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.temperature, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTeacherSettings, rhs: WireTeacherSettings) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs.forward != rhs.forward {return false}
+    if lhs.reverse != rhs.reverse {return false}
+    if lhs.symmetric != rhs.symmetric {return false}
+    if lhs.beta != rhs.beta {return false}
+    if lhs.temperature != rhs.temperature {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ObjectiveSettings"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}form\0\u{3}ratio_level\0\u{3}clip_low\0\u{3}clip_high\0\u{3}dual_clip\0\u{3}kl_coefficient\0\u{3}kl_estimator\0\u{3}kl_bias_correction\0\u{3}off_policy_threshold\0\u{1}aggregation\0\u{3}constant_length\0\u{3}entropy_coefficient\0\u{3}policy_tokens\0\u{3}policy_sequences\0\u{3}cross_entropy_weight\0\u{3}divergence_weight\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.form) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.ratioLevel) }()
+      case 3: try { try decoder.decodeSingularDoubleField(value: &self.clipLow) }()
+      case 4: try { try decoder.decodeSingularDoubleField(value: &self.clipHigh) }()
+      case 5: try { try decoder.decodeSingularDoubleField(value: &self._dualClip) }()
+      case 6: try { try decoder.decodeSingularDoubleField(value: &self.klCoefficient) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.klEstimator) }()
+      case 8: try { try decoder.decodeSingularBoolField(value: &self.klBiasCorrection) }()
+      case 9: try { try decoder.decodeSingularDoubleField(value: &self._offPolicyThreshold) }()
+      case 10: try { try decoder.decodeSingularStringField(value: &self.aggregation) }()
+      case 11: try { try decoder.decodeSingularDoubleField(value: &self.constantLength) }()
+      case 12: try { try decoder.decodeSingularDoubleField(value: &self.entropyCoefficient) }()
+      case 13: try { try decoder.decodeSingularDoubleField(value: &self.policyTokens) }()
+      case 14: try { try decoder.decodeSingularDoubleField(value: &self.policySequences) }()
+      case 15: try { try decoder.decodeSingularDoubleField(value: &self.crossEntropyWeight) }()
+      case 16: try { try decoder.decodeSingularDoubleField(value: &self.divergenceWeight) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.form.isEmpty {
+      try visitor.visitSingularStringField(value: self.form, fieldNumber: 1)
+    }
+    if !self.ratioLevel.isEmpty {
+      try visitor.visitSingularStringField(value: self.ratioLevel, fieldNumber: 2)
+    }
+    if self.clipLow.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.clipLow, fieldNumber: 3)
+    }
+    if self.clipHigh.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.clipHigh, fieldNumber: 4)
+    }
+    try { if let v = self._dualClip {
+      try visitor.visitSingularDoubleField(value: v, fieldNumber: 5)
+    } }()
+    if self.klCoefficient.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.klCoefficient, fieldNumber: 6)
+    }
+    if !self.klEstimator.isEmpty {
+      try visitor.visitSingularStringField(value: self.klEstimator, fieldNumber: 7)
+    }
+    if self.klBiasCorrection != false {
+      try visitor.visitSingularBoolField(value: self.klBiasCorrection, fieldNumber: 8)
+    }
+    try { if let v = self._offPolicyThreshold {
+      try visitor.visitSingularDoubleField(value: v, fieldNumber: 9)
+    } }()
+    if !self.aggregation.isEmpty {
+      try visitor.visitSingularStringField(value: self.aggregation, fieldNumber: 10)
+    }
+    if self.constantLength.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.constantLength, fieldNumber: 11)
+    }
+    if self.entropyCoefficient.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.entropyCoefficient, fieldNumber: 12)
+    }
+    if self.policyTokens.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.policyTokens, fieldNumber: 13)
+    }
+    if self.policySequences.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.policySequences, fieldNumber: 14)
+    }
+    if self.crossEntropyWeight.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.crossEntropyWeight, fieldNumber: 15)
+    }
+    if self.divergenceWeight.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.divergenceWeight, fieldNumber: 16)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireObjectiveSettings, rhs: WireObjectiveSettings) -> Bool {
+    if lhs.form != rhs.form {return false}
+    if lhs.ratioLevel != rhs.ratioLevel {return false}
+    if lhs.clipLow != rhs.clipLow {return false}
+    if lhs.clipHigh != rhs.clipHigh {return false}
+    if lhs._dualClip != rhs._dualClip {return false}
+    if lhs.klCoefficient != rhs.klCoefficient {return false}
+    if lhs.klEstimator != rhs.klEstimator {return false}
+    if lhs.klBiasCorrection != rhs.klBiasCorrection {return false}
+    if lhs._offPolicyThreshold != rhs._offPolicyThreshold {return false}
+    if lhs.aggregation != rhs.aggregation {return false}
+    if lhs.constantLength != rhs.constantLength {return false}
+    if lhs.entropyCoefficient != rhs.entropyCoefficient {return false}
+    if lhs.policyTokens != rhs.policyTokens {return false}
+    if lhs.policySequences != rhs.policySequences {return false}
+    if lhs.crossEntropyWeight != rhs.crossEntropyWeight {return false}
+    if lhs.divergenceWeight != rhs.divergenceWeight {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStepSealed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StepSealed"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{1}segments\0\u{1}experts\0\u{1}cells\0\u{3}not_finite\0\u{3}expert_counts\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.segments) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.experts) }()
+      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.cells) }()
+      case 6: try { try decoder.decodeSingularStringField(value: &self.notFinite) }()
+      case 7: try { try decoder.decodeRepeatedInt64Field(value: &self.expertCounts) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.segments.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.segments, fieldNumber: 3)
+    }
+    if !self.experts.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.experts, fieldNumber: 4)
+    }
+    if !self.cells.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.cells, fieldNumber: 5)
+    }
+    if !self.notFinite.isEmpty {
+      try visitor.visitSingularStringField(value: self.notFinite, fieldNumber: 6)
+    }
+    if !self.expertCounts.isEmpty {
+      try visitor.visitPackedInt64Field(value: self.expertCounts, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStepSealed, rhs: WireStepSealed) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.segments != rhs.segments {return false}
+    if lhs.experts != rhs.experts {return false}
+    if lhs.cells != rhs.cells {return false}
+    if lhs.notFinite != rhs.notFinite {return false}
+    if lhs.expertCounts != rhs.expertCounts {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSegmentSum: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SegmentSum"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}segment\0\u{3}sum_of_squares\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.segment) }()
+      case 2: try { try decoder.decodeSingularDoubleField(value: &self.sumOfSquares) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.segment != 0 {
+      try visitor.visitSingularUInt32Field(value: self.segment, fieldNumber: 1)
+    }
+    if self.sumOfSquares.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.sumOfSquares, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSegmentSum, rhs: WireSegmentSum) -> Bool {
+    if lhs.segment != rhs.segment {return false}
+    if lhs.sumOfSquares != rhs.sumOfSquares {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireExpertSum: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ExpertSum"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}layer\0\u{1}expert\0\u{3}sum_of_squares\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.layer) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.expert) }()
+      case 3: try { try decoder.decodeSingularDoubleField(value: &self.sumOfSquares) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.layer != 0 {
+      try visitor.visitSingularUInt32Field(value: self.layer, fieldNumber: 1)
+    }
+    if self.expert != 0 {
+      try visitor.visitSingularUInt32Field(value: self.expert, fieldNumber: 2)
+    }
+    if self.sumOfSquares.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.sumOfSquares, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireExpertSum, rhs: WireExpertSum) -> Bool {
+    if lhs.layer != rhs.layer {return false}
+    if lhs.expert != rhs.expert {return false}
+    if lhs.sumOfSquares != rhs.sumOfSquares {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCellStatistics: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".CellStatistics"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}cell\0\u{1}sums\0\u{1}maxima\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.cell) }()
+      case 2: try { try decoder.decodeRepeatedDoubleField(value: &self.sums) }()
+      case 3: try { try decoder.decodeRepeatedDoubleField(value: &self.maxima) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.cell != 0 {
+      try visitor.visitSingularUInt32Field(value: self.cell, fieldNumber: 1)
+    }
+    if !self.sums.isEmpty {
+      try visitor.visitPackedDoubleField(value: self.sums, fieldNumber: 2)
+    }
+    if !self.maxima.isEmpty {
+      try visitor.visitPackedDoubleField(value: self.maxima, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCellStatistics, rhs: WireCellStatistics) -> Bool {
+    if lhs.cell != rhs.cell {return false}
+    if lhs.sums != rhs.sums {return false}
+    if lhs.maxima != rhs.maxima {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStepApply: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StepApply"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{1}number\0\u{3}learning_rate\0\u{3}gradient_scale\0\u{1}beta1\0\u{1}beta2\0\u{3}adam_epsilon\0\u{3}weight_decay\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
+      case 4: try { try decoder.decodeSingularDoubleField(value: &self.learningRate) }()
+      case 5: try { try decoder.decodeSingularFloatField(value: &self.gradientScale) }()
+      case 6: try { try decoder.decodeSingularDoubleField(value: &self.beta1) }()
+      case 7: try { try decoder.decodeSingularDoubleField(value: &self.beta2) }()
+      case 8: try { try decoder.decodeSingularDoubleField(value: &self.adamEpsilon) }()
+      case 9: try { try decoder.decodeSingularDoubleField(value: &self.weightDecay) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if self.number != 0 {
+      try visitor.visitSingularUInt64Field(value: self.number, fieldNumber: 3)
+    }
+    if self.learningRate.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.learningRate, fieldNumber: 4)
+    }
+    if self.gradientScale.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.gradientScale, fieldNumber: 5)
+    }
+    if self.beta1.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.beta1, fieldNumber: 6)
+    }
+    if self.beta2.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.beta2, fieldNumber: 7)
+    }
+    if self.adamEpsilon.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.adamEpsilon, fieldNumber: 8)
+    }
+    if self.weightDecay.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.weightDecay, fieldNumber: 9)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStepApply, rhs: WireStepApply) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.number != rhs.number {return false}
+    if lhs.learningRate != rhs.learningRate {return false}
+    if lhs.gradientScale != rhs.gradientScale {return false}
+    if lhs.beta1 != rhs.beta1 {return false}
+    if lhs.beta2 != rhs.beta2 {return false}
+    if lhs.adamEpsilon != rhs.adamEpsilon {return false}
+    if lhs.weightDecay != rhs.weightDecay {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStepApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StepApplied"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{1}segments\0\u{3}segment_numbers\0\u{1}experts\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeRepeatedFixed32Field(value: &self.segments) }()
+      case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.segmentNumbers) }()
+      case 5: try { try decoder.decodeRepeatedFixed32Field(value: &self.experts) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.segments.isEmpty {
+      try visitor.visitPackedFixed32Field(value: self.segments, fieldNumber: 3)
+    }
+    if !self.segmentNumbers.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.segmentNumbers, fieldNumber: 4)
+    }
+    if !self.experts.isEmpty {
+      try visitor.visitPackedFixed32Field(value: self.experts, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStepApplied, rhs: WireStepApplied) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.segments != rhs.segments {return false}
+    if lhs.segmentNumbers != rhs.segmentNumbers {return false}
+    if lhs.experts != rhs.experts {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTakeSnapshot: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TakeSnapshot"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{1}directory\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.directory) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.directory.isEmpty {
+      try visitor.visitSingularStringField(value: self.directory, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTakeSnapshot, rhs: WireTakeSnapshot) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.directory != rhs.directory {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSnapshotWritten: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SnapshotWritten"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{1}problem\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.problem) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.problem.isEmpty {
+      try visitor.visitSingularStringField(value: self.problem, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSnapshotWritten, rhs: WireSnapshotWritten) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.problem != rhs.problem {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".SubmitJob"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_text\0\u{1}file\0")
@@ -4472,7 +6334,7 @@ nonisolated extension WireJobList: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobView"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}name\0\u{1}kind\0\u{1}status\0\u{1}problem\0\u{3}group_count\0\u{3}groups_done\0\u{3}groups_failed\0\u{3}sequences_done\0\u{3}sequence_count\0\u{3}scores_done\0\u{3}score_count\0\u{3}token_count\0\u{3}reward_sum\0\u{3}reward_count\0\u{1}output\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}name\0\u{1}kind\0\u{1}status\0\u{1}problem\0\u{3}group_count\0\u{3}groups_done\0\u{3}groups_failed\0\u{3}sequences_done\0\u{3}sequence_count\0\u{3}scores_done\0\u{3}score_count\0\u{3}token_count\0\u{3}reward_sum\0\u{3}reward_count\0\u{1}output\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}step\0\u{3}step_count\0\u{3}last_step\0")
 
   fileprivate class _StorageClass {
     var _id: UInt64 = 0
@@ -4493,6 +6355,9 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
     var _output: String = String()
     var _waitingFor: String = String()
     var _waitingMilliseconds: UInt64 = 0
+    var _step: UInt32 = 0
+    var _stepCount: UInt32 = 0
+    var _lastStep: WireStepPrepared? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4521,6 +6386,9 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
       _output = source._output
       _waitingFor = source._waitingFor
       _waitingMilliseconds = source._waitingMilliseconds
+      _step = source._step
+      _stepCount = source._stepCount
+      _lastStep = source._lastStep
     }
   }
 
@@ -4557,6 +6425,9 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
         case 16: try { try decoder.decodeSingularStringField(value: &_storage._output) }()
         case 17: try { try decoder.decodeSingularStringField(value: &_storage._waitingFor) }()
         case 18: try { try decoder.decodeSingularUInt64Field(value: &_storage._waitingMilliseconds) }()
+        case 19: try { try decoder.decodeSingularUInt32Field(value: &_storage._step) }()
+        case 20: try { try decoder.decodeSingularUInt32Field(value: &_storage._stepCount) }()
+        case 21: try { try decoder.decodeSingularMessageField(value: &_storage._lastStep) }()
         default: break
         }
       }
@@ -4565,6 +6436,10 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
     try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
       if _storage._id != 0 {
         try visitor.visitSingularUInt64Field(value: _storage._id, fieldNumber: 1)
       }
@@ -4619,6 +6494,15 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
       if _storage._waitingMilliseconds != 0 {
         try visitor.visitSingularUInt64Field(value: _storage._waitingMilliseconds, fieldNumber: 18)
       }
+      if _storage._step != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._step, fieldNumber: 19)
+      }
+      if _storage._stepCount != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._stepCount, fieldNumber: 20)
+      }
+      try { if let v = _storage._lastStep {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 21)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4646,6 +6530,9 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
         if _storage._output != rhs_storage._output {return false}
         if _storage._waitingFor != rhs_storage._waitingFor {return false}
         if _storage._waitingMilliseconds != rhs_storage._waitingMilliseconds {return false}
+        if _storage._step != rhs_storage._step {return false}
+        if _storage._stepCount != rhs_storage._stepCount {return false}
+        if _storage._lastStep != rhs_storage._lastStep {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -4999,7 +6886,7 @@ nonisolated extension WireDone: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JournalEntry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5085,6 +6972,45 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
           self.change = .modelRegistered(v)
         }
       }()
+      case 7: try {
+        var v: WireStepPrepared?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .stepPrepared(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .stepPrepared(v)
+        }
+      }()
+      case 8: try {
+        var v: WireStepCommitted?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .stepCommitted(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .stepCommitted(v)
+        }
+      }()
+      case 9: try {
+        var v: WireSnapshotTaken?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .snapshotTaken(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .snapshotTaken(v)
+        }
+      }()
       default: break
       }
     }
@@ -5120,6 +7046,18 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
       guard case .modelRegistered(let v)? = self.change else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
     }()
+    case .stepPrepared?: try {
+      guard case .stepPrepared(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+    }()
+    case .stepCommitted?: try {
+      guard case .stepCommitted(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    }()
+    case .snapshotTaken?: try {
+      guard case .snapshotTaken(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -5127,6 +7065,151 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
 
   package static func ==(lhs: WireJournalEntry, rhs: WireJournalEntry) -> Bool {
     if lhs.change != rhs.change {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStepPrepared: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StepPrepared"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}version\0\u{3}sum_of_squares\0\u{3}gradient_scale\0\u{3}learning_rate\0\u{1}sums\0\u{1}maxima\0\u{1}report\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularDoubleField(value: &self.sumOfSquares) }()
+      case 4: try { try decoder.decodeSingularFloatField(value: &self.gradientScale) }()
+      case 5: try { try decoder.decodeSingularDoubleField(value: &self.learningRate) }()
+      case 6: try { try decoder.decodeRepeatedDoubleField(value: &self.sums) }()
+      case 7: try { try decoder.decodeRepeatedDoubleField(value: &self.maxima) }()
+      case 8: try { try decoder.decodeSingularStringField(value: &self.report) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if self.sumOfSquares.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.sumOfSquares, fieldNumber: 3)
+    }
+    if self.gradientScale.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.gradientScale, fieldNumber: 4)
+    }
+    if self.learningRate.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.learningRate, fieldNumber: 5)
+    }
+    if !self.sums.isEmpty {
+      try visitor.visitPackedDoubleField(value: self.sums, fieldNumber: 6)
+    }
+    if !self.maxima.isEmpty {
+      try visitor.visitPackedDoubleField(value: self.maxima, fieldNumber: 7)
+    }
+    if !self.report.isEmpty {
+      try visitor.visitSingularStringField(value: self.report, fieldNumber: 8)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStepPrepared, rhs: WireStepPrepared) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.sumOfSquares != rhs.sumOfSquares {return false}
+    if lhs.gradientScale != rhs.gradientScale {return false}
+    if lhs.learningRate != rhs.learningRate {return false}
+    if lhs.sums != rhs.sums {return false}
+    if lhs.maxima != rhs.maxima {return false}
+    if lhs.report != rhs.report {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStepCommitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StepCommitted"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}version\0\u{1}digest\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.digest) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.digest.isEmpty {
+      try visitor.visitSingularBytesField(value: self.digest, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStepCommitted, rhs: WireStepCommitted) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.digest != rhs.digest {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSnapshotTaken: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SnapshotTaken"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}version\0\u{1}directory\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.directory) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.directory.isEmpty {
+      try visitor.visitSingularStringField(value: self.directory, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSnapshotTaken, rhs: WireSnapshotTaken) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.directory != rhs.directory {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5198,88 +7281,181 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0")
+
+  fileprivate class _StorageClass {
+    var _job: UInt64 = 0
+    var _name: String = String()
+    var _kind: String = String()
+    var _resolvedYaml: String = String()
+    var _output: String = String()
+    var _groupCount: UInt32 = 0
+    var _groupSize: UInt32 = 0
+    var _policyModel: UInt32 = 0
+    var _scoreModel: UInt32 = 0
+    var _engine: WireEngineSettings? = nil
+    var _workersMin: UInt32 = 0
+    var _memoryByteCountPerWorker: UInt64 = 0
+    var _stepCount: UInt32 = 0
+    var _promptsPerBatch: UInt32 = 0
+    var _updatesPerBatch: UInt32 = 0
+    var _rowCount: UInt32 = 0
+    var _snapshotEvery: UInt32 = 0
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _job = source._job
+      _name = source._name
+      _kind = source._kind
+      _resolvedYaml = source._resolvedYaml
+      _output = source._output
+      _groupCount = source._groupCount
+      _groupSize = source._groupSize
+      _policyModel = source._policyModel
+      _scoreModel = source._scoreModel
+      _engine = source._engine
+      _workersMin = source._workersMin
+      _memoryByteCountPerWorker = source._memoryByteCountPerWorker
+      _stepCount = source._stepCount
+      _promptsPerBatch = source._promptsPerBatch
+      _updatesPerBatch = source._updatesPerBatch
+      _rowCount = source._rowCount
+      _snapshotEvery = source._snapshotEvery
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.name) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.kind) }()
-      case 4: try { try decoder.decodeSingularStringField(value: &self.resolvedYaml) }()
-      case 5: try { try decoder.decodeSingularStringField(value: &self.output) }()
-      case 6: try { try decoder.decodeSingularUInt32Field(value: &self.groupCount) }()
-      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.groupSize) }()
-      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.policyModel) }()
-      case 9: try { try decoder.decodeSingularUInt32Field(value: &self.scoreModel) }()
-      case 10: try { try decoder.decodeSingularMessageField(value: &self._engine) }()
-      case 11: try { try decoder.decodeSingularUInt32Field(value: &self.workersMin) }()
-      case 12: try { try decoder.decodeSingularUInt64Field(value: &self.memoryByteCountPerWorker) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularUInt64Field(value: &_storage._job) }()
+        case 2: try { try decoder.decodeSingularStringField(value: &_storage._name) }()
+        case 3: try { try decoder.decodeSingularStringField(value: &_storage._kind) }()
+        case 4: try { try decoder.decodeSingularStringField(value: &_storage._resolvedYaml) }()
+        case 5: try { try decoder.decodeSingularStringField(value: &_storage._output) }()
+        case 6: try { try decoder.decodeSingularUInt32Field(value: &_storage._groupCount) }()
+        case 7: try { try decoder.decodeSingularUInt32Field(value: &_storage._groupSize) }()
+        case 8: try { try decoder.decodeSingularUInt32Field(value: &_storage._policyModel) }()
+        case 9: try { try decoder.decodeSingularUInt32Field(value: &_storage._scoreModel) }()
+        case 10: try { try decoder.decodeSingularMessageField(value: &_storage._engine) }()
+        case 11: try { try decoder.decodeSingularUInt32Field(value: &_storage._workersMin) }()
+        case 12: try { try decoder.decodeSingularUInt64Field(value: &_storage._memoryByteCountPerWorker) }()
+        case 13: try { try decoder.decodeSingularUInt32Field(value: &_storage._stepCount) }()
+        case 14: try { try decoder.decodeSingularUInt32Field(value: &_storage._promptsPerBatch) }()
+        case 15: try { try decoder.decodeSingularUInt32Field(value: &_storage._updatesPerBatch) }()
+        case 16: try { try decoder.decodeSingularUInt32Field(value: &_storage._rowCount) }()
+        case 17: try { try decoder.decodeSingularUInt32Field(value: &_storage._snapshotEvery) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.job != 0 {
-      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
-    }
-    if !self.name.isEmpty {
-      try visitor.visitSingularStringField(value: self.name, fieldNumber: 2)
-    }
-    if !self.kind.isEmpty {
-      try visitor.visitSingularStringField(value: self.kind, fieldNumber: 3)
-    }
-    if !self.resolvedYaml.isEmpty {
-      try visitor.visitSingularStringField(value: self.resolvedYaml, fieldNumber: 4)
-    }
-    if !self.output.isEmpty {
-      try visitor.visitSingularStringField(value: self.output, fieldNumber: 5)
-    }
-    if self.groupCount != 0 {
-      try visitor.visitSingularUInt32Field(value: self.groupCount, fieldNumber: 6)
-    }
-    if self.groupSize != 0 {
-      try visitor.visitSingularUInt32Field(value: self.groupSize, fieldNumber: 7)
-    }
-    if self.policyModel != 0 {
-      try visitor.visitSingularUInt32Field(value: self.policyModel, fieldNumber: 8)
-    }
-    if self.scoreModel != 0 {
-      try visitor.visitSingularUInt32Field(value: self.scoreModel, fieldNumber: 9)
-    }
-    try { if let v = self._engine {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
-    } }()
-    if self.workersMin != 0 {
-      try visitor.visitSingularUInt32Field(value: self.workersMin, fieldNumber: 11)
-    }
-    if self.memoryByteCountPerWorker != 0 {
-      try visitor.visitSingularUInt64Field(value: self.memoryByteCountPerWorker, fieldNumber: 12)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if _storage._job != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._job, fieldNumber: 1)
+      }
+      if !_storage._name.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._name, fieldNumber: 2)
+      }
+      if !_storage._kind.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._kind, fieldNumber: 3)
+      }
+      if !_storage._resolvedYaml.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._resolvedYaml, fieldNumber: 4)
+      }
+      if !_storage._output.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._output, fieldNumber: 5)
+      }
+      if _storage._groupCount != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._groupCount, fieldNumber: 6)
+      }
+      if _storage._groupSize != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._groupSize, fieldNumber: 7)
+      }
+      if _storage._policyModel != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._policyModel, fieldNumber: 8)
+      }
+      if _storage._scoreModel != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._scoreModel, fieldNumber: 9)
+      }
+      try { if let v = _storage._engine {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+      } }()
+      if _storage._workersMin != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._workersMin, fieldNumber: 11)
+      }
+      if _storage._memoryByteCountPerWorker != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._memoryByteCountPerWorker, fieldNumber: 12)
+      }
+      if _storage._stepCount != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._stepCount, fieldNumber: 13)
+      }
+      if _storage._promptsPerBatch != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._promptsPerBatch, fieldNumber: 14)
+      }
+      if _storage._updatesPerBatch != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._updatesPerBatch, fieldNumber: 15)
+      }
+      if _storage._rowCount != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._rowCount, fieldNumber: 16)
+      }
+      if _storage._snapshotEvery != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._snapshotEvery, fieldNumber: 17)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireJobAdmitted, rhs: WireJobAdmitted) -> Bool {
-    if lhs.job != rhs.job {return false}
-    if lhs.name != rhs.name {return false}
-    if lhs.kind != rhs.kind {return false}
-    if lhs.resolvedYaml != rhs.resolvedYaml {return false}
-    if lhs.output != rhs.output {return false}
-    if lhs.groupCount != rhs.groupCount {return false}
-    if lhs.groupSize != rhs.groupSize {return false}
-    if lhs.policyModel != rhs.policyModel {return false}
-    if lhs.scoreModel != rhs.scoreModel {return false}
-    if lhs._engine != rhs._engine {return false}
-    if lhs.workersMin != rhs.workersMin {return false}
-    if lhs.memoryByteCountPerWorker != rhs.memoryByteCountPerWorker {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._job != rhs_storage._job {return false}
+        if _storage._name != rhs_storage._name {return false}
+        if _storage._kind != rhs_storage._kind {return false}
+        if _storage._resolvedYaml != rhs_storage._resolvedYaml {return false}
+        if _storage._output != rhs_storage._output {return false}
+        if _storage._groupCount != rhs_storage._groupCount {return false}
+        if _storage._groupSize != rhs_storage._groupSize {return false}
+        if _storage._policyModel != rhs_storage._policyModel {return false}
+        if _storage._scoreModel != rhs_storage._scoreModel {return false}
+        if _storage._engine != rhs_storage._engine {return false}
+        if _storage._workersMin != rhs_storage._workersMin {return false}
+        if _storage._memoryByteCountPerWorker != rhs_storage._memoryByteCountPerWorker {return false}
+        if _storage._stepCount != rhs_storage._stepCount {return false}
+        if _storage._promptsPerBatch != rhs_storage._promptsPerBatch {return false}
+        if _storage._updatesPerBatch != rhs_storage._updatesPerBatch {return false}
+        if _storage._rowCount != rhs_storage._rowCount {return false}
+        if _storage._snapshotEvery != rhs_storage._snapshotEvery {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -86,6 +86,35 @@ package final class ExpertShardStore: Sendable {
         }
     }
 
+    /// Lets go of some experts in all layers and versions.
+    package func remove(model: UInt32, experts removed: some Sequence<Int>) {
+        let versions = held.withLock { $0.keys.filter { $0.model == model }.map(\.policyVersion) }
+        for version in versions { remove(model: model, policyVersion: version, experts: removed) }
+    }
+
+    /// Lets go of a model.
+    package func remove(model: UInt32) {
+        held.withLock { held in held = held.filter { $0.key.model != model } }
+    }
+
+    /// Makes everything that is held of a model one version, whatever it was loaded as: its weights are about to be
+    /// written from a training state.
+    package func collect(model: UInt32, as version: UInt64) {
+        held.withLock { held in
+            let entries = held.filter { $0.key.model == model }.sorted { $0.key.policyVersion < $1.key.policyVersion }
+            guard var merged = entries.first?.value else { return }
+            for entry in entries.dropFirst() {
+                for (layer, weights) in entry.value.layers {
+                    var experts = merged.layers[layer]?.experts ?? weights.experts
+                    for (index, expert) in weights.experts.enumerated() where expert != nil { experts[index] = expert }
+                    merged.layers[layer] = ExpertWeights(experts: experts)
+                }
+            }
+            for entry in entries { held[entry.key] = nil }
+            held[Key(model: model, policyVersion: version)] = merged
+        }
+    }
+
     /// Lets go of a whole version.
     package func remove(model: UInt32, policyVersion: UInt64) {
         let key = Key(model: model, policyVersion: policyVersion)

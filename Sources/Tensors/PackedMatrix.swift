@@ -38,6 +38,13 @@ package struct PackedMatrix: Sendable {
             Int64(rows.lowerBound), Int64(rows.upperBound), storage.base + byteOffset)
     }
 
+    /// Rows as fp32, row-major: what ``pack(from:stored:rows:)`` kept of them.
+    package func unpack(rows: Range<Int>, into target: UnsafeMutablePointer<Float>) {
+        ck_unpack(
+            compute.kernelValue, pointer, Int64(outputCount), Int64(inputCount), Int64(rows.lowerBound),
+            Int64(rows.upperBound), target)
+    }
+
     /// Output rows per task: a task moves about 256 KiB of weights, and 64 rows at least, which is the width of the
     /// kernels' register tiles.
     package var slabRowCount: Int {

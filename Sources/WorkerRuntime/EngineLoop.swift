@@ -41,6 +41,8 @@ final class EngineLoop: Sendable {
         case drop(UInt32)
         case work(WireGrant)
         case abandon(UInt64)
+        /// An order of a training epoch.
+        case train(WireEnvelope)
     }
 
     private struct Job {
@@ -50,16 +52,19 @@ final class EngineLoop: Sendable {
 
     private let commands = BoundedQueue<Command>(itemCountMax: 1 << 20, byteCountMax: 1 << 40)
     private let handlers: Handlers
+    private let training: TrainingHost
     let status = Locked(Status())
 
-    init(_ handlers: Handlers) {
+    init(_ handlers: Handlers, training: TrainingHost) {
         self.handlers = handlers
+        self.training = training
         _ = DedicatedThread.start(name: "engine") { [self] in run() }
     }
 
     func host(_ host: ModelHost) { _ = commands.tryPush(.host(host)) }
     func drop(_ model: UInt32) { _ = commands.tryPush(.drop(model)) }
     func work(_ grant: WireGrant) { _ = commands.tryPush(.work(grant)) }
+    func train(_ order: WireEnvelope) { _ = commands.tryPush(.train(order)) }
     func abandon(_ lease: UInt64) { _ = commands.tryPush(.abandon(lease)) }
 
     // MARK: - The thread
@@ -94,7 +99,9 @@ final class EngineLoop: Sendable {
     private func take(_ command: Command, _ state: State) {
         switch command {
         case .host(let host): state.hosts[host.description.id] = host
+        case .train(let order): train(order, state)
         case .drop(let id):
+            training.drop(id)
             if let engine = state.hosts.removeValue(forKey: id)?.engine {
                 state.dropped.processed += UInt64(engine.processedTokenCount)
                 state.dropped.sampled += UInt64(engine.sampledTokenCount)
@@ -107,6 +114,23 @@ final class EngineLoop: Sendable {
         case .work(let grant): submit(grant, state)
         }
         publish(state)
+    }
+
+    private func train(_ order: WireEnvelope, _ state: State) {
+        switch order.body {
+        case .trainBegin(let begin):
+            let host = state.hosts[begin.model]
+            // What still runs was withdrawn: its weights go back.
+            host?.engine.cancelAll()
+            for (request, job) in state.jobs where job.grant.model == begin.model { state.jobs[request] = nil }
+            training.begin(begin, host)
+        case .trainCells(let cells): training.take(cells)
+        case .trainStep(let step): training.step(step, state.hosts[step.teacher.model])
+        case .stepApply(let apply): training.apply(apply)
+        case .takeSnapshot(let snapshot): training.snapshot(snapshot)
+        default: break
+        }
+        status.withLock { $0.progress += 1 }
     }
 
     private func submit(_ grant: WireGrant, _ state: State) {

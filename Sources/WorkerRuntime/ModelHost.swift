@@ -15,6 +15,7 @@ final class ModelHost: @unchecked Sendable {
     let checkpoint: Checkpoint
     let tokenizer: Tokenizer?
     let engine: GenerationEngine
+    let model: Qwen3Model
     /// Nil for a dense model.
     let exchange: ClusterExpertExchange?
     let settings: WireEngineSettings
@@ -39,7 +40,7 @@ final class ModelHost: @unchecked Sendable {
                 model: deploy.model.id, shape: ExpertShape(configuration, compute),
                 policyVersion: deploy.model.policyVersion, port: environment.port, store: environment.shards,
                 routing: environment.routing, pool: environment.pool)
-        let model = Qwen3Model(
+        model = Qwen3Model(
             configuration: configuration, compute: compute, trunk: trunk, experts: exchange, pool: environment.pool)
         let pageSize = Int(deploy.engine.pageSize)
         let bytesPerPage = pageSize * configuration.keyValueByteCountPerToken(elementByteCount: compute.byteCount)
@@ -50,6 +51,11 @@ final class ModelHost: @unchecked Sendable {
             limits: EngineLimits(
                 batchTokensMax: Int(deploy.engine.batchTokensMax), sequencesMax: Int(deploy.engine.sequencesMax)))
     }
+}
+
+extension ModelHost {
+    /// Forgets what was computed with former weights. Nothing may be running.
+    func weightsChanged() { engine.dropPrefixes() }
 }
 
 extension ExpertShape {
@@ -72,4 +78,5 @@ struct WorkerEnvironment: Sendable {
     let port: ExchangePort
     let shards: ExpertShardStore
     let routing: ExpertRouting
+    let training = ExpertTraining()
 }

@@ -64,9 +64,9 @@ final class ShardLoader: Sendable {
         while let wish = wishes.pop() {
             switch wish {
             case .drop(let id):
-                if let model = models.removeValue(forKey: id) {
+                if models.removeValue(forKey: id) != nil {
                     handlers.onDrop(id)
-                    environment.shards.remove(model: id, policyVersion: model.version)
+                    environment.shards.remove(model: id)
                 }
             case .hold(let deploy):
                 if isOutdated(deploy) { continue }
@@ -85,7 +85,8 @@ final class ShardLoader: Sendable {
         let wanted = Set(deploy.experts.map(Int.init))
         let surplus = model.experts.subtracting(wanted)
         if !surplus.isEmpty {
-            environment.shards.remove(model: id, policyVersion: model.version, experts: surplus.sorted())
+            // Training gives versions of its own to what was loaded.
+            environment.shards.remove(model: id, experts: surplus.sorted())
             model.experts.subtract(surplus)
             models[id] = model
         }

@@ -25,6 +25,7 @@ package final class WorkerProcess: @unchecked Sendable {
         case log(String)
         case refused(TransportEvent.HandshakeFailure)
         case leave(String)
+        case report(WireEnvelope)
     }
 
     private let configuration: WorkerConfiguration
@@ -36,6 +37,7 @@ package final class WorkerProcess: @unchecked Sendable {
     private let server: ExpertServer
     private let loader: ShardLoader
     private let engine: EngineLoop
+    private let training: TrainingHost
     private let rewards: RewardStage
     private let sender: RecordSender
     private let hosts = Locked<[UInt32: ModelHost]>([:])
@@ -74,7 +76,9 @@ package final class WorkerProcess: @unchecked Sendable {
         let transport = try ZeroMQTransport(options)
         self.transport = transport
         port.attach(transport)
-        server = ExpertServer(port: port, store: environment.shards, pool: environment.pool) { peer, text in
+        server = ExpertServer(
+            port: port, store: environment.shards, training: environment.training, pool: environment.pool
+        ) { peer, text in
             _ = inputs.tryPush(.log("expert server, \(peer): \(text)"))
         }
         let incarnation = UInt64.random(in: 1 ... .max)
@@ -84,10 +88,13 @@ package final class WorkerProcess: @unchecked Sendable {
             judge, threadCount: configuration.judgeCount, incarnation: incarnation, fingerprint: fingerprint
         ) { _ = inputs.tryPush(.finished($0)) }
         self.rewards = rewards
+        let training = TrainingHost(environment) { _ = inputs.tryPush(.report($0)) }
+        self.training = training
         let engine = EngineLoop(
             .init(
                 onFinished: { rewards.take($0) },
-                onLeaseEnded: { lease, failure in _ = inputs.tryPush(.leaseEnded(lease, failure)) }))
+                onLeaseEnded: { lease, failure in _ = inputs.tryPush(.leaseEnded(lease, failure)) }),
+            training: training)
         self.engine = engine
         let hosts = hosts
         loader = ShardLoader(
@@ -160,6 +167,9 @@ package final class WorkerProcess: @unchecked Sendable {
             perform(session.apply(.shards(report), at: .now))
         case .log(let text): logger.info("\(text)")
         case .refused(let failure): noteRefusal(failure)
+        case .report(let envelope):
+            if case .trainFailed(let failed) = envelope.body { logger.error("training: \(failed.reason)") }
+            perform(session.apply(.report(envelope), at: .now))
         case .leave(let reason):
             perform(session.apply(.leaving(reason), at: .now))
             exitCode = 0
@@ -209,6 +219,8 @@ package final class WorkerProcess: @unchecked Sendable {
             beat.waitingFor = describe(waiting)
             beat.waitingMilliseconds = MonotonicInstant.now.milliseconds(since: waiting.since)
         }
+        if let activity = training.activity { beat.activity = activity }
+        if let waiting = training.waiting { beat.waitingFor = waiting }
         for (model, count) in status.freeSlots.sorted(by: { $0.key < $1.key }) {
             var slots = WireFreeSlots()
             slots.model = model
@@ -296,6 +308,8 @@ package final class WorkerProcess: @unchecked Sendable {
             routes[undeploy.model] = nil
             hosts.withLock { $0[undeploy.model] }?.exchange?.cancel()
             loader.drop(undeploy.model)
+        case .trainBegin, .trainCells, .trainStep, .stepApply, .takeSnapshot: engine.train(envelope)
+        case .trainAbort(let abort): training.abort(epoch: abort.epoch)
         case .routes(let routes):
             self.routes[routes.model] = routes
             apply(routes)

@@ -85,7 +85,7 @@ struct TrainingRun: Sendable {
                     statistics: [scores.reduce(0) { $0 - Double($1.logProb) / tokens }])
             }
             #expect(sealed.problem == nil)
-            cells.append(Dictionary(uniqueKeysWithValues: sealed.cells.map { ($0.index, $0.statistics[0]) }))
+            cells.append(Dictionary(uniqueKeysWithValues: sealed.cells.map { ($0.index, $0.sums[0]) }))
             // A coordinator would add up the norms; a fixed factor shows clipping here.
             _ = try member.apply(
                 AdamWStep(

@@ -38,6 +38,9 @@ void ck_repack_transposed(ck_compute compute, const void *packed, int64_t output
 /// out[c, r] = x[r, c], rounded to the compute type; out has row stride out_stride.
 void ck_transpose(ck_compute compute, const float *x, int64_t x_stride, int64_t rows, int64_t columns, void *out,
                   int64_t out_stride);
+/// Rows [row_begin, row_end) of a packed matrix as fp32, row-major from `out` on: the inverse of ck_pack.
+void ck_unpack(ck_compute compute, const void *packed, int64_t outputs, int64_t inputs, int64_t row_begin,
+               int64_t row_end, float *out);
 /// Sum of a[i] * b[i] in 16 virtual lanes.
 float ck_dot(const float *a, const float *b, int64_t count);
 /// dx of ck_rms_norm for `rows` rows: dx = scale * w * dy - x * scale^3 / n * sum(dy * w * x), scale = rsqrt(mean(x^2) +

@@ -4,6 +4,26 @@
 // so that what is reduced over lies along the input axis. The rest goes row by row.
 #pragma once
 
+// ---- Unpacking ---------------------------------------------------------------------------------------------------
+
+static void kernel_unpack(ck_compute compute, const void *packed, int64_t outputs, int64_t inputs, int64_t row_begin,
+                          int64_t row_end, float *out) {
+    const int64_t units = compute == CK_BF16 ? (inputs + 1) / 2 : inputs;
+    for (int64_t row = row_begin; row < row_end; row++) {
+        const char *lane = (const char *)packed + row / 16 * units * 64 + row % 16 * 4;
+        float *target = out + (row - row_begin) * inputs;
+        for (int64_t i = 0; i < inputs; i++) {
+            if (compute == CK_FP32) memcpy(target + i, lane + i * 64, 4);
+            else {
+                uint16_t bf16;
+                memcpy(&bf16, lane + i / 2 * 64 + i % 2 * 2, 2);
+                target[i] = widen_bf16_scalar(bf16);
+            }
+        }
+    }
+    (void)outputs;
+}
+
 // ---- Transposed packing ------------------------------------------------------------------------------------------
 
 /// Sixteen bf16 bit patterns of a stored row in the low halves of 16 lanes; absent elements are +0.

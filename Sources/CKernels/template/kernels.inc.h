@@ -41,6 +41,7 @@ const ck_table CK_TABLE = {
     .pack_transposed = kernel_pack_transposed,
     .repack_transposed = kernel_repack_transposed,
     .transpose = kernel_transpose,
+    .unpack = kernel_unpack,
     .dot = kernel_dot,
     .rms_norm_backward = kernel_rms_norm_backward,
     .rms_norm_weight_gradient = kernel_rms_norm_weight_gradient,

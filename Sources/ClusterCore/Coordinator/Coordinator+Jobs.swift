@@ -11,6 +11,8 @@ struct RunningJob: Sendable {
     var isFinishing = false
     /// Units whose executions differed, with the digest that a third execution must confirm.
     var disputes: [SequenceID: Dispute] = [:]
+    /// The training epoch under way, of a training job.
+    var training: TrainingRun?
     /// Why nothing runs, and since when.
     var waiting: (text: String, since: MonotonicInstant)?
 
@@ -69,14 +71,23 @@ extension Coordinator {
             self.current?.wait("its output files are being written", now)
             return emit(.finish(job: job.id))
         }
-        let waiting = prepareModels(job, now) ?? grantWork(job, now)
+        let waiting =
+            prepareModels(job, now) ?? (job.isTraining ? advanceTraining(job, now) : grantWork(job, now))
+        if self.current?.id != current.id { return }
         self.current?.wait(waiting, now)
     }
 
-    private func isComplete(_ job: JobRecord) -> Bool { job.doneGroupCount == job.groupCount }
+    private func isComplete(_ job: JobRecord) -> Bool {
+        if job.isTraining { return job.snapshot?.version == job.stepCount }
+        return job.doneGroupCount == job.groupCount
+    }
 
     private mutating func start(_ job: JobRecord) -> RunningJob {
         var running = RunningJob(id: job.id)
+        if job.isTraining {
+            log("job \(job.id) (\(job.admitted.name)) starts at step \(job.committed.count) of \(job.stepCount)")
+            return running
+        }
         for group in 0..<job.groupCount where job.failedGroups[group] == nil {
             openUnits(job, group, &running.ledger)
         }
@@ -87,7 +98,7 @@ extension Coordinator {
     /// Opens what is missing of a group: first the responses, then their scores.
     private func openUnits(_ job: JobRecord, _ group: Int, _ ledger: inout WorkLedger) {
         if job.hasRollouts, !job.missingSiblings(group).isEmpty { return ledger.add(.rollout(group: group)) }
-        guard job.hasScores else { return }
+        guard job.hasScores, !job.isTraining else { return }
         for sibling in 0..<job.groupSize {
             let id = SequenceID(group: group, sibling: sibling)
             if job.scores[id] == nil { ledger.add(.score(id)) }
@@ -121,6 +132,7 @@ extension Coordinator {
 
     /// The models that the open units need, one phase after the other.
     private func phaseModels(_ job: JobRecord) -> [UInt32] {
+        if job.isTraining { return [job.admitted.policyModel, job.admitted.scoreModel].filter { $0 != 0 } }
         let generates = (0..<job.groupCount).contains {
             job.failedGroups[$0] == nil && !job.missingSiblings($0).isEmpty
         }
@@ -140,7 +152,7 @@ extension Coordinator {
 
     /// Gives open units to workers with room, one round after another so that all get some.
     /// - Returns: what is waited for, or nil while something runs.
-    private mutating func grantWork(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
+    mutating func grantWork(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
         var isGranting = true
         while isGranting {
             isGranting = false
@@ -321,7 +333,8 @@ extension Coordinator {
             return "it was computed with other kernels"
         }
         let model = state.models[isScore ? job.admitted.scoreModel : job.admitted.policyModel]
-        guard result.policyVersion == model?.policyVersion else { return "policy version \(result.policyVersion)" }
+        let version = job.isTraining ? job.policyVersion(ofGroup: sequence.group) : model?.policyVersion
+        guard result.policyVersion == version else { return "policy version \(result.policyVersion)" }
         return result.problem
     }
 
@@ -344,7 +357,9 @@ extension Coordinator {
         guard let record = state.jobs[job], record.ended == nil else { return }
         if let problem { return end(job, "failed", problem) }
         let failed = record.failedGroups.count
-        if failed == record.groupCount {
+        if record.isTraining {
+            end(job, "done", failed == 0 ? "" : "\(failed) of \(record.groupCount) groups failed")
+        } else if failed == record.groupCount {
             end(job, "failed", "every group failed; the first: \(record.failedGroups.min { $0.key < $1.key }!.value)")
         } else {
             end(job, "done", failed == 0 ? "" : "\(failed) of \(record.groupCount) groups failed")
@@ -361,6 +376,18 @@ extension Coordinator {
             })
         log("job \(job) \(status)\(problem.isEmpty ? "" : ": \(problem)")")
         guard current?.id == job else { return }
+        if let run = current?.training {
+            for worker in run.members {
+                guard let member = members[worker] else { continue }
+                send(to: member.identity) { $0.trainAbort.epoch = run.epoch }
+            }
+            // Its weights are nobody else's: the next job loads what it names.
+            deployments[run.model] = nil
+            for worker in liveWorkers {
+                members[worker]?.reports[run.model] = nil
+                send(to: members[worker]!.identity) { $0.undeploy.model = run.model }
+            }
+        }
         for lease in (current?.ledger.leases.values.sorted { $0.id < $1.id }) ?? [] {
             guard let member = members[lease.worker] else { continue }
             send(to: member.identity) { $0.withdraw.lease = lease.id }

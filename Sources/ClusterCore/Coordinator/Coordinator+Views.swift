@@ -43,6 +43,11 @@ extension Coordinator {
             $0.tokenCount = job.tokenCount
             $0.rewardSum = job.rewardSum
             $0.rewardCount = job.rewardCount
+            if job.isTraining {
+                $0.step = UInt32(job.committed.count)
+                $0.stepCount = job.admitted.stepCount
+                if let last = job.prepared[UInt64(max(0, job.committed.count - 1))] { $0.lastStep = last }
+            }
             guard job.ended == nil else { return $0.status = job.ended!.status }
             guard let current, current.id == job.id else {
                 $0.status = "queued"

@@ -21,6 +21,10 @@ package struct Coordinator: Sendable {
         case result(WireUnitResult, from: PeerIdentity)
         /// A submitted job was read, validated and stored; `request` waits for the answer.
         case jobPrepared(PreparedJob)
+        /// A training step was cut into cells (or cannot be).
+        case stepBuilt(job: UInt64, epoch: UInt32, version: UInt64, StepPlan?, problem: String?)
+        /// A checkpoint has its name (or could not get it).
+        case snapshotSealed(job: UInt64, version: UInt64, directory: String, problem: String?)
         /// The output files of a job are written (or could not be).
         case jobWritten(job: UInt64, problem: String?)
     }
@@ -32,6 +36,12 @@ package struct Coordinator: Sendable {
         case journal(WireJournalEntry, record: WireUnitResult?)
         /// Send the work of a lease; the shell adds prompt and tokens from the store.
         case grant(Lease, job: UInt64, model: UInt32, siblings: [Int], to: PeerIdentity)
+        /// Cut the step from `version` into cells for these members.
+        case buildStep(job: UInt64, epoch: UInt32, version: UInt64, members: [PeerIdentity])
+        /// Send what was built for a step.
+        case sendStep(job: UInt64, epoch: UInt32, version: UInt64, to: [WorkerNumber])
+        /// All parts of a checkpoint are in `directory`: complete it and give it its name.
+        case sealSnapshot(job: UInt64, version: UInt64, directory: String)
         case disconnect(PeerIdentity)
         /// Write the output files of a job whose units are all done.
         case finish(job: UInt64)
@@ -77,6 +87,10 @@ package struct Coordinator: Sendable {
     /// The job that runs, with its open work.
     var current: RunningJob?
     var lastLease: UInt64
+    /// Training epochs of this process; their numbers hold the coordinator's epoch too.
+    var trainingEpochCount: UInt32 = 0
+    /// Training epochs that ended since the last committed step.
+    var restartCount = 0
     var lastTick: MonotonicInstant?
     var isStarted = false
     private var effects: [Effect] = []
@@ -112,6 +126,10 @@ package struct Coordinator: Sendable {
         case .connectionLost(let peer): connectionLost(peer, now)
         case .result(let result, let peer): accept(result, from: peer)
         case .jobPrepared(let job): admit(job)
+        case .stepBuilt(let job, let epoch, let version, let plan, let problem):
+            stepBuilt(job: job, epoch: epoch, version: version, plan, problem: problem, now)
+        case .snapshotSealed(let job, let version, let directory, let problem):
+            snapshotSealed(job: job, version: version, directory: directory, problem: problem, now)
         case .jobWritten(let job, let problem): written(job, problem)
         }
         advance(now)
@@ -125,7 +143,8 @@ package struct Coordinator: Sendable {
         switch (envelope.body, role) {
         case (.hello(let hello), .worker): greet(envelope, hello, from: peer, now)
         case (.beat, .worker), (.shardReport, .worker), (.peerAllowed, .worker), (.unitFailed, .worker),
-            (.goodbye, .worker):
+            (.goodbye, .worker), (.trainReady, .worker), (.stepSealed, .worker), (.stepApplied, .worker),
+            (.snapshotWritten, .worker), (.trainFailed, .worker):
             guard let number = knownWorker(envelope, from: peer) else { return }
             members[number]?.lastHeard = now
             members[number]?.lostUntil = nil
@@ -135,7 +154,7 @@ package struct Coordinator: Sendable {
             case .peerAllowed(let allowed): introduce(allowed, by: number)
             case .unitFailed(let failed): unitFailed(failed, by: number)
             case .goodbye(let goodbye): bury(number, "left: \(goodbye.reason)")
-            default: break
+            default: note(envelope, of: number, now)
             }
         case (.listJobs(let list), .submit), (.listJobs(let list), .admin):
             let jobs = jobList(list, now)

@@ -26,6 +26,10 @@ package struct JobRecord: Sendable {
     package private(set) var scores: [SequenceID: Data] = [:]
     package private(set) var failedGroups: [Int: String] = [:]
     package private(set) var ended: WireJobEnded?
+    /// Of a training job: steps by the version they start from, state hashes by version, the last checkpoint.
+    package private(set) var prepared: [UInt64: WireStepPrepared] = [:]
+    package private(set) var committed: [UInt64: Data] = [:]
+    package private(set) var snapshot: WireSnapshotTaken?
     package private(set) var tokenCount: UInt64 = 0
     package private(set) var rewardSum = 0.0
     package private(set) var rewardCount: UInt64 = 0
@@ -63,6 +67,9 @@ package struct JobRecord: Sendable {
 
     mutating func fail(group: Int, _ reason: String) { failedGroups[group] = reason }
     mutating func end(_ ended: WireJobEnded) { self.ended = ended }
+    mutating func apply(_ step: WireStepPrepared) { prepared[step.version] = step }
+    mutating func apply(_ step: WireStepCommitted) { committed[step.version] = step.digest }
+    mutating func apply(_ taken: WireSnapshotTaken) { snapshot = taken }
 
     /// Groups in which nothing is left to do.
     package var doneGroupCount: Int { (0..<groupCount).count { failedGroups[$0] != nil || isDone($0) } }
@@ -97,6 +104,9 @@ package struct DurableState: Sendable {
         case .jobAdmitted(let admitted): jobs[admitted.job] = JobRecord(admitted)
         case .unitRecorded(let recorded): jobs[recorded.job]?.apply(recorded)
         case .groupFailed(let failed): jobs[failed.job]?.fail(group: Int(failed.group), failed.reason)
+        case .stepPrepared(let step): jobs[step.job]?.apply(step)
+        case .stepCommitted(let step): jobs[step.job]?.apply(step)
+        case .snapshotTaken(let taken): jobs[taken.job]?.apply(taken)
         case .jobEnded(let ended): jobs[ended.job]?.end(ended)
         case nil: break
         }

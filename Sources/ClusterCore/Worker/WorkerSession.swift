@@ -21,6 +21,8 @@ package struct WorkerSession: Sendable {
         /// What is held of a model changed.
         case shards(WireShardReport)
         case leaving(String)
+        /// Something for the coordinator; it asks again for what is lost.
+        case report(WireEnvelope)
     }
 
     package enum Effect: Sendable {
@@ -108,6 +110,7 @@ package struct WorkerSession: Sendable {
             reports[report.model] = report
             if worker != nil { send { $0.shardReport = report } }
         case .leaving(let reason): send { $0.goodbye.reason = reason }
+        case .report(let envelope): if worker != nil { send { $0.body = envelope.body } }
         }
         defer { effects = [] }
         return effects

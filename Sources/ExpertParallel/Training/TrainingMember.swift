@@ -60,10 +60,13 @@ package struct CellObjective: Sendable {
     package var gradients: [RowGradient]
     /// Sums that add up over cells.
     package var statistics: [Double]
+    /// Largest values.
+    package var maxima: [Double]
 
-    package init(gradients: [RowGradient], statistics: [Double]) {
+    package init(gradients: [RowGradient], statistics: [Double], maxima: [Double] = []) {
         self.gradients = gradients
         self.statistics = statistics
+        self.maxima = maxima
     }
 }
 
@@ -74,7 +77,7 @@ package struct SealedGradients: Sendable {
     /// Σ x² of each own expert.
     package var experts: [(id: ExpertGradients.ExpertID, sumOfSquares: Double)] = []
     /// The objective's statistics of each own cell, then the sum of divergences, then the auxiliary loss's share.
-    package var cells: [(index: Int, statistics: [Double])] = []
+    package var cells: [(index: Int, sums: [Double], maxima: [Double])] = []
     /// The first parameter whose gradient is not finite.
     package var problem: String?
     /// How often each expert was chosen in the own cells, over all layers.
@@ -154,7 +157,8 @@ package final class TrainingMember {
         let gradients = ExpertGradients(
             compute: model.compute, hiddenSize: model.configuration.hiddenSize,
             intermediateSize: model.configuration.moeIntermediateSize, pool: model.pool)
-        let held = store.experts(model: modelID, policyVersion: experts.policyVersion)
+        store.collect(model: modelID, as: version)
+        let held = store.experts(model: modelID, policyVersion: version)
         for id in ownedExperts {
             let state = try snapshot.expert(id, expertLayouts[id]!)
             guard let weights = held?.layers[id.layer]?.experts[id.expert] else {
@@ -166,8 +170,8 @@ package final class TrainingMember {
         }
         let trained = TrainedExperts(gradients)
         self.trained = trained
-        store.renumber(model: modelID, from: experts.policyVersion, to: version)
         experts.policyVersion = version
+        experts.resume()
         experts.train(epoch: epoch.number, trained)
         training.set(model: modelID, trained)
         trained.begin(epoch: epoch.number, version: version)
@@ -221,7 +225,7 @@ package final class TrainingMember {
         _ cell: TrainingCell, _ order: TrainingStepOrder, _ auxiliary: Auxiliary?,
         _ teacher: ((TrainingCell) throws -> TeacherRows)?,
         _ objective: (TrainingCell, [TokenScore]) throws -> CellObjective, _ sealed: inout SealedGradients
-    ) throws -> (index: Int, statistics: [Double]) {
+    ) throws -> (index: Int, sums: [Double], maxima: [Double]) {
         let teacherRows = try teacher?(cell)
         let scores = try pass.forward(cell, temperature: order.temperature)
         for (expert, count) in pass.expertCounts.enumerated() { sealed.expertCounts[expert] += Int64(count) }
@@ -236,7 +240,7 @@ package final class TrainingMember {
         FailPoint.pass("training.cell-done")
         var divergence = 0.0
         for (value, gradient) in zip(divergences, wanted.gradients) { divergence += value * Double(gradient.divergence) }
-        return (cell.index, wanted.statistics + [divergence, auxiliaryLoss ?? 0])
+        return (cell.index, wanted.statistics + [divergence, auxiliaryLoss ?? 0], wanted.maxima)
     }
 
     /// The auxiliary loss is Σₑ weight × Σ p: its gradient in each probability, and the weights without coefficient.

@@ -32,6 +32,36 @@ extension Qwen3Model {
         }
     }
 
+    /// Reads a trunk parameter back as fp32: the values that the kernels compute with, `[elements]`.
+    package func values(of tensor: ParameterTensor, into target: UnsafeMutablePointer<Float>) {
+        let count = tensor.elementCount
+        switch tensor.kind {
+        case .norm:
+            let values = norm(tensor)
+            target.update(from: values, count: count)
+        case .embedding:
+            let source = trunk.embedding.base
+            switch compute {
+            case .fp32: memcpy(target, source, count * 4)
+            case .bf16: ck_bf16_to_f32(source.assumingMemoryBound(to: UInt16.self), Int64(count), target)
+            }
+        case .head: trunk.head.unpack(rows: 0..<tensor.shape[0], into: target)
+        case .attention, .denseMLP, .router: matrix(tensor).unpack(rows: 0..<tensor.shape[0], into: target)
+        case .expert: preconditionFailure("experts are read where they live")
+        }
+    }
+
+    private func norm(_ tensor: ParameterTensor) -> [Float] {
+        guard let index = tensor.layer else { return trunk.finalNorm }
+        let (layer, names) = (trunk.layers[index], TensorName.layer(index))
+        switch tensor.name {
+        case names.inputNorm: return layer.inputNorm
+        case names.postAttentionNorm: return layer.postAttentionNorm
+        case names.qNorm: return layer.queryNorm
+        default: return layer.keyNorm
+        }
+    }
+
     private func matrix(_ tensor: ParameterTensor) -> PackedMatrix {
         guard let index = tensor.layer else { preconditionFailure("\(tensor.name) belongs to no layer") }
         let (layer, names) = (trunk.layers[index], TensorName.layer(index))
@@ -78,6 +108,19 @@ extension SwiGLUWeights {
         case .up: up.write(values, rows: rows)
         case .down: down.write(values, rows: rows)
         }
+    }
+}
+
+extension SwiGLUWeights {
+    /// Reads a matrix of an expert back as fp32.
+    package func values(of projection: TensorName.Projection, into target: UnsafeMutablePointer<Float>) {
+        let matrix =
+            switch projection {
+            case .gate: gate
+            case .up: up
+            case .down: down
+            }
+        matrix.unpack(rows: 0..<matrix.outputCount, into: target)
     }
 }
 

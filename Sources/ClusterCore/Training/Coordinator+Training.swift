@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A training job: batches of rollouts under one version of the weights, then one or more optimizer steps that all live
+// workers take together. `prepared` makes a step's clip factor and learning rate durable before anybody applies them,
+// `committed` the hash of the state after it; a repeated step must reproduce both.
+internal import ClusterProtocol
+internal import ClusterTransport
+internal import Foundation
+internal import RuntimeSupport
+internal import SwiftProtobuf
+
+extension Coordinator {
+    /// An order without an answer is repeated after this time; members answer repeats from memory.
+    private static let repeatMilliseconds: UInt64 = 5000
+    /// Epochs that may end without a committed step in between before the job is given up.
+    private static let restartMax = 10
+
+    /// Moves a training job as far as it goes.
+    /// - Returns: what is waited for.
+    mutating func advanceTraining(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
+        guard var run = current?.training else { return beginEpoch(job, now) }
+        if run.members != liveWorkers.sorted() || deployments[run.model] == nil {
+            endEpoch("its members changed", now)
+            return beginEpoch(job, now)
+        }
+        defer { if current?.training?.epoch == run.epoch { current?.training = run } }
+        repeatOrders(job, &run, now)
+        switch run.phase {
+        case .loading:
+            guard run.missing.isEmpty else { return waiting(run, "to load the training state") }
+            run.enter(.ready, now)
+            return continueFromReady(job, &run, now)
+        case .ready: return continueFromReady(job, &run, now)
+        case .building: return "step \(run.version + 1) to be cut into cells"
+        case .gradients:
+            guard run.sealed.count == run.members.count else { return waiting(run, "to finish gradients") }
+            return prepare(job, &run, now)
+        case .applying:
+            guard run.applied.count == run.members.count else { return waiting(run, "to apply the step") }
+            return commit(job, &run, now)
+        case .snapshot:
+            guard run.missing.isEmpty else { return waiting(run, "to write the checkpoint") }
+            run.enter(.sealing, now)
+            emit(.sealSnapshot(job: job.id, version: run.version, directory: partialDirectory(job, run.version)))
+            return "the checkpoint to be named"
+        case .sealing: return "the checkpoint to be named"
+        }
+    }
+
+    private func waiting(_ run: TrainingRun, _ what: String) -> String {
+        let missing: [WorkerNumber]
+        switch run.phase {
+        case .gradients: missing = run.members.filter { run.sealed[$0] == nil }
+        case .applying: missing = run.members.filter { run.applied[$0] == nil }
+        default: missing = run.missing
+        }
+        return "step \(run.version + 1): \(missing.map { "worker \($0)" }.joined(separator: ", ")) \(what)"
+    }
+
+    // MARK: - Epochs
+
+    private mutating func beginEpoch(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
+        let id = job.admitted.policyModel
+        let workers = liveWorkers.sorted()
+        guard let model = state.models[id], let deployment = deployments[id], !workers.isEmpty else {
+            return "the model to be placed"
+        }
+        let behind = workers.filter { !deployment.isReady($0) }
+        if !behind.isEmpty { return "\(behind.map { "worker \($0)" }.joined(separator: ", ")) to load \(model.path)" }
+        guard model.expertCount == 0 || deployment.placement.isSettled else { return "experts to settle" }
+        trainingEpochCount += 1
+        let snapshot = job.snapshot
+        let run = TrainingRun(
+            epoch: UInt32(truncatingIfNeeded: state.epoch << 16) | trainingEpochCount, members: workers,
+            experts: workers.map { deployment.placement.targets[$0] ?? [] }, model: id,
+            version: snapshot?.version ?? 0, since: now, orderedAt: now)
+        current?.training = run
+        log(
+            "job \(job.id): training epoch \(run.epoch) from version \(run.version) with "
+                + "\(workers.count) worker\(workers.count == 1 ? "" : "s")")
+        for rank in workers.indices { sendBegin(job, run, rank) }
+        return waiting(run, "to load the training state")
+    }
+
+    private mutating func sendBegin(_ job: JobRecord, _ run: TrainingRun, _ rank: Int) {
+        guard let member = members[run.members[rank]], let model = state.models[run.model] else { return }
+        let identities = run.members.compactMap { members[$0]?.identity.rawValue }
+        send(to: member.identity) {
+            $0.trainBegin = .with {
+                $0.job = job.id
+                $0.model = run.model
+                $0.epoch = run.epoch
+                $0.version = run.version
+                $0.snapshot = job.snapshot?.directory ?? model.path
+                $0.members = identities
+                $0.rank = UInt32(rank)
+                $0.experts = run.experts[rank].map(UInt32.init)
+            }
+        }
+    }
+
+    /// Ends the epoch: members stop, and what they generate for it is withdrawn, since the weights go back.
+    mutating func endEpoch(_ reason: String, _ now: MonotonicInstant) {
+        guard let run = current?.training else { return }
+        log("training epoch \(run.epoch) ends: \(reason)")
+        current?.training = nil
+        for worker in run.members {
+            guard let member = members[worker] else { continue }
+            send(to: member.identity) { $0.trainAbort.epoch = run.epoch }
+        }
+        for lease in (current?.ledger.leases.values.sorted { $0.id < $1.id }) ?? [] {
+            current?.ledger.drop(lease.id)
+            guard let member = members[lease.worker] else { continue }
+            send(to: member.identity) { $0.withdraw.lease = lease.id }
+        }
+    }
+
+    private mutating func repeatOrders(_ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant) {
+        guard now.milliseconds(since: run.orderedAt) > Self.repeatMilliseconds else { return }
+        run.orderedAt = now
+        switch run.phase {
+        case .loading: for (rank, worker) in run.members.enumerated() where !run.answered.contains(worker) { sendBegin(job, run, rank) }
+        case .gradients:
+            let behind = run.members.filter { run.sealed[$0] == nil }
+            emit(.sendStep(job: job.id, epoch: run.epoch, version: run.version, to: behind))
+        case .applying: for worker in run.members where run.applied[worker] == nil { sendApply(run, to: worker) }
+        case .snapshot: for worker in run.missing { sendSnapshot(job, run, to: worker) }
+        case .ready, .building, .sealing: break
+        }
+    }
+
+    // MARK: - Steps
+
+    private mutating func continueFromReady(
+        _ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant
+    ) -> String? {
+        let every = UInt64(max(1, job.admitted.snapshotEvery))
+        let isDue = run.version > 0 && (run.version % every == 0 || run.version == job.stepCount)
+        if isDue, (job.snapshot?.version ?? 0) < run.version {
+            if let after = run.snapshotNotBefore, now < after { return "room for the checkpoint" }
+            run.enter(.snapshot, now)
+            for worker in run.members { sendSnapshot(job, run, to: worker) }
+            return waiting(run, "to write the checkpoint")
+        }
+        if run.version >= job.stepCount { return nil }
+        if job.admitted.promptsPerBatch > 0 {
+            let batch = job.batch(of: run.version)
+            let open = job.groups(ofBatch: batch).filter {
+                job.failedGroups[$0] == nil && !job.missingSiblings($0).isEmpty
+            }
+            if !open.isEmpty {
+                if run.openedBatch != batch {
+                    run.openedBatch = batch
+                    for group in open { current?.ledger.add(.rollout(group: group)) }
+                }
+                return grantWork(job, now)
+            }
+        }
+        run.enter(.building, now)
+        emit(
+            .buildStep(
+                job: job.id, epoch: run.epoch, version: run.version,
+                members: run.members.compactMap { members[$0]?.identity }))
+        return "step \(run.version + 1) to be cut into cells"
+    }
+
+    mutating func stepBuilt(
+        job id: UInt64, epoch: UInt32, version: UInt64, _ plan: StepPlan?, problem: String?, _ now: MonotonicInstant
+    ) {
+        guard current?.id == id, var run = current?.training, run.epoch == epoch, run.version == version,
+            run.phase == .building
+        else { return }
+        guard let plan else { return end(id, "failed", "step \(version + 1): \(problem ?? "cannot be built")") }
+        run.plan = plan
+        run.sealed = [:]
+        run.enter(.gradients, now)
+        current?.training = run
+        emit(.sendStep(job: id, epoch: epoch, version: version, to: run.members))
+    }
+
+    /// What a member says; answers of other epochs are old.
+    mutating func note(_ envelope: WireEnvelope, of number: WorkerNumber, _ now: MonotonicInstant) {
+        guard var run = current?.training, run.members.contains(number) else { return }
+        switch envelope.body {
+        case .trainReady(let ready):
+            guard ready.epoch == run.epoch, run.phase == .loading else { return }
+            run.answered.insert(number)
+        case .stepSealed(let sealed):
+            guard sealed.epoch == run.epoch, sealed.version == run.version, run.phase == .gradients else { return }
+            run.sealed[number] = sealed
+        case .stepApplied(let applied):
+            guard applied.epoch == run.epoch, applied.version == run.version + 1, run.phase == .applying else { return }
+            run.applied[number] = applied
+        case .snapshotWritten(let written):
+            guard written.epoch == run.epoch, written.version == run.version, run.phase == .snapshot else { return }
+            if written.problem.isEmpty {
+                run.answered.insert(number)
+            } else {
+                log("the checkpoint of version \(run.version) could not be written: \(written.problem)")
+                run.enter(.ready, now)
+                run.snapshotNotBefore = now.advanced(byMilliseconds: Self.repeatMilliseconds)
+            }
+        case .trainFailed(let failed):
+            guard failed.epoch == run.epoch else { return }
+            restartCount += 1
+            endEpoch("worker \(number): \(failed.reason)", now)
+            if restartCount > Self.restartMax, let id = current?.id {
+                end(id, "failed", "training does not get on: \(failed.reason)")
+            }
+            return
+        default: return
+        }
+        current?.training = run
+    }
+
+    private mutating func prepare(_ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant) -> String? {
+        let reports = run.members.compactMap { run.sealed[$0] }
+        guard let plan = run.plan else { return nil }
+        if let name = reports.map(\.notFinite).first(where: { !$0.isEmpty }) {
+            let kept = job.snapshot.map { "the last checkpoint is \($0.directory)" } ?? "no checkpoint was due yet"
+            end(job.id, "failed", "step \(run.version + 1): the gradient of \(name) is not finite; \(kept)")
+            return nil
+        }
+        let prepared = summary(reports, plan, job: job.id, version: run.version)
+        if let earlier = job.prepared[run.version] {
+            guard earlier == prepared else {
+                end(
+                    job.id, "failed",
+                    "step \(run.version + 1), repeated from the journal, gives other bits: the memory or the kernels of "
+                        + "some host are at fault")
+                return nil
+            }
+        } else {
+            record(.with { $0.stepPrepared = prepared })
+        }
+        run.prepared = prepared
+        run.applied = [:]
+        run.enter(.applying, now)
+        for worker in run.members { sendApply(run, to: worker) }
+        return waiting(run, "to apply the step")
+    }
+
+    /// Adds up what the members report, in an order of the data: segments, then experts, then cells.
+    private func summary(
+        _ reports: [WireStepSealed], _ plan: StepPlan, job: UInt64, version: UInt64
+    ) -> WireStepPrepared {
+        var squares = 0.0
+        for segment in reports.flatMap(\.segments).sorted(by: { $0.segment < $1.segment }) {
+            squares += segment.sumOfSquares
+        }
+        for expert in reports.flatMap(\.experts).sorted(by: { ($0.layer, $0.expert) < ($1.layer, $1.expert) }) {
+            squares += expert.sumOfSquares
+        }
+        let cells = reports.flatMap(\.cells).sorted { $0.cell < $1.cell }
+        var sums = [Double](repeating: 0, count: cells.first?.sums.count ?? 0)
+        var maxima = [Double](repeating: 0, count: cells.first?.maxima.count ?? 0)
+        for cell in cells {
+            for (index, value) in cell.sums.enumerated() where index < sums.count { sums[index] += value }
+            for (index, value) in cell.maxima.enumerated() where index < maxima.count {
+                maxima[index] = max(maxima[index], value)
+            }
+        }
+        return .with {
+            $0.job = job
+            $0.version = version
+            $0.sumOfSquares = squares
+            // torch.nn.utils.clip_grad_norm_
+            $0.gradientScale = plan.clipNorm.map { Float(min(1, $0 / (squares.squareRoot() + 1e-6))) } ?? 1
+            $0.learningRate = plan.learningRate
+            $0.sums = sums
+            $0.maxima = maxima
+            $0.report = plan.report
+        }
+    }
+
+    private mutating func sendApply(_ run: TrainingRun, to worker: WorkerNumber) {
+        guard let member = members[worker], let plan = run.plan, let prepared = run.prepared else { return }
+        send(to: member.identity) {
+            $0.stepApply = .with {
+                $0.epoch = run.epoch
+                $0.version = run.version
+                $0.number = plan.number
+                $0.learningRate = prepared.learningRate
+                $0.gradientScale = prepared.gradientScale
+                $0.beta1 = plan.beta1
+                $0.beta2 = plan.beta2
+                $0.adamEpsilon = plan.epsilon
+                $0.weightDecay = plan.weightDecay
+            }
+        }
+    }
+
+    private mutating func commit(_ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant) -> String? {
+        let digest = digest(run)
+        let version = run.version + 1
+        if let earlier = job.committed[version] {
+            guard earlier == digest else {
+                end(
+                    job.id, "failed",
+                    "the state after step \(version), repeated from the journal, is another one: the memory or the "
+                        + "kernels of some host are at fault")
+                return nil
+            }
+        } else {
+            record(
+                .with {
+                    $0.stepCommitted = .with {
+                        $0.job = job.id; $0.version = version; $0.digest = digest
+                    }
+                })
+            restartCount = 0
+        }
+        run.version = version
+        run.enter(.ready, now)
+        return nil
+    }
+
+    /// Segments in order, then experts by (layer, expert), whoever owns them.
+    private func digest(_ run: TrainingRun) -> Data {
+        var segments: [(UInt32, UInt32)] = []
+        var experts: [(layer: Int, expert: Int, checksum: UInt32)] = []
+        for (rank, worker) in run.members.enumerated() {
+            guard let applied = run.applied[worker] else { continue }
+            segments += zip(applied.segmentNumbers, applied.segments).map { ($0, $1) }
+            let owned = run.experts[rank]
+            for (index, checksum) in applied.experts.enumerated() where !owned.isEmpty {
+                experts.append((index / owned.count, owned[index % owned.count], checksum))
+            }
+        }
+        segments.sort { $0.0 < $1.0 }
+        experts.sort { ($0.layer, $0.expert) < ($1.layer, $1.expert) }
+        return StateDigest.of(segments.map(\.1) + experts.map(\.checksum))
+    }
+
+    // MARK: - Snapshots
+
+    private func partialDirectory(_ job: JobRecord, _ version: UInt64) -> String {
+        let digits = String(version)
+        let number = String(repeating: "0", count: max(0, 6 - digits.count)) + digits
+        return "\(job.admitted.output)/checkpoints/step-\(number).partial"
+    }
+
+    private mutating func sendSnapshot(_ job: JobRecord, _ run: TrainingRun, to worker: WorkerNumber) {
+        guard let member = members[worker] else { return }
+        let directory = partialDirectory(job, run.version)
+        send(to: member.identity) {
+            $0.takeSnapshot = .with {
+                $0.epoch = run.epoch
+                $0.version = run.version
+                $0.directory = directory
+            }
+        }
+    }
+
+    mutating func snapshotSealed(
+        job id: UInt64, version: UInt64, directory: String, problem: String?, _ now: MonotonicInstant
+    ) {
+        guard current?.id == id, var run = current?.training, run.phase == .sealing, run.version == version else {
+            return
+        }
+        if let problem {
+            log("the checkpoint of version \(version) could not be named: \(problem)")
+            run.snapshotNotBefore = now.advanced(byMilliseconds: Self.repeatMilliseconds)
+        } else {
+            record(
+                .with {
+                    $0.snapshotTaken = .with {
+                        $0.job = id; $0.version = version; $0.directory = directory
+                    }
+                })
+            log("checkpoint \(directory)")
+        }
+        run.enter(.ready, now)
+        current?.training = run
+    }
+}

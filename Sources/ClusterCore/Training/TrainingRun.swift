@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+package import ClusterProtocol
+internal import RuntimeSupport
+
+/// What a step's optimizer update needs to know besides the gradients; the shell works it out from the job.
+package struct StepPlan: Sendable, Equatable {
+    /// Of the optimizer, from 1.
+    package var number: UInt64
+    package var learningRate: Double
+    /// Largest norm of the gradient; nil: never clipped.
+    package var clipNorm: Double?
+    package var beta1: Double
+    package var beta2: Double
+    package var epsilon: Double
+    package var weightDecay: Double
+    /// What the step was built from, JSON with sorted keys.
+    package var report: String
+
+    package init(
+        number: UInt64, learningRate: Double, clipNorm: Double?, beta1: Double, beta2: Double, epsilon: Double,
+        weightDecay: Double, report: String
+    ) {
+        self.number = number
+        self.learningRate = learningRate
+        self.clipNorm = clipNorm
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
+        self.weightDecay = weightDecay
+        self.report = report
+    }
+}
+
+/// A training epoch: a fixed list of members that take steps together. Any change of members ends it; the next one
+/// starts from the last snapshot and repeats the steps since, from the journaled rollouts, to the same bits.
+struct TrainingRun: Sendable {
+    enum Phase: Sendable, Equatable {
+        /// Members take the state from a snapshot.
+        case loading
+        /// Every member is at `version`.
+        case ready
+        /// The shell cuts the step into cells.
+        case building
+        case gradients
+        case applying
+        /// Members write their part of a snapshot; the shell then names it.
+        case snapshot
+        case sealing
+    }
+
+    let epoch: UInt32
+    /// By rank.
+    let members: [WorkerNumber]
+    /// Experts that each member owns.
+    let experts: [[Int]]
+    let model: UInt32
+    var version: UInt64
+    var phase = Phase.loading
+    var since: MonotonicInstant
+    var orderedAt: MonotonicInstant
+    var plan: StepPlan?
+    var prepared: WireStepPrepared?
+    var answered: Set<WorkerNumber> = []
+    var sealed: [WorkerNumber: WireStepSealed] = [:]
+    var applied: [WorkerNumber: WireStepApplied] = [:]
+    /// First version whose groups have been opened in the ledger.
+    var openedBatch: Int?
+    /// A snapshot that failed is tried again later.
+    var snapshotNotBefore: MonotonicInstant?
+
+    mutating func enter(_ phase: Phase, _ now: MonotonicInstant) {
+        self.phase = phase
+        since = now
+        orderedAt = now
+        answered = []
+    }
+
+    var missing: [WorkerNumber] { members.filter { !answered.contains($0) } }
+}
+
+extension JobRecord {
+    package var isTraining: Bool { admitted.stepCount > 0 }
+    package var stepCount: UInt64 { UInt64(admitted.stepCount) }
+
+    /// The batch of rollouts that the step from `version` is made of.
+    func batch(of version: UInt64) -> Int { Int(version) / max(1, Int(admitted.updatesPerBatch)) }
+
+    /// The groups of a batch.
+    package func groups(ofBatch batch: Int) -> Range<Int> {
+        let count = Int(admitted.promptsPerBatch)
+        return batch * count..<(batch + 1) * count
+    }
+
+    /// Version of the policy that generates a group.
+    package func policyVersion(ofGroup group: Int) -> UInt64 {
+        guard isTraining, admitted.promptsPerBatch > 0 else { return 0 }
+        return UInt64(group / Int(admitted.promptsPerBatch)) * UInt64(max(1, admitted.updatesPerBatch))
+    }
+}

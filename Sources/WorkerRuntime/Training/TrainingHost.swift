@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A worker's side of a training job: orders come in, answers go out, all on the engine's thread. An order that was carried
+// out already is answered again from memory, since the coordinator repeats what it has no answer to.
+internal import Checkpoints
+internal import ClusterProtocol
+internal import ClusterTransport
+internal import ExpertParallel
+internal import Foundation
+internal import PostTraining
+internal import Qwen3
+internal import RuntimeSupport
+internal import SwiftProtobuf
+internal import Tensors
+
+/// Trains the models that this worker hosts. One training epoch at a time.
+final class TrainingHost: @unchecked Sendable {
+    // @unchecked: used by the engine's thread alone, but for `control`, which is locked.
+
+    /// What other threads may touch.
+    struct Control {
+        var epoch: UInt32 = 0
+        var abortedEpoch: UInt32 = 0
+        var exchange: TrainingExchange?
+        var experts: ClusterExpertExchange?
+        var activity: String?
+    }
+
+    private let environment: WorkerEnvironment
+    private let send: @Sendable (WireEnvelope) -> Void
+    let control = Locked(Control())
+    private var member: TrainingMember?
+    private var host: ModelHost?
+    private var epoch: UInt32 = 0
+    private var cells: [UInt32: [TrainingSequence]] = [:]
+    private var answers: [String: WireEnvelope] = [:]
+    private var teacherPass: (model: UInt32, pass: CellPass)?
+
+    init(_ environment: WorkerEnvironment, send: @escaping @Sendable (WireEnvelope) -> Void) {
+        self.environment = environment
+        self.send = send
+    }
+
+    // MARK: - From any thread
+
+    /// Ends waits of an epoch, so that the engine's thread gets on to the next order.
+    func abort(epoch: UInt32) {
+        let (exchange, experts) = control.withLock { control in
+            control.abortedEpoch = max(control.abortedEpoch, epoch)
+            return control.epoch <= epoch ? (control.exchange, control.experts) : (nil, nil)
+        }
+        exchange?.cancel()
+        experts?.cancel()
+    }
+
+    /// For the beat.
+    var activity: String? { control.withLock { $0.activity } }
+    var waiting: String? { control.withLock { $0.exchange }?.waiting }
+
+    // MARK: - Orders, on the engine's thread
+
+    /// The model goes away.
+    func drop(_ model: UInt32) {
+        if teacherPass?.model == model { teacherPass = nil }
+        guard host?.description.id == model else { return }
+        member = nil
+        host = nil
+        answers = [:]
+        environment.training.set(model: model, nil)
+        control.withLock {
+            $0.exchange = nil
+            $0.experts = nil
+        }
+    }
+
+    func begin(_ begin: WireTrainBegin, _ host: ModelHost?) {
+        if repeated("begin", begin.epoch, begin.version) { return }
+        perform(begin.epoch, "loading the training state") {
+            guard let host else { throw WorkerError("model \(begin.model) is not loaded here") }
+            teacherPass = nil
+            cells = [:]
+            answers = [:]
+            let member =
+                self.host === host && self.member != nil
+                ? self.member!
+                : TrainingMember(
+                    model: host.model, modelID: begin.model, experts: host.exchange, store: environment.shards,
+                    training: environment.training, port: environment.port)
+            self.member = member
+            self.host = host
+            epoch = begin.epoch
+            control.withLock {
+                $0.epoch = begin.epoch
+                $0.exchange = member.exchange
+                $0.experts = host.exchange
+            }
+            let checkpoint = try Checkpoint(directory: URL(fileURLWithPath: begin.snapshot, isDirectory: true))
+            try member.begin(
+                TrainingEpoch(
+                    number: begin.epoch, members: begin.members.map { PeerIdentity($0) }, rank: Int(begin.rank),
+                    experts: begin.experts.map(Int.init)),
+                version: begin.version,
+                from: TrainingSnapshot(checkpoint, compute: host.model.compute, pool: environment.pool))
+            checkpoint.dropPages()
+            host.weightsChanged()
+            answer("begin", begin.version) { $0.trainReady = .with { $0.epoch = begin.epoch; $0.version = begin.version } }
+        }
+    }
+
+    func take(_ cells: WireTrainCells) {
+        guard cells.epoch == epoch, let member, cells.version == member.version else { return }
+        for cell in cells.cells { self.cells[cell.index] = cell.sequences.map(TrainingSequence.init) }
+    }
+
+    func step(_ step: WireTrainStep, _ teacher: ModelHost?) {
+        if repeated("step", step.epoch, step.version) { return }
+        guard step.epoch == epoch, let member, step.version == member.version else { return }
+        perform(step.epoch, "training step \(step.version + 1)") {
+            FailPoint.pass("training.step")
+            var first = 0
+            let ranges = step.rangeEnds.map { end in
+                defer { first = Int(end) }
+                return first..<Int(end)
+            }
+            let own = try ranges[member.exchange.rank].map { index in
+                guard let sequences = cells[UInt32(index)] else { throw WorkerError("cell \(index) did not come") }
+                return sequences
+            }
+            let objective = StepObjective(step.objective)
+            let divergence = step.hasTeacher ? TeacherDivergence(step.teacher) : nil
+            let pass = try divergence.map { _ in try teacherPass(step.teacher.model, teacher) }
+            let firstCell = ranges[member.exchange.rank].lowerBound
+            let sealed = try member.gradients(
+                TrainingStepOrder(
+                    version: step.version,
+                    cells: own.enumerated().map { TrainingCell(index: firstCell + $0, $1) }, ranges: ranges,
+                    waveCells: max(1, Int(step.waveCells)), temperature: step.temperature,
+                    auxiliaryCoefficient: step.auxiliaryCoefficient),
+                teacher: divergence.map { divergence in
+                    { cell in
+                        try pass!.record(cell)
+                        return pass!.teacherRows(divergence)
+                    }
+                }
+            ) { cell, scores in
+                Self.evaluate(objective, own[cell.index - firstCell], scores)
+            }
+            cells = [:]
+            answer("step", step.version) { $0.stepSealed = sealed.wire(epoch: step.epoch, version: step.version) }
+        }
+    }
+
+    private static func evaluate(
+        _ objective: StepObjective, _ sequences: [TrainingSequence], _ scores: [TokenScore]
+    ) -> CellObjective {
+        var statistics = StepStatistics()
+        var gradients: [RowGradient] = []
+        var first = 0
+        for sequence in sequences {
+            let range = first..<first + sequence.scored.count
+            gradients += objective.evaluate(sequence, scores[range], &statistics)
+            first = range.upperBound
+        }
+        return CellObjective(gradients: gradients, statistics: statistics.sums, maxima: statistics.maxima)
+    }
+
+    private func teacherPass(_ model: UInt32, _ host: ModelHost?) throws -> CellPass {
+        if let teacherPass, teacherPass.model == model { return teacherPass.pass }
+        guard let host else { throw WorkerError("the teacher, model \(model), is not loaded here") }
+        let pass = CellPass(host.model, layout: ParameterLayout.trunk(of: host.model.configuration))
+        teacherPass = (model, pass)
+        return pass
+    }
+
+    func apply(_ order: WireStepApply) {
+        if repeated("apply", order.epoch, order.version + 1) { return }
+        guard order.epoch == epoch, let member, order.version == member.version else { return }
+        perform(order.epoch, "applying step \(order.version + 1)") {
+            FailPoint.pass("training.apply")
+            let hashes = try member.apply(
+                AdamWStep(
+                    number: Int(order.number), learningRate: order.learningRate, gradientScale: order.gradientScale,
+                    settings: AdamWSettings(
+                        beta1: order.beta1, beta2: order.beta2, epsilon: order.adamEpsilon,
+                        weightDecay: order.weightDecay)))
+            host?.weightsChanged()
+            let segments = member.ownSegments.map { UInt32($0.index) }
+            answers = [:]
+            answer("apply", member.version) {
+                $0.stepApplied = .with {
+                    $0.epoch = order.epoch
+                    $0.version = order.version + 1
+                    $0.segmentNumbers = segments
+                    $0.segments = Array(hashes.prefix(segments.count))
+                    $0.experts = Array(hashes.dropFirst(segments.count))
+                }
+            }
+        }
+    }
+
+    func snapshot(_ order: WireTakeSnapshot) {
+        if repeated("snapshot", order.epoch, order.version) { return }
+        guard order.epoch == epoch, let member, order.version == member.version else { return }
+        perform(order.epoch, "writing the checkpoint of step \(order.version)") {
+            var problem = ""
+            do {
+                try SnapshotWriter(member, environment.shards, model: host!.description.id).write(
+                    to: URL(fileURLWithPath: order.directory, isDirectory: true))
+            } catch { problem = String(describing: error) }
+            let written = WireSnapshotWritten.with {
+                $0.epoch = order.epoch
+                $0.version = order.version
+                $0.problem = problem
+            }
+            if problem.isEmpty {
+                answer("snapshot", order.version) { $0.snapshotWritten = written }
+            } else {
+                var envelope = WireEnvelope()
+                envelope.snapshotWritten = written
+                send(envelope)
+            }
+        }
+    }
+
+    // MARK: - Answers
+
+    private func perform(_ epoch: UInt32, _ activity: String, _ body: () throws -> Void) {
+        if control.withLock({ $0.abortedEpoch >= epoch }) { return }
+        control.withLock { $0.activity = activity }
+        defer { control.withLock { $0.activity = nil } }
+        do { try body() } catch {
+            if control.withLock({ $0.abortedEpoch >= epoch }) { return }
+            var envelope = WireEnvelope()
+            envelope.trainFailed = .with {
+                $0.epoch = epoch
+                $0.reason = String(describing: error)
+            }
+            send(envelope)
+        }
+    }
+
+    private func key(_ kind: String, _ epoch: UInt32, _ version: UInt64) -> String { "\(kind) \(epoch) \(version)" }
+
+    private func answer(_ kind: String, _ version: UInt64, _ fill: (inout WireEnvelope) -> Void) {
+        var envelope = WireEnvelope()
+        fill(&envelope)
+        answers[key(kind, epoch, version)] = envelope
+        send(envelope)
+    }
+
+    private func repeated(_ kind: String, _ epoch: UInt32, _ version: UInt64) -> Bool {
+        guard let answer = answers[key(kind, epoch, version)] else { return false }
+        send(answer)
+        return true
+    }
+}
