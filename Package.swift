@@ -91,7 +91,7 @@ let package = Package(
             "CoordinatorRuntime",
             [
                 "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "JobSpecification",
-                "Rewards",
+                "PostTraining", "Qwen3", "Rewards", "Tensors",
                 "RuntimeSupport", "Tokenization", .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),

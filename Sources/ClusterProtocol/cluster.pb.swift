@@ -787,39 +787,44 @@ package nonisolated struct WireStop: Sendable {
 }
 
 /// What a worker must hold of a model from now on. Repeated with growing epochs; the last one counts.
-package nonisolated struct WireDeploy: Sendable {
+package nonisolated struct WireDeploy: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   package var model: WireModelDescription {
-    get {_model ?? WireModelDescription()}
-    set {_model = newValue}
+    get {_storage._model ?? WireModelDescription()}
+    set {_uniqueStorage()._model = newValue}
   }
   /// Returns true if `model` has been explicitly set.
-  package var hasModel: Bool {self._model != nil}
+  package var hasModel: Bool {_storage._model != nil}
   /// Clears the value of `model`. Subsequent reads from it will return its default value.
-  package mutating func clearModel() {self._model = nil}
+  package mutating func clearModel() {_uniqueStorage()._model = nil}
 
-  package var epoch: UInt64 = 0
+  package var epoch: UInt64 {
+    get {_storage._epoch}
+    set {_uniqueStorage()._epoch = newValue}
+  }
 
-  package var experts: [UInt32] = []
+  package var experts: [UInt32] {
+    get {_storage._experts}
+    set {_uniqueStorage()._experts = newValue}
+  }
 
   package var engine: WireEngineSettings {
-    get {_engine ?? WireEngineSettings()}
-    set {_engine = newValue}
+    get {_storage._engine ?? WireEngineSettings()}
+    set {_uniqueStorage()._engine = newValue}
   }
   /// Returns true if `engine` has been explicitly set.
-  package var hasEngine: Bool {self._engine != nil}
+  package var hasEngine: Bool {_storage._engine != nil}
   /// Clears the value of `engine`. Subsequent reads from it will return its default value.
-  package mutating func clearEngine() {self._engine = nil}
+  package mutating func clearEngine() {_uniqueStorage()._engine = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _model: WireModelDescription? = nil
-  fileprivate var _engine: WireEngineSettings? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 package nonisolated struct WireModelDescription: Sendable {
@@ -847,6 +852,9 @@ package nonisolated struct WireModelDescription: Sendable {
   package var expertByteCount: UInt64 = 0
 
   package var trunkByteCount: UInt64 = 0
+
+  /// Its weights change: no other job shares it.
+  package var isTrained: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3963,46 +3971,88 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
   package static let protoMessageName: String = _protobuf_package + ".Deploy"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}epoch\0\u{1}experts\0\u{1}engine\0")
 
+  fileprivate class _StorageClass {
+    var _model: WireModelDescription? = nil
+    var _epoch: UInt64 = 0
+    var _experts: [UInt32] = []
+    var _engine: WireEngineSettings? = nil
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _model = source._model
+      _epoch = source._epoch
+      _experts = source._experts
+      _engine = source._engine
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularMessageField(value: &self._model) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
-      case 3: try { try decoder.decodeRepeatedUInt32Field(value: &self.experts) }()
-      case 4: try { try decoder.decodeSingularMessageField(value: &self._engine) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularMessageField(value: &_storage._model) }()
+        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._epoch) }()
+        case 3: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._experts) }()
+        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._engine) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    try { if let v = self._model {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
-    } }()
-    if self.epoch != 0 {
-      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      try { if let v = _storage._model {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+      } }()
+      if _storage._epoch != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._epoch, fieldNumber: 2)
+      }
+      if !_storage._experts.isEmpty {
+        try visitor.visitPackedUInt32Field(value: _storage._experts, fieldNumber: 3)
+      }
+      try { if let v = _storage._engine {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      } }()
     }
-    if !self.experts.isEmpty {
-      try visitor.visitPackedUInt32Field(value: self.experts, fieldNumber: 3)
-    }
-    try { if let v = self._engine {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
-    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireDeploy, rhs: WireDeploy) -> Bool {
-    if lhs._model != rhs._model {return false}
-    if lhs.epoch != rhs.epoch {return false}
-    if lhs.experts != rhs.experts {return false}
-    if lhs._engine != rhs._engine {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._model != rhs_storage._model {return false}
+        if _storage._epoch != rhs_storage._epoch {return false}
+        if _storage._experts != rhs_storage._experts {return false}
+        if _storage._engine != rhs_storage._engine {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4010,7 +4060,7 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ModelDescription"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4027,6 +4077,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       case 7: try { try decoder.decodeSingularUInt32Field(value: &self.sparseLayerCount) }()
       case 8: try { try decoder.decodeSingularUInt64Field(value: &self.expertByteCount) }()
       case 9: try { try decoder.decodeSingularUInt64Field(value: &self.trunkByteCount) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.isTrained) }()
       default: break
       }
     }
@@ -4060,6 +4111,9 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
     if self.trunkByteCount != 0 {
       try visitor.visitSingularUInt64Field(value: self.trunkByteCount, fieldNumber: 9)
     }
+    if self.isTrained != false {
+      try visitor.visitSingularBoolField(value: self.isTrained, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4073,6 +4127,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
     if lhs.sparseLayerCount != rhs.sparseLayerCount {return false}
     if lhs.expertByteCount != rhs.expertByteCount {return false}
     if lhs.trunkByteCount != rhs.trunkByteCount {return false}
+    if lhs.isTrained != rhs.isTrained {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

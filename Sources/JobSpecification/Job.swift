@@ -9,9 +9,10 @@ package typealias RewardProblem = @Sendable (_ name: String, _ options: [String:
 package enum Job: Equatable, Sendable {
     case rollout(RolloutJob)
     case score(ScoreJob)
+    case train(TrainJob)
 
     /// Values of `kind`.
-    package static let kinds = ["rollout", "score"]
+    package static let kinds = ["rollout", "score", "train"]
 
     /// Reads a job file and applies `overrides` in order (environment first, command line after it). Relative
     /// paths count from the job file's directory, those in overrides from the current directory; the job has
@@ -49,6 +50,9 @@ package enum Job: Equatable, Sendable {
         let reader = YAMLReader(node)
         switch try kind(reader) {
         case "score": return .score(try ScoreJob(reader.fields(ScoreJob.keys)))
+        case "train":
+            let check = rewardNames.map { RewardCheck(names: $0, problem: rewardProblem ?? { _, _ in nil }) }
+            return .train(try TrainJob(reader.fields(TrainJob.keys), rewardCheck: check))
         default:
             let check = rewardNames.map { RewardCheck(names: $0, problem: rewardProblem ?? { _, _ in nil }) }
             return .rollout(try RolloutJob(reader.fields(RolloutJob.keys), rewardCheck: check))
@@ -66,7 +70,7 @@ package enum Job: Equatable, Sendable {
         }
         guard let entry = entries.first(where: { $0.key == "kind" }), !entry.value.isNull else {
             // A misspelt 'kind' is told apart from an absent one by looking at the keys.
-            _ = try reader.fields(RolloutJob.keys + ScoreJob.keys)
+            _ = try reader.fields(RolloutJob.keys + ScoreJob.keys + TrainJob.keys)
             throw JobError(.missingKey, "kind: is required, one of \(kinds.joined(separator: ", "))")
         }
         let value = YAMLReader(entry.value, path: "kind")
@@ -97,6 +101,7 @@ package enum Job: Equatable, Sendable {
         switch self {
         case .rollout(let job): job.name
         case .score(let job): job.name
+        case .train(let job): job.name
         }
     }
 
@@ -111,6 +116,7 @@ package enum Job: Equatable, Sendable {
         switch self {
         case .rollout(let job): job.resolved
         case .score(let job): job.resolved
+        case .train(let job): job.resolved
         }
     }
 

@@ -5,7 +5,7 @@ package import Foundation
 package struct TokenizerFacts: Hashable, Sendable {
     static let mainFileName = "tokenizer.json"
     /// Files that belong to a tokenizer, where they exist.
-    static let fileNames = [
+    package static let fileNames = [
         mainFileName, "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
         "added_tokens.json", "chat_template.jinja",
     ]

@@ -48,9 +48,9 @@ extension Coordinator {
         guard var model else { return 0 }
         let known = state.models.values.first {
             $0.contentHash == model.contentHash && $0.path == model.path && $0.compute == model.compute
-                && $0.policyVersion == model.policyVersion
+                && $0.policyVersion == model.policyVersion && !$0.isTrained
         }
-        if let known { return known.id }
+        if !model.isTrained, let known { return known.id }
         model.id = (state.models.keys.max() ?? 0) + 1
         record(.with { $0.modelRegistered.model = model })
         return model.id

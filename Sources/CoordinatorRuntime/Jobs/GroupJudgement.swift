@@ -13,15 +13,21 @@ struct GroupJudgement {
     let hasZeroVariance: Bool
 
     init(_ job: RolloutJob, _ members: [WireRolloutRecord]) {
-        let policy = job.droppedGroups
-        guard !job.rewards.isEmpty else {
+        self.init(
+            rewards: job.rewards, advantage: job.advantage, droppedGroups: job.droppedGroups, members)
+    }
+
+    init(
+        rewards sections: [RewardSection], advantage section: AdvantageSection,
+        droppedGroups policy: DroppedGroupsSection, _ members: [WireRolloutRecord]
+    ) {
+        guard !sections.isEmpty else {
             rewards = members.map { _ in nil }
             advantages = members.map { _ in 0 }
             drops = members.map { $0.outcome == "truncated" && policy.truncated == .drop ? "truncated" : nil }
             hasZeroVariance = false
             return
         }
-        let section = job.advantage
         let estimator = GroupRelativeAdvantage(
             scale: .init(rawValue: section.scale.rawValue)!, unbiased: section.unbiased, epsilon: section.epsilon,
             aggregation: .init(rawValue: section.aggregation.rawValue)!,
@@ -29,7 +35,7 @@ struct GroupJudgement {
         let selection = GroupSelection(
             dropsZeroVariance: policy.policy == .dropZeroVariance, keepsTruncated: policy.truncated == .keep,
             onFailure: .init(rawValue: policy.failed.rawValue)!)
-        let terms = job.rewards.map { RewardTerm($0.name, weight: $0.weight, options: $0.options) }
+        let terms = sections.map { RewardTerm($0.name, weight: $0.weight, options: $0.options) }
         let judgement = selection.judge(
             members.map { $0.report(terms) }, weights: terms.map(\.weight), estimator)
         rewards = judgement.rewards

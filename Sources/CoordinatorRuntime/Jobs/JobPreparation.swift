@@ -47,6 +47,7 @@ struct JobPreparation {
             switch job {
             case .rollout(let rollout): return try prepare(rollout, job, id)
             case .score(let score): return try prepare(score, job, id)
+            case .train(let train): return try prepare(train, job, id)
             }
         } catch let error as SubmissionError {
             throw error
@@ -55,7 +56,7 @@ struct JobPreparation {
         }
     }
 
-    private func url(_ path: String) -> URL { URL(fileURLWithPath: path).standardizedFileURL }
+    func url(_ path: String) -> URL { URL(fileURLWithPath: path).standardizedFileURL }
 
     // MARK: - Rollouts
 
@@ -88,7 +89,10 @@ struct JobPreparation {
         }
         guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
         try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
-        let settings = try self.settings(job, tokenizer, model)
+        var settings = try self.settings(
+            sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
+        if let teacher = job.teacher { settings.score = teacher.outputs.wire }
+        settings.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
         var warnings = tooLong
         if reader.skippedCount > 0 {
             warnings.append(
@@ -101,10 +105,10 @@ struct JobPreparation {
             policy: model.description, scorer: teacher?.description, settings: settings, rows: rows, warnings: warnings)
     }
 
-    private func settings(
-        _ job: RolloutJob, _ tokenizer: Tokenizer, _ model: ModelFiles
+    func settings(
+        sampling: SamplingSection, thinking: ThinkingSection, rewards: [RewardSection], seed: Int,
+        _ tokenizer: Tokenizer, _ model: ModelFiles
     ) throws -> WireGenerationSettings {
-        let sampling = job.sampling
         return try .with {
             $0.temperature = Float(sampling.temperature)
             $0.topP = Float(sampling.topP)
@@ -115,16 +119,16 @@ struct JobPreparation {
             $0.maxNewTokens = UInt32(sampling.maxNewTokens)
             $0.stopIds = model.checkpoint.configuration.eosTokenIDs.map(Int32.init)
             $0.stopStrings = sampling.stop
-            $0.seed = UInt64(job.seed)
+            $0.seed = UInt64(seed)
             $0.usableVocabulary = UInt32(tokenizer.idLimit)
-            $0.rewards = job.rewards.map { reward in
+            $0.rewards = rewards.map { reward in
                 .with {
                     $0.name = reward.name
                     $0.weight = reward.weight
                     $0.options = reward.options
                 }
             }
-            if let budget = job.thinking.budget {
+            if let budget = thinking.budget {
                 let parser = try ThinkingParser(tokenizer)
                 $0.thinkingLimit = .with {
                     $0.tokenCount = UInt32(budget)
@@ -133,13 +137,11 @@ struct JobPreparation {
                     $0.stopIds = ThinkingParser.stopThinkingIDs(tokenizer)
                 }
             }
-            $0.thinking = job.thinking.mode.rawValue
-            if let teacher = job.teacher { $0.score = teacher.outputs.wire }
-            $0.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
+            $0.thinking = thinking.mode.rawValue
         }
     }
 
-    private func json(_ record: PromptRecord) throws -> String {
+    func json(_ record: PromptRecord) throws -> String {
         var fields: [String: String] = ["id": record.id]
         if let answer = record.answer { fields["answer"] = answer }
         switch record.content {
@@ -185,7 +187,7 @@ struct JobPreparation {
 
     // MARK: - Both
 
-    private func admitted(
+    func admitted(
         _ job: Job, _ id: UInt64, kind: String, _ groups: Int, _ size: Int, _ resources: ResourcesSection,
         _ replicas: Int, _ output: String
     ) -> WireJobAdmitted {
@@ -209,7 +211,7 @@ struct JobPreparation {
         }
     }
 
-    private func requireCache(_ resources: ResourcesSection, _ model: ModelFiles, tokens: Int) throws {
+    func requireCache(_ resources: ResourcesSection, _ model: ModelFiles, tokens: Int) throws {
         let needed = min(tokens, model.contextLength) * model.cacheByteCountPerToken
         guard needed <= resources.kvCacheByteCount else {
             throw SubmissionError(

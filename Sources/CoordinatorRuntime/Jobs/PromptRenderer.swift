@@ -37,6 +37,8 @@ struct PromptRenderer {
         }
     }
 
+    func encoded(_ text: String) -> [Int32] { tokenizer.encode(text) }
+
     private func encode(_ text: String, line: Int) throws -> [Int32] {
         let ids = tokenizer.encode(text)
         guard !ids.isEmpty else { throw SubmissionError(description: "line \(line): the text has no tokens") }

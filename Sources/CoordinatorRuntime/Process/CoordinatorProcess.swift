@@ -6,6 +6,7 @@ internal import ClusterCore
 internal import ClusterProtocol
 internal import ClusterTransport
 internal import Foundation
+internal import JobSpecification
 package import Logging
 internal import Rewards
 internal import RuntimeSupport
@@ -19,7 +20,22 @@ package final class CoordinatorProcess: @unchecked Sendable {
         case prepared(PreparedSubmission, job: UInt64, client: PeerIdentity, request: UInt64)
         case refused(SubmissionError, client: PeerIdentity, request: UInt64)
         case written(job: UInt64, problem: String?)
+        case built(TrainingOrder, Result<BuiltStep, SubmissionError>)
+        case sealed(job: UInt64, version: UInt64, directory: String, problem: String?)
         case stop
+    }
+
+    /// A step to be cut into cells.
+    struct TrainingOrder: Sendable {
+        let job: JobRecord
+        let epoch: UInt32
+        let version: UInt64
+        let members: [PeerIdentity]
+    }
+
+    private enum TrainingWork: Sendable {
+        case build(TrainingOrder)
+        case seal(JobRecord, version: UInt64, directory: String)
     }
 
     private let configuration: CoordinatorConfiguration
@@ -33,6 +49,11 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private let submissions = BoundedQueue<(WireSubmitJob, UInt64, PeerIdentity, UInt64)>(
         itemCountMax: 256, byteCountMax: 256 << 20)
     private let outputs = BoundedQueue<JobOutputOrder>(itemCountMax: 4096, byteCountMax: 1 << 30)
+    private let trainingWork = BoundedQueue<TrainingWork>(itemCountMax: 4096, byteCountMax: 1 << 30)
+    /// The step under way, to be sent again when an answer fails to come.
+    private var builtStep: (order: TrainingOrder, step: BuiltStep)?
+    private var specifications: [UInt64: TrainJob] = [:]
+    private var dataOrders: [UInt64: DataOrder] = [:]
     private var threads: [DedicatedThread] = []
     private var lastJob: UInt64
     private var settings: [UInt64: WireGenerationSettings] = [:]
@@ -119,6 +140,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         for worker in coordinator.workerIdentities { send(stopMessage, to: worker) }
         submissions.close()
         outputs.close()
+        trainingWork.close()
         transport.close()
     }
 
@@ -139,6 +161,20 @@ package final class CoordinatorProcess: @unchecked Sendable {
                         request: request)), at: .now)
         case .refused(let error, let client, let request):
             send(failure(error.description, error.exitCode), to: client, request: request)
+        case .built(let order, let result):
+            var (plan, problem): (StepPlan?, String?) = (nil, nil)
+            switch result {
+            case .success(let step):
+                builtStep = (order, step)
+                plan = step.plan
+            case .failure(let error): problem = error.description
+            }
+            effects += coordinator.apply(
+                .stepBuilt(
+                    job: order.job.id, epoch: order.epoch, version: order.version, plan, problem: problem), at: .now)
+        case .sealed(let job, let version, let directory, let problem):
+            effects += coordinator.apply(
+                .snapshotSealed(job: job, version: version, directory: directory, problem: problem), at: .now)
         case .written(let job, let problem):
             effects += coordinator.apply(.jobWritten(job: job, problem: problem), at: .now)
         }
@@ -207,6 +243,14 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 do { send(try grant(lease, job, model, siblings), to: peer) } catch {
                     logger.error("lease \(lease.id) could not be sent: \(error)")
                 }
+            case .buildStep(let job, let epoch, let version, let members):
+                guard let record = coordinator.state.jobs[job] else { continue }
+                let order = TrainingOrder(job: record, epoch: epoch, version: version, members: members)
+                _ = trainingWork.tryPush(.build(order))
+            case .sendStep(let job, let epoch, let version, let workers): sendStep(job, epoch, version, workers)
+            case .sealSnapshot(let job, let version, let directory):
+                guard let record = coordinator.state.jobs[job] else { continue }
+                _ = trainingWork.tryPush(.seal(record, version: version, directory: directory))
             case .disconnect(let peer): transport.disconnect(from: peer)
             case .finish(let job):
                 guard let record = coordinator.state.jobs[job] else { continue }
@@ -214,6 +258,28 @@ package final class CoordinatorProcess: @unchecked Sendable {
             case .log(let text): logger.info("\(text)")
             }
         }
+    }
+
+    private func sendStep(_ job: UInt64, _ epoch: UInt32, _ version: UInt64, _ workers: [WorkerNumber]) {
+        guard let (order, step) = builtStep, order.job.id == job, order.epoch == epoch, order.version == version else {
+            return
+        }
+        for worker in workers {
+            guard let peer = coordinator.identity(of: worker), let rank = order.members.firstIndex(of: peer) else {
+                continue
+            }
+            for message in step.messages[rank] { send(message, to: peer) }
+        }
+    }
+
+    /// The row of data behind a group: of a training job rows come in a shuffled order, epoch after epoch.
+    private func rowIndex(_ job: UInt64, _ group: Int) -> Int {
+        guard let record = coordinator.state.jobs[job], record.isTraining else { return group }
+        if specifications[job] == nil, case .train(let found)? = try? Job.parse(record.admitted.resolvedYaml) {
+            specifications[job] = found
+            dataOrders[job] = DataOrder(seed: UInt64(found.seed), rowCount: Int(record.admitted.rowCount))
+        }
+        return dataOrders[job]?.row(at: group) ?? group
     }
 
     /// One group commit. A full disk stops everything until there is room: nothing that was not stored gets out.
@@ -236,13 +302,16 @@ package final class CoordinatorProcess: @unchecked Sendable {
     ) throws(JournalError) -> WireEnvelope {
         if settings[job] == nil { settings[job] = try journal.settings(of: job) }
         let settings = settings[job] ?? WireGenerationSettings()
-        let row = try journal.row(job: job, group: lease.unit.group)
+        let row = try journal.row(job: job, group: rowIndex(job, lease.unit.group))
         var grant = WireGrant()
         grant.lease = lease.id
         grant.job = job
         grant.attempt = lease.attempt
         grant.model = model
-        grant.policyVersion = coordinator.state.models[model]?.policyVersion ?? 0
+        let record = coordinator.state.jobs[job]
+        grant.policyVersion =
+            record?.isTraining == true
+            ? record!.policyVersion(ofGroup: lease.unit.group) : coordinator.state.models[model]?.policyVersion ?? 0
         switch lease.unit {
         case .rollout(let group):
             grant.rollout.group = UInt32(group)
@@ -295,6 +364,21 @@ package final class CoordinatorProcess: @unchecked Sendable {
 
     // MARK: - Threads
 
+    private static func build(_ order: TrainingOrder, _ journal: Journal) -> Result<BuiltStep, SubmissionError> {
+        do {
+            guard case .train(let specification) = try Job.parse(order.job.admitted.resolvedYaml) else {
+                throw SubmissionError(description: "job \(order.job.id) is no training job", exitCode: 5)
+            }
+            return .success(
+                try StepBuilder(
+                    journal: journal, job: order.job, specification: specification, epoch: order.epoch,
+                    version: order.version, memberCount: order.members.count
+                ).build())
+        } catch {
+            return .failure(SubmissionError(description: String(describing: error), exitCode: 5))
+        }
+    }
+
     private func startThreads() {
         let (submissions, outputs, inputs) = (submissions, outputs, inputs)
         let shared = UncheckedBox(journal)
@@ -319,11 +403,42 @@ package final class CoordinatorProcess: @unchecked Sendable {
                     }
                 }
             })
+        let trainingWork = trainingWork
+        threads.append(
+            .start(name: "step-builder") {
+                while let work = trainingWork.pop() {
+                    switch work {
+                    case .build(let order):
+                        let result = Self.build(order, shared.value)
+                        _ = inputs.push(.built(order, result), until: .distantFuture)
+                    case .seal(let job, let version, let directory):
+                        var (name, problem): (String, String?) = (directory, nil)
+                        do {
+                            guard case .train(let specification) = try Job.parse(job.admitted.resolvedYaml) else {
+                                continue
+                            }
+                            name = try SnapshotSealer(
+                                job: job, specification: specification,
+                                partial: URL(fileURLWithPath: directory, isDirectory: true), version: version
+                            ).seal()
+                        } catch { problem = String(describing: error) }
+                        _ = inputs.push(
+                            .sealed(job: job.id, version: version, directory: name, problem: problem),
+                            until: .distantFuture)
+                    }
+                }
+            })
         threads.append(
             .start(name: "job-writer") {
                 while let order = outputs.pop() {
                     var problem: String?
-                    do { try JobOutput(journal: shared.value, job: order.job, models: order.models).write() } catch {
+                    do {
+                        if order.job.isTraining {
+                            try TrainingOutput(journal: shared.value, job: order.job, models: order.models).write()
+                        } else {
+                            try JobOutput(journal: shared.value, job: order.job, models: order.models).write()
+                        }
+                    } catch {
                         problem = "its output could not be written: \(error)"
                     }
                     _ = inputs.push(.written(job: order.job.id, problem: problem), until: .distantFuture)

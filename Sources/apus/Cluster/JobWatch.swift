@@ -71,6 +71,7 @@ struct JobWatch {
     }
 
     private func summary(_ view: View, _ rate: Double) -> String {
+        if view.stepCount > 0 { return trainingSummary(view) }
         var parts = ["\(view.status), \(view.groupsDone) of \(view.groupCount) groups"]
         if view.sequenceCount > 0 { parts.append("\(view.sequencesDone) of \(view.sequenceCount) responses") }
         if view.scoreCount > 0 { parts.append("\(view.scoresDone) of \(view.scoreCount) scores") }
@@ -85,9 +86,22 @@ struct JobWatch {
         return parts.joined(separator: ", ")
     }
 
+    private func trainingSummary(_ view: View) -> String {
+        var parts = ["\(view.status), step \(view.step) of \(view.stepCount)"]
+        if view.hasLastStep { parts.append(StepMetrics(view.lastStep).summary) }
+        if view.groupsFailed > 0 { parts.append("\(view.groupsFailed) groups failed") }
+        if !view.waitingFor.isEmpty, view.waitingMilliseconds > 3000 {
+            parts.append("waits for \(view.waitingFor) since \(view.waitingMilliseconds / 1000) s")
+        }
+        return parts.joined(separator: ", ")
+    }
+
     private func table(_ view: View, _ workers: WireWorkerList, _ rate: Double, _ seconds: UInt64) -> [String] {
         let width = 30
-        let share = view.groupCount == 0 ? 0 : Double(view.groupsDone) / Double(view.groupCount)
+        let share =
+            view.stepCount > 0
+            ? Double(view.step) / Double(view.stepCount)
+            : view.groupCount == 0 ? 0 : Double(view.groupsDone) / Double(view.groupCount)
         let filled = Int(share * Double(width))
         let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
         var lines = ["\(view.name)  \(bar)  \(seconds) s", "  " + summary(view, rate)]

@@ -28,6 +28,7 @@ struct Submission {
             switch parsed {
             case .rollout(let job): job.output
             case .score(let job): job.output
+            case .train(let job): job.output
             }
         let output = URL(fileURLWithPath: path).standardizedFileURL
         guard !FileManager.default.fileExists(atPath: output.path) else {

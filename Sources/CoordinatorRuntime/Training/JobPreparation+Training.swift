@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Checkpoints
+internal import ClusterProtocol
+internal import Foundation
+internal import JobSpecification
+internal import SwiftProtobuf
+internal import Tokenization
+
+extension JobPreparation {
+    func prepare(_ job: TrainJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
+        let model = try ModelFiles(url(job.model.path), compute: job.model.compute.rawValue, version: 0)
+        let tokenizer = try model.tokenizer()
+        let teacher = try job.teacher.map { try ModelFiles(url($0.path), compute: $0.compute.rawValue, version: 0) }
+        if let teacher {
+            try teacher.requireVocabulary(of: tokenizer, asIn: model)
+            let (own, other) = (model.checkpoint.configuration, teacher.checkpoint.configuration)
+            guard own.vocabularySize == other.vocabularySize else {
+                throw SubmissionError(
+                    description:
+                        "the teacher \(teacher.checkpoint.directory.path) has \(other.vocabularySize) vocabulary rows, the "
+                        + "student \(own.vocabularySize): their distributions cannot be compared")
+            }
+        }
+        if job.routerAuxiliaryCoefficient > 0, model.checkpoint.configuration.expertCount == 0 {
+            throw SubmissionError(
+                description: "\(submission.file): router_aux_loss_coef: the model has no experts; remove it")
+        }
+        let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode)
+        let isSupervised = job.method == .sft
+        let (rows, warnings) =
+            isSupervised
+            ? try demonstrations(job, model, renderer) : try prompts(job, model, teacher, renderer)
+        var admitted = self.admitted(
+            parsed, id, kind: "train", isSupervised ? 0 : job.stepCount / job.updatesPerBatch * job.rowsPerStep,
+            job.groupSize, job.resources, 1, job.output)
+        admitted.stepCount = UInt32(job.stepCount)
+        admitted.promptsPerBatch = isSupervised ? 0 : UInt32(job.rowsPerStep)
+        admitted.updatesPerBatch = UInt32(job.updatesPerBatch)
+        admitted.rowCount = UInt32(rows.count)
+        admitted.snapshotEvery = UInt32(job.checkpointEvery)
+        let settings = try settings(
+            sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
+        return PreparedSubmission(
+            admitted: admitted, policy: try trained(model, job), scorer: try teacher?.description, settings: settings,
+            rows: rows, warnings: warnings)
+    }
+
+    /// The policy has a number of its own even where another job uses the same files: its weights will change.
+    private func trained(_ model: ModelFiles, _ job: TrainJob) throws -> WireModelDescription {
+        var description = try model.description
+        description.isTrained = true
+        return description
+    }
+
+    private func prompts(
+        _ job: TrainJob, _ model: ModelFiles, _ teacher: ModelFiles?, _ renderer: PromptRenderer
+    ) throws -> ([JobRow], [String]) {
+        var reader = try DataReader<PromptRecord>(
+            prompts: url(job.data.path), job.data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
+        var rows: [JobRow] = []
+        var warnings: [String] = []
+        let context = min(model.contextLength, teacher?.contextLength ?? .max)
+        while let record = try reader.next() {
+            let ids = try renderer.tokens(of: record)
+            guard ids.count + 1 <= context else {
+                try tooLong(job, record.lineNumber, ids.count, context, &warnings)
+                continue
+            }
+            rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: try json(record)))
+        }
+        try requireRows(rows, job)
+        try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
+        return (rows, warnings)
+    }
+
+    private func demonstrations(
+        _ job: TrainJob, _ model: ModelFiles, _ renderer: PromptRenderer
+    ) throws -> ([JobRow], [String]) {
+        var reader = try DataReader<ScoreRecord>(scores: url(job.data.path), job.data)
+        let ends = Set(model.checkpoint.configuration.eosTokenIDs.map(Int32.init))
+        var rows: [JobRow] = []
+        var warnings: [String] = []
+        while let record = try reader.next() {
+            let (tokens, first) = try renderer.demonstration(of: record, ends: ends)
+            guard tokens.count <= model.contextLength else {
+                try tooLong(job, record.lineNumber, tokens.count, model.contextLength, &warnings)
+                continue
+            }
+            rows.append(
+                JobRow(
+                    group: rows.count, id: record.id, tokens: tokens,
+                    json: Demonstration(id: record.id, firstScored: first).json))
+        }
+        try requireRows(rows, job)
+        return (rows, warnings)
+    }
+
+    private func tooLong(
+        _ job: TrainJob, _ line: Int, _ count: Int, _ context: Int, _ warnings: inout [String]
+    ) throws(SubmissionError) {
+        let text = "\(url(job.data.path).path): line \(line) has \(count) tokens, the model's context is \(context)"
+        guard job.data.onBadRow == .skip else {
+            throw SubmissionError(description: text + "; shorten it or set data.on_bad_row: skip")
+        }
+        warnings.append(text)
+    }
+
+    private func requireRows(_ rows: [JobRow], _ job: TrainJob) throws(SubmissionError) {
+        guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
+    }
+}
+
+extension PromptRenderer {
+    /// A demonstration: its tokens up to the end of the answer, and the position of the answer's first token.
+    func demonstration(of record: ScoreRecord, ends: Set<Int32>) throws -> (tokens: [Int32], firstScored: Int) {
+        let line = "line \(record.lineNumber)"
+        switch record.content {
+        case .tokens, .text:
+            throw SubmissionError(
+                description: "\(line): a demonstration has 'messages' that end with the assistant, or 'prompt' and "
+                    + "'completion'")
+        case .completion(let prompt, let text):
+            let start = try tokens(
+                of: PromptRecord(id: record.id, content: prompt, answer: nil, lineNumber: record.lineNumber))
+            let end = ends.min().map { [$0] } ?? []
+            return (start + encoded(text) + end, start.count)
+        case .messages(let messages):
+            guard messages.last?.role == "assistant" else {
+                throw SubmissionError(description: "\(line): the last message is not the assistant's")
+            }
+            let prompt = try tokens(
+                of: PromptRecord(
+                    id: record.id, content: .messages(Array(messages.dropLast())), answer: nil,
+                    lineNumber: record.lineNumber))
+            let whole = try tokens(of: record)
+            guard whole.starts(with: prompt), let end = whole.lastIndex(where: ends.contains), end >= prompt.count else {
+                throw SubmissionError(
+                    description: "\(line): the template does not render the answer as what follows the prompt; is it the "
+                        + "model's own template?")
+            }
+            // What the template writes after the end of the answer is not the answer's.
+            return (Array(whole[...end]), prompt.count)
+        }
+    }
+}

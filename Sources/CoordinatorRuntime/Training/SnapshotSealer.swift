@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Makes a checkpoint of the parts that the members wrote: configuration, index, tokenizer, and the manifest last; then the
+// directory gets its name. What lies under a name without ".partial" is whole.
+internal import Checkpoints
+internal import ClusterCore
+internal import ClusterProtocol
+internal import Foundation
+internal import Glibc
+internal import JobSpecification
+internal import Tensors
+
+struct SnapshotSealer {
+    let job: JobRecord
+    let specification: TrainJob
+    let partial: URL
+    let version: UInt64
+
+    /// - Returns: the directory's name.
+    /// - Throws: one line.
+    func seal() throws -> String {
+        let target = URL(fileURLWithPath: String(partial.path.dropLast(".partial".count)), isDirectory: true)
+        if FileManager.default.fileExists(atPath: target.path) {
+            // An earlier coordinator got this far and no further; the bytes are the same.
+            try FileManager.default.removeItem(at: partial)
+            return target.path
+        }
+        let source = try Checkpoint(directory: URL(fileURLWithPath: specification.model.path, isDirectory: true))
+        var configuration = source.configuration
+        configuration.storageType = configuration.storageType ?? .bfloat16
+        for name in TokenizerFacts.fileNames {
+            let file = source.directory.appendingPathComponent(name)
+            guard let bytes = try? Data(contentsOf: file) else { continue }
+            try write(bytes, name)
+        }
+        try write(Data(configuration.fileText.utf8), "config.json")
+        if configuration.generation != GenerationDefaults() {
+            try write(Data(configuration.generation.fileText.utf8), "generation_config.json")
+        }
+        let map = SnapshotFiles.weightMap(of: configuration)
+        let total = configuration.parameterTensors.reduce(0) {
+            $0 + $1.elementCount * (configuration.storageType ?? .bfloat16).byteCount
+        }
+        let index = CheckpointIndex.json(weightMap: map, totalByteCount: total)
+        try write(Data((index.prettyPrinted() + "\n").utf8), CheckpointIndex.indexFileName)
+        try write(Data((try manifest(source) + "\n").utf8), "manifest.json")
+        try rename(to: target)
+        try removeOld(beside: target)
+        return target.path
+    }
+
+    private func write(_ data: Data, _ name: String) throws {
+        try DurableFile.write(String(decoding: data, as: UTF8.self), to: partial.appendingPathComponent(name))
+    }
+
+    /// Job, step, parent and every file with its size.
+    private func manifest(_ source: Checkpoint) throws -> String {
+        var files = JSONLine()
+        let root = partial.path + "/"
+        let names = (FileManager.default.enumerator(atPath: partial.path)?.compactMap { $0 as? String } ?? []).sorted()
+        for name in names {
+            let attributes = try FileManager.default.attributesOfItem(atPath: root + name)
+            guard attributes[.type] as? FileAttributeType == .typeRegular else { continue }
+            files.put(name, (attributes[.size] as? Int) ?? 0)
+        }
+        var line = JSONLine()
+        line.put("files", files)
+        line.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
+        line.put("parent", try source.identity().hexadecimal)
+        line.put("step", Int(version))
+        return line.text
+    }
+
+    private func rename(to target: URL) throws {
+        guard Glibc.rename(partial.path, target.path) == 0 else {
+            throw JournalError(description: "\(target.path): \(String(cString: strerror(errno)))")
+        }
+        let directory = open(target.deletingLastPathComponent().path, O_RDONLY | O_DIRECTORY)
+        if directory >= 0 {
+            fsync(directory)
+            close(directory)
+        }
+    }
+
+    /// Keeps the newest ones.
+    private func removeOld(beside target: URL) throws {
+        let parent = target.deletingLastPathComponent()
+        let names = try FileManager.default.contentsOfDirectory(atPath: parent.path).filter {
+            $0.hasPrefix("step-") && !$0.hasSuffix(".partial")
+        }.sorted()
+        for name in names.dropLast(specification.checkpointKeep) where name != target.lastPathComponent {
+            try FileManager.default.removeItem(at: parent.appendingPathComponent(name))
+        }
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A training step from the journal: the batch's rollouts, judged, or rows of data, as sequences with streams; whole-step
+// divisors; cells; and a message per member. A pure function of journal, job and version, so that a repeated step is the
+// same step.
+internal import ClusterCore
+internal import ClusterProtocol
+internal import Foundation
+internal import JobSpecification
+internal import PostTraining
+internal import Qwen3
+internal import Rewards
+internal import SwiftProtobuf
+
+/// What was built for one step.
+struct BuiltStep: Sendable {
+    let plan: StepPlan
+    /// Per member, in order of rank: cells, then the step.
+    let messages: [[WireEnvelope]]
+}
+
+struct StepBuilder {
+    let journal: Journal
+    let job: JobRecord
+    let specification: TrainJob
+    let epoch: UInt32
+    let version: UInt64
+    let memberCount: Int
+
+    /// Bytes of cells in one control message, about.
+    private static let messageByteCount = 512 << 10
+
+    /// - Throws: one line.
+    func build() throws -> BuiltStep {
+        var report = StepReport()
+        let sequences = try self.sequences(&report)
+        let divisors = StepDivisors(sequences)
+        let packed = CellPacking.pack(tokenCounts: sequences.map(\.tokens.count), budget: specification.cellTokens)
+        let cells = packed.enumerated().map { index, members in
+            WireTrainCell.with {
+                $0.index = UInt32(index)
+                $0.sequences = members.map { sequences[$0].wire }
+            }
+        }
+        let counts = packed.map { $0.reduce(0) { $0 + sequences[$1].tokens.count } }
+        let ranges = CellPacking.share(cellTokenCounts: counts, members: memberCount)
+        report.put("num_tokens", Double(counts.reduce(0, +)))
+        report.put("cells", Double(cells.count))
+        let step = step(divisors, rangeEnds: ranges.map { UInt32($0.upperBound) })
+        let messages = ranges.map { range in cellMessages(cells[range]) + [envelope { $0.trainStep = step }] }
+        return BuiltStep(plan: plan(report), messages: messages)
+    }
+
+    private func envelope(_ fill: (inout WireEnvelope) -> Void) -> WireEnvelope {
+        var envelope = WireEnvelope()
+        fill(&envelope)
+        return envelope
+    }
+
+    private func cellMessages(_ cells: ArraySlice<WireTrainCell>) -> [WireEnvelope] {
+        var messages: [WireEnvelope] = []
+        var open: [WireTrainCell] = []
+        var size = 0
+        func close() {
+            guard !open.isEmpty else { return }
+            messages.append(
+                envelope {
+                    $0.trainCells = .with {
+                        $0.epoch = epoch
+                        $0.version = version
+                        $0.cells = open
+                    }
+                })
+            open = []
+            size = 0
+        }
+        for cell in cells {
+            open.append(cell)
+            size += cell.sequences.reduce(0) { $0 + $1.tokens.count + 5 * $1.scored.count }
+            if size > Self.messageByteCount { close() }
+        }
+        close()
+        return messages
+    }
+
+    // MARK: - Settings
+
+    private func step(_ divisors: StepDivisors, rangeEnds: [UInt32]) -> WireTrainStep {
+        .with {
+            $0.epoch = epoch
+            $0.version = version
+            $0.rangeEnds = rangeEnds
+            $0.waveCells = UInt32(specification.waveCells)
+            $0.temperature = specification.method == .sft ? 1 : Float(specification.sampling.temperature)
+            $0.auxiliaryCoefficient = specification.routerAuxiliaryCoefficient
+            $0.objective = objective(divisors)
+            if let teacher = specification.teacher, specification.method == .distill { $0.teacher = settings(teacher) }
+        }
+    }
+
+    private func settings(_ teacher: DistillationSection) -> WireTeacherSettings {
+        .with {
+            $0.model = job.admitted.scoreModel
+            $0.beta = Float(teacher.beta)
+            $0.temperature = Float(teacher.temperature)
+            switch teacher.divergence {
+            case .forward: $0.forward = 1
+            case .reverse: $0.reverse = 1
+            case .mix:
+                $0.forward = 0.5
+                $0.reverse = 0.5
+            case .jsd: $0.symmetric = 1
+            }
+        }
+    }
+
+    private func objective(_ divisors: StepDivisors) -> WireObjectiveSettings {
+        let loss = specification.loss
+        return .with {
+            $0.form = loss.form
+            $0.ratioLevel = loss.ratioLevel
+            $0.clipLow = loss.clipRatioLow
+            $0.clipHigh = loss.clipRatioHigh
+            if let bound = loss.dualClip { $0.dualClip = bound }
+            $0.klEstimator = "k3"
+            $0.aggregation = loss.aggregation
+            $0.constantLength = Double(loss.constantLength ?? specification.sampling.maxNewTokens)
+            $0.entropyCoefficient = entropyCoefficient
+            $0.policyTokens = divisors.policyTokens
+            $0.policySequences = divisors.policySequences
+            $0.crossEntropyWeight = divisors.crossEntropyWeight
+            $0.divergenceWeight = divisors.divergenceWeight
+        }
+    }
+
+    /// The controller's state is a function of the steps so far.
+    private var entropyCoefficient: Double {
+        guard let target = specification.loss.targetEntropy else { return specification.loss.entropyCoefficient }
+        var controller = EntropyController(target: target)
+        for earlier in 0..<version {
+            guard let step = job.prepared[earlier] else { continue }
+            controller.note(entropy: StepMetrics(step).entropy)
+        }
+        return controller.bonus
+    }
+
+    private func plan(_ report: StepReport) -> StepPlan {
+        let optimizer = specification.optimizer
+        let schedule = LearningRateSchedule(
+            kind: .init(rawValue: optimizer.schedule.rawValue)!, warmupSteps: optimizer.warmupSteps,
+            totalSteps: specification.stepCount, decayStart: optimizer.decayStart,
+            finalFraction: optimizer.finalFraction)
+        return StepPlan(
+            number: version + 1, learningRate: optimizer.learningRate * schedule.factor(step: Int(version)),
+            clipNorm: optimizer.maxGradientNorm, beta1: optimizer.beta1, beta2: optimizer.beta2,
+            epsilon: optimizer.epsilon, weightDecay: optimizer.weightDecay, report: report.json)
+    }
+
+    // MARK: - Sequences
+
+    private func sequences(_ report: inout StepReport) throws -> [TrainingSequence] {
+        switch specification.method {
+        case .sft: try demonstrations()
+        case .grpo, .distill: try responses(&report)
+        }
+    }
+
+    private func demonstrations() throws -> [TrainingSequence] {
+        var order = DataOrder(seed: UInt64(specification.seed), rowCount: Int(job.admitted.rowCount))
+        return try (0..<specification.rowsPerStep).map { slot in
+            let position = Int(version) * specification.rowsPerStep + slot
+            let row = try journal.row(job: job.id, group: order.row(at: position))
+            let first = Demonstration(row.json).firstScored
+            let count = row.tokens.count - first
+            return TrainingSequence(
+                tokens: row.tokens, scored: (Int32(first)..<Int32(row.tokens.count)).map { $0 },
+                crossEntropy: [Float](repeating: 1, count: count))
+        }
+    }
+
+    private func responses(_ report: inout StepReport) throws -> [TrainingSequence] {
+        let batch = job.groups(ofBatch: Int(version) / specification.updatesPerBatch)
+        let perUpdate = batch.count / specification.updatesPerBatch
+        let first = batch.lowerBound + Int(version) % specification.updatesPerBatch * perUpdate
+        var order = DataOrder(seed: UInt64(specification.seed), rowCount: Int(job.admitted.rowCount))
+        var sequences: [TrainingSequence] = []
+        for group in first..<first + perUpdate where job.failedGroups[group] == nil {
+            let row = try journal.row(job: job.id, group: order.row(at: group))
+            let members = try (0..<job.groupSize).map { try rollout(group, $0) }
+            let judged = GroupJudgement(
+                rewards: specification.rewards, advantage: specification.advantage,
+                droppedGroups: specification.droppedGroups, members)
+            report.add(members, judged)
+            for (sibling, member) in members.enumerated() where judged.drops[sibling] == nil && !member.tokens.isEmpty {
+                sequences.append(sequence(row.tokens, member, advantage: judged.advantages[sibling]))
+            }
+        }
+        return sequences
+    }
+
+    private func rollout(_ group: Int, _ sibling: Int) throws -> WireRolloutRecord {
+        let result = try journal.record(job: job.id, isScore: false, group: group, sibling: sibling)
+        guard case .rollout(let rollout)? = result?.record else {
+            throw JournalError(description: "job \(job.id): group \(group), sibling \(sibling) has no record")
+        }
+        return rollout
+    }
+
+    private func sequence(_ prompt: [Int32], _ record: WireRolloutRecord, advantage: Double) -> TrainingSequence {
+        let response = record.tokens.int32Elements
+        let scored = (0..<Int32(response.count)).map { Int32(prompt.count) + $0 }
+        // Text that the thinking budget forced in was not the policy's choice.
+        let own = record.forced.map { $0 == 0 }
+        switch specification.method {
+        case .distill:
+            return TrainingSequence(
+                tokens: prompt + response, scored: scored, divergence: own.map { $0 ? 1 : 0 })
+        case .grpo, .sft:
+            return TrainingSequence(
+                tokens: prompt + response, scored: scored,
+                advantages: [Float](repeating: Float(advantage), count: response.count),
+                old: record.logProbs.floatElements, policyMask: own)
+        }
+    }
+}
+
+/// A row of data that is a demonstration: where its answer begins.
+struct Demonstration: Codable {
+    let id: String
+    let firstScored: Int
+
+    init(id: String, firstScored: Int) {
+        self.id = id
+        self.firstScored = firstScored
+    }
+
+    /// Of a row that this coordinator stored.
+    init(_ json: String) {
+        self = (try? JSONDecoder().decode(Demonstration.self, from: Data(json.utf8))) ?? Demonstration(id: "", firstScored: 1)
+    }
+
+    var json: String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        return String(decoding: (try? encoder.encode(self)) ?? Data(), as: UTF8.self)
+    }
+}
+
+extension TrainingSequence {
+    fileprivate var wire: WireTrainSequence {
+        .with {
+            $0.tokens = Data(littleEndian: tokens)
+            $0.scored = Data(littleEndian: scored)
+            $0.advantages = Data(littleEndian: advantages)
+            $0.old = Data(littleEndian: old)
+            $0.reference = Data(littleEndian: reference)
+            $0.importance = Data(littleEndian: importance)
+            $0.policyMask = Data(policyMask.map { $0 ? 1 : 0 })
+            $0.crossEntropy = Data(littleEndian: crossEntropy)
+            $0.divergence = Data(littleEndian: divergence)
+        }
+    }
+}

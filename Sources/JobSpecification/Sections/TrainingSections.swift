@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// How far apart student and teacher are.
+package enum DivergenceKind: String, CaseIterable, Sendable {
+    /// KL(teacher || student).
+    case forward
+    /// KL(student || teacher).
+    case reverse
+    /// Half of each.
+    case mix
+    /// Jensen-Shannon, `beta` as TRL's GKD.
+    case jsd
+}
+
+/// `teacher:` of a distillation: a frozen model whose whole distribution the student's is drawn to.
+package struct DistillationSection: Equatable, Sendable {
+    package let path: String
+    package let compute: ComputeType
+    package let divergence: DivergenceKind
+    package let beta: Double
+    /// Of both distributions.
+    package let temperature: Double
+
+    init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(["path", "compute", "divergence", "beta", "temperature"])
+        path = try fields.required("path").filePath()
+        compute = try fields.choice("compute", default: .bf16)
+        divergence = try fields.choice("divergence", default: .reverse)
+        beta = try fields.number("beta", .closed(0, 1), default: 0.5)
+        temperature = try fields.number("temperature", .above(0, upTo: 100), default: 1)
+        if divergence == .jsd, beta == 0 || beta == 1 {
+            throw fields.error("beta", "at 0 and 1 the divergence is none; use divergence: forward or reverse")
+        }
+    }
+
+    package var resolved: ResolvedValue {
+        .section([
+            "path": .string(path), "compute": .string(compute.rawValue), "divergence": .string(divergence.rawValue),
+            "beta": .number(beta), "temperature": .number(temperature),
+        ])
+    }
+}
+
+/// Named sets of loss settings.
+package enum LossPreset: String, CaseIterable, Sendable {
+    /// Token mean over the step, clip 0.2 and 0.28 (Yu et al. 2025).
+    case dapo
+    /// Mean over responses of their token means (Shao et al. 2024).
+    case grpo
+    /// Token sums over a constant length (Liu et al. 2025).
+    case drGRPO = "dr_grpo"
+    /// One ratio per response, with a clip of its own size (Zheng et al. 2025).
+    case gspo
+    /// Clamped importance weights on the log-probability (MiniMax-M1), bounds absolute.
+    case cispo
+}
+
+/// `loss:` the policy gradient; names as in verl and TRL.
+package struct LossSection: Equatable, Sendable {
+    package let preset: LossPreset
+    package let form: String
+    package let ratioLevel: String
+    package let aggregation: String
+    package let clipRatioLow: Double
+    package let clipRatioHigh: Double
+    package let dualClip: Double?
+    /// Length that token sums are divided by under `constant_length`; nil is `sampling.max_new_tokens`.
+    package let constantLength: Int?
+    package let entropyCoefficient: Double
+    /// Entropy that a bonus is switched on to hold; nil: no controller.
+    package let targetEntropy: Double?
+
+    private enum Aggregation: String, CaseIterable { case token_mean, sequence_mean, constant_length }
+    private enum Level: String, CaseIterable { case token, sequence }
+
+    init(_ reader: YAMLReader?) throws(JobError) {
+        let fields = try (reader ?? .empty("loss")).fields([
+            "preset", "ratio_level", "aggregation", "clip_ratio_low", "clip_ratio_high", "dual_clip", "constant_length",
+            "entropy_coef", "target_entropy", "kl_estimator",
+        ])
+        if fields["kl_estimator"] != nil {
+            throw fields.error(
+                "kl_estimator", "a divergence from a reference model is not implemented yet; remove it")
+        }
+        preset = try fields.choice("preset", default: .dapo)
+        form = preset == .cispo ? "cispo" : "clipped"
+        let level: Level = try fields.choice("ratio_level", default: preset == .gspo ? .sequence : .token)
+        ratioLevel = level.rawValue
+        let aggregation: Aggregation = try fields.choice(
+            "aggregation",
+            default: preset == .drGRPO ? .constant_length : preset == .grpo || preset == .gspo ? .sequence_mean : .token_mean)
+        self.aggregation = aggregation.rawValue
+        let (low, high): (Double, Double) =
+            switch preset {
+            case .dapo: (0.2, 0.28)
+            case .gspo: (3e-4, 4e-4)
+            case .cispo: (0, 5)
+            case .grpo, .drGRPO: (0.2, 0.2)
+            }
+        clipRatioLow = try fields.number("clip_ratio_low", .closed(0, 1), default: low)
+        clipRatioHigh = try fields.number("clip_ratio_high", .closed(0, 1000), default: high)
+        dualClip = try fields["dual_clip"]?.number(.closed(1, 1000))
+        constantLength = try fields["constant_length"]?.integer(1...100_000_000)
+        entropyCoefficient = try fields.number("entropy_coef", .closed(0, 10), default: 0)
+        targetEntropy = try fields["target_entropy"]?.number(.closed(0, 100))
+        if targetEntropy != nil, entropyCoefficient != 0 {
+            throw fields.error("target_entropy", "the controller sets the coefficient itself; remove entropy_coef")
+        }
+    }
+
+    package var resolved: ResolvedValue {
+        .section([
+            "preset": .string(preset.rawValue), "ratio_level": .string(ratioLevel), "aggregation": .string(aggregation),
+            "clip_ratio_low": .number(clipRatioLow), "clip_ratio_high": .number(clipRatioHigh),
+            "dual_clip": dualClip.map { .number($0) }, "constant_length": constantLength.map { .integer($0) },
+            "entropy_coef": .number(entropyCoefficient), "target_entropy": targetEntropy.map { .number($0) },
+        ])
+    }
+}
+
+/// How the learning rate runs.
+package enum ScheduleKind: String, CaseIterable, Sendable {
+    case constant, linear, cosine
+    case warmupStableDecay = "warmup_stable_decay"
+}
+
+/// `optimizer:` AdamW and its schedule.
+package struct OptimizerSection: Equatable, Sendable {
+    package let learningRate: Double
+    package let beta1: Double
+    package let beta2: Double
+    package let epsilon: Double
+    package let weightDecay: Double
+    /// nil: gradients are never clipped.
+    package let maxGradientNorm: Double?
+    package let schedule: ScheduleKind
+    package let warmupSteps: Int
+    package let decayStart: Double
+    package let finalFraction: Double
+
+    init(_ reader: YAMLReader?) throws(JobError) {
+        let fields = try (reader ?? .empty("optimizer")).fields([
+            "learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm", "lr_scheduler", "warmup_steps",
+            "decay_start", "final_fraction",
+        ])
+        learningRate = try fields.number("learning_rate", .closed(0, 10), default: 1e-6)
+        beta1 = try fields.number("beta1", .closed(0, 0.999999), default: 0.9)
+        beta2 = try fields.number("beta2", .closed(0, 0.999999), default: 0.95)
+        epsilon = try fields.number("epsilon", .above(0, upTo: 1), default: 1e-8)
+        weightDecay = try fields.number("weight_decay", .closed(0, 10), default: 0)
+        let norm = try fields.number("max_grad_norm", .closed(0, 1e9), default: 1)
+        maxGradientNorm = norm == 0 ? nil : norm
+        schedule = try fields.choice("lr_scheduler", default: .constant)
+        warmupSteps = try fields.integer("warmup_steps", 0...100_000_000, default: 0)
+        decayStart = try fields.number("decay_start", .closed(0, 1), default: 0.7)
+        finalFraction = try fields.number("final_fraction", .closed(0, 1), default: 0.1)
+    }
+
+    package var resolved: ResolvedValue {
+        .section([
+            "learning_rate": .number(learningRate), "beta1": .number(beta1), "beta2": .number(beta2),
+            "epsilon": .number(epsilon), "weight_decay": .number(weightDecay),
+            "max_grad_norm": .number(maxGradientNorm ?? 0), "lr_scheduler": .string(schedule.rawValue),
+            "warmup_steps": .integer(warmupSteps), "decay_start": .number(decayStart),
+            "final_fraction": .number(finalFraction),
+        ])
+    }
+}
+
+extension YAMLReader {
+    /// A section that is not written.
+    static func empty(_ path: String) -> YAMLReader { YAMLReader(YAMLNode(.mapping([]), .line(1)), path: path) }
+}

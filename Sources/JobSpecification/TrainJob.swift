@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What a training job learns from.
+package enum TrainingMethod: String, CaseIterable, Sendable {
+    /// Supervised fine-tuning: cross-entropy on the answers of the data.
+    case sft
+    /// Group-relative policy optimization: rewards of the policy's own responses.
+    case grpo
+    /// On-policy distillation: a teacher's distribution over the policy's own responses.
+    case distill
+}
+
+/// `kind: train`: optimizer steps on a model, with rollouts where the method wants them.
+package struct TrainJob: Equatable, Sendable {
+    package let name: String
+    package let model: ModelSection
+    package let method: TrainingMethod
+    package let teacher: DistillationSection?
+    package let data: DataSection
+    /// Optimizer steps.
+    package let stepCount: Int
+    /// Rows of data per batch: prompts of a batch of rollouts, or sequences of a step of SFT.
+    package let rowsPerStep: Int
+    /// Responses per prompt (G).
+    package let groupSize: Int
+    /// Optimizer steps per batch of rollouts.
+    package let updatesPerBatch: Int
+    package let sampling: SamplingSection
+    package let thinking: ThinkingSection
+    package let seed: Int
+    package let rewards: [RewardSection]
+    package let advantage: AdvantageSection
+    package let droppedGroups: DroppedGroupsSection
+    package let loss: LossSection
+    package let optimizer: OptimizerSection
+    /// Coefficient of the router's load-balancing loss.
+    package let routerAuxiliaryCoefficient: Double
+    /// Tokens of a cell at most (a longer sequence is a cell of its own), and cells of a wave.
+    package let cellTokens: Int
+    package let waveCells: Int
+    package let checkpointEvery: Int
+    package let checkpointKeep: Int
+    package let resources: ResourcesSection
+    package let output: String
+
+    static let keys = [
+        "kind", "name", "model", "method", "teacher", "data", "steps", "rows_per_step", "group_size",
+        "updates_per_batch", "sampling", "thinking", "seed", "reward", "advantage", "dropped_groups", "loss",
+        "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "checkpoint", "resources", "output",
+    ]
+
+    init(_ fields: YAMLFields, rewardCheck: RewardCheck?) throws(JobError) {
+        name = try fields.required("name").jobName()
+        model = try ModelSection(fields.required("model"))
+        let method: TrainingMethod = try fields.required("method").choice()
+        self.method = method
+        teacher = if let reader = fields["teacher"] { try DistillationSection(reader) } else { nil }
+        data = try DataSection(fields.required("data"))
+        stepCount = try fields.required("steps").integer(1...100_000_000)
+        rowsPerStep = try fields.integer("rows_per_step", 1...1_000_000, default: 16)
+        groupSize = try fields.integer("group_size", 1...4096, default: method == .grpo ? 8 : 1)
+        updatesPerBatch = try fields.integer("updates_per_batch", 1...1024, default: 1)
+        sampling = try SamplingSection(fields["sampling"])
+        thinking = try ThinkingSection(fields["thinking"], maxNewTokens: sampling.maxNewTokens)
+        seed = try fields.integer("seed", 0...Int.max, default: 0)
+        rewards = if let reader = fields["reward"] { try RewardSection.list(reader, rewardCheck) } else { [] }
+        advantage = try AdvantageSection(fields["advantage"])
+        droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
+        loss = try LossSection(fields["loss"])
+        optimizer = try OptimizerSection(fields["optimizer"])
+        routerAuxiliaryCoefficient = try fields.number("router_aux_loss_coef", .closed(0, 10), default: 0)
+        cellTokens = try fields.integer("cell_tokens", 16...16_777_216, default: 2048)
+        waveCells = try fields.integer("wave_cells", 1...65_536, default: 64)
+        let checkpoint = try (fields["checkpoint"] ?? .empty("checkpoint")).fields(["every", "keep"])
+        checkpointEvery = try checkpoint.integer("every", 1...100_000_000, default: 10)
+        checkpointKeep = try checkpoint.integer("keep", 1...10_000, default: 2)
+        resources = try ResourcesSection(fields["resources"])
+        output = try fields.required("output").filePath()
+        try check(fields)
+    }
+
+    private func check(_ fields: YAMLFields) throws(JobError) {
+        if model.replicas != 1 {
+            throw fields.error("model", "a model in training has one copy of each expert; remove model.replicas")
+        }
+        if stepCount % updatesPerBatch != 0 {
+            throw fields.error("steps", "\(stepCount) is no multiple of updates_per_batch \(updatesPerBatch)")
+        }
+        switch method {
+        case .sft:
+            for key in ["teacher", "reward", "group_size", "updates_per_batch", "loss", "sampling"] where fields[key] != nil {
+                throw fields.error(key, "method sft generates nothing; remove it")
+            }
+        case .grpo:
+            guard !rewards.isEmpty else { throw fields.error("reward", "method grpo needs a reward") }
+            guard groupSize > 1 else { throw fields.error("group_size", "a group of one has no relative advantage") }
+            if rowsPerStep % updatesPerBatch != 0 {
+                throw fields.error("rows_per_step", "\(rowsPerStep) is no multiple of updates_per_batch \(updatesPerBatch)")
+            }
+        case .distill:
+            guard teacher != nil else { throw fields.error("teacher", "method distill needs a teacher") }
+        }
+        if method != .sft, sampling.temperature == 0 {
+            throw fields.error("sampling", "the policy must be sampled to be trained; set sampling.temperature above 0")
+        }
+    }
+
+    package var resolved: ResolvedValue {
+        .section([
+            "kind": .string("train"), "name": .string(name), "model": model.resolved, "method": .string(method.rawValue),
+            "teacher": teacher?.resolved, "data": data.resolved, "steps": .integer(stepCount),
+            "rows_per_step": .integer(rowsPerStep), "group_size": method == .sft ? nil : .integer(groupSize),
+            "updates_per_batch": method == .sft ? nil : .integer(updatesPerBatch),
+            "sampling": method == .sft ? nil : sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),
+            "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
+            "dropped_groups": droppedGroups.resolved, "loss": method == .sft ? nil : loss.resolved,
+            "optimizer": optimizer.resolved, "router_aux_loss_coef": .number(routerAuxiliaryCoefficient),
+            "cell_tokens": .integer(cellTokens), "wave_cells": .integer(waveCells),
+            "checkpoint": .section(["every": .integer(checkpointEvery), "keep": .integer(checkpointKeep)]),
+            "resources": resources.resolved, "output": .string(output),
+        ])
+    }
+}
