@@ -11,6 +11,8 @@ package struct CheckpointInitializer: Sendable {
     /// Whether a tied model gets an `lm_head.weight` equal to its embedding.
     package var storesRedundantHead: Bool
     package var shardByteCountMax: Int
+    /// See ``ModelPreset/scalesResidualOutputs``.
+    package var scalesResidualOutputs = false
     /// Where tokenizer files are copied from; nil: none are.
     package var tokenizerDirectory: URL?
 
@@ -38,6 +40,7 @@ package struct CheckpointInitializer: Sendable {
                 storageType: storageType),
             seed: seed, storesRedundantHead: preset.storesRedundantHead, shardByteCountMax: shardByteCountMax,
             tokenizerDirectory: tokenizerDirectory)
+        scalesResidualOutputs = preset.scalesResidualOutputs
     }
 
     /// Elements that one thread makes at a time.
@@ -75,10 +78,15 @@ package struct CheckpointInitializer: Sendable {
             return try ones.withUnsafeBytes { try writer.append(tensor.name, $0) }
         }
         // A redundant head has the embedding's values.
+        let isResidualOutput =
+            scalesResidualOutputs
+            && (tensor.name.hasSuffix("o_proj.weight") || tensor.name.hasSuffix("down_proj.weight"))
         let isTiedHead = configuration.tieWordEmbeddings && tensor.name == TensorName.head.rawValue
         let weights = RandomWeights(
             seed: seed, name: isTiedHead ? TensorName.embedding.rawValue : tensor.name,
-            standardDeviation: configuration.initializerRange)
+            standardDeviation: isResidualOutput
+                ? configuration.initializerRange / Double(2 * configuration.layerCount).squareRoot()
+                : configuration.initializerRange)
         let chunk = CheckpointInitializer.chunkElementCount
         let batch = chunk * CheckpointInitializer.chunksPerBatch
         let count = tensor.elementCount

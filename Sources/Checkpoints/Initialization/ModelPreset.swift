@@ -7,6 +7,10 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
     case tinyMoE = "tiny-moe"
     /// 4 layers, about 1 M weights plus the vocabulary.
     case tinyDense = "tiny-dense"
+    /// The tiny world's models: what the quickstart trains.
+    case tinyWorldMoE = "tiny-world-moe"
+    case tinyWorldDense = "tiny-world-dense"
+    case tinyWorldStudent = "tiny-world-student"
     case qwen3_0_6B = "qwen3-0.6b"
     case qwen3_1_7B = "qwen3-1.7b"
     case qwen3_4B = "qwen3-4b"
@@ -34,7 +38,11 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
         self = preset
     }
 
-    package var isTiny: Bool { self == .tinyMoE || self == .tinyDense }
+    package var isTiny: Bool { rawValue.hasPrefix("tiny-") }
+
+    /// Whether outputs of attention and feed-forward start smaller with depth (1 / sqrt(2 * layers), Radford et al. 2019):
+    /// for models that are trained from nothing.
+    package var scalesResidualOutputs: Bool { rawValue.hasPrefix("tiny-world") }
 
     /// Whether the released checkpoint stores `lm_head.weight` although the head is the embedding.
     package var storesRedundantHead: Bool { self == .qwen3_0_6B || self == .qwen3_1_7B }
@@ -91,6 +99,12 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
                 hiddenSize: 128, layerCount: 4, attentionHeadCount: 8, keyValueHeadCount: 2, headSize: 32,
                 intermediateSize: 512, vocabularySize: 64, maxPositionEmbeddings: 4_096,
                 tieWordEmbeddings: true)
+        case .tinyWorldMoE:
+            return Self.tinyWorld(
+                hiddenSize: 128, intermediate: 384,
+                experts: .init(expertCount: 8, expertsPerToken: 2, intermediateSize: 128))
+        case .tinyWorldDense: return Self.tinyWorld(hiddenSize: 128, intermediate: 256, experts: nil)
+        case .tinyWorldStudent: return Self.tinyWorld(hiddenSize: 96, intermediate: 192, experts: nil)
         case .qwen3_0_6B: return Self.dense(1_024, layers: 28, heads: 16, intermediate: 3_072, tied: true)
         case .qwen3_1_7B: return Self.dense(2_048, layers: 28, heads: 16, intermediate: 6_144, tied: true)
         case .qwen3_4B: return Self.dense(2_560, layers: 36, heads: 32, intermediate: 9_728, tied: true)
@@ -102,6 +116,15 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
         case .qwen3_235B_A22B:
             return Self.moe(4_096, layers: 94, heads: 64, intermediate: 12_288, expertIntermediate: 1_536)
         }
+    }
+
+    private static func tinyWorld(
+        hiddenSize: Int, intermediate: Int, experts: Qwen3Configuration.Experts?
+    ) -> Qwen3Configuration {
+        Qwen3Configuration(
+            hiddenSize: hiddenSize, layerCount: 3, attentionHeadCount: 4, keyValueHeadCount: 2, headSize: 32,
+            intermediateSize: intermediate, experts: experts, vocabularySize: 64, maxPositionEmbeddings: 1_024,
+            ropeTheta: 10_000, tieWordEmbeddings: true)
     }
 
     private static func dense(

@@ -6,7 +6,70 @@ import JobSpecification
 /// `apus data`: data sets that can be made on the spot.
 struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "data", abstract: "Make data sets.", subcommands: [Arithmetic.self])
+        commandName: "data", abstract: "Make data sets.", subcommands: [Arithmetic.self, Registers.self])
+
+    struct Registers: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write register programs, the task of the tiny world, as JSON lines.",
+            discussion: "One query in eight is kept for evaluation: files with --evaluation hold only those, others none.")
+
+        @Argument(help: "File to write.")
+        var file: String
+
+        @Option(name: .customShort("n"), help: "Rows.")
+        var count = 1024
+
+        @Option(help: "Seed: the same seed gives the same rows.")
+        var seed: UInt64 = 0
+
+        @Option(help: "prompts: questions with answers, for rollouts; demonstrations: questions with thinking and answer.")
+        var form = "prompts"
+
+        @Option(help: "easy6, all8, or letters of abcmnpqrst.")
+        var operations = "easy6"
+
+        @Option(help: "Fewest steps of a program.")
+        var stepsMin = 1
+
+        @Option(help: "Most steps of a program.")
+        var stepsMax = 8
+
+        @Option(help: "What a question says of thinking: think, no_think, mixed or none.")
+        var flag = "think"
+
+        @Option(help: "Share of demonstrations whose thinking stops early.")
+        var underThinking = 0.0
+
+        @Flag(help: "Only queries that are kept for evaluation.")
+        var evaluation = false
+
+        func run() throws {
+            guard let form = RegisterPrograms.Form(rawValue: form) else {
+                complain("--form \(form): choose prompts or demonstrations")
+                throw ExitStatus.usage
+            }
+            guard let flag = RegisterPrograms.Flag(rawValue: flag) else {
+                complain("--flag \(flag): choose think, no_think, mixed or none")
+                throw ExitStatus.usage
+            }
+            guard stepsMin >= 1, stepsMin <= stepsMax else {
+                complain("--steps-min \(stepsMin) --steps-max \(stepsMax): choose 1 or more, in order")
+                throw ExitStatus.usage
+            }
+            let letters =
+                switch operations {
+                case "easy6": RegisterPrograms.easy6
+                case "all8": RegisterPrograms.all8
+                default: Array(operations)
+                }
+            try reporting(ExitStatus.badInput) {
+                try RegisterPrograms(
+                    count: count, seed: seed, form: form, operations: letters, steps: stepsMin...stepsMax, flag: flag,
+                    underThinking: underThinking, isForEvaluation: evaluation
+                ).write(to: URL(fileURLWithPath: file))
+            }
+        }
+    }
 
     struct Arithmetic: ParsableCommand {
         static let configuration = CommandConfiguration(
