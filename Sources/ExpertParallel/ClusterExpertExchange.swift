@@ -114,6 +114,24 @@ package final class ClusterExpertExchange: TrainableExpertExchange, @unchecked S
         flags.withLock { $0.training = (epoch, experts) }
     }
 
+    /// Another exchange for the same model and epoch, for a thread of its own.
+    package func lane(pool: ComputePool) -> ClusterExpertExchange {
+        let lane = ClusterExpertExchange(
+            model: model, shape: shape, policyVersion: policyVersion, port: port, store: store, routing: routing,
+            pool: pool, settings: settings)
+        if let training = flags.withLock({ $0.training }) { lane.train(epoch: training.epoch, training.experts) }
+        return lane
+    }
+
+    /// Takes over another exchange's training epoch and allows exchanges again.
+    func follow(_ other: ClusterExpertExchange) {
+        let training = other.flags.withLock { $0.training }
+        flags.withLock {
+            $0.training = training
+            $0.isCancelled = false
+        }
+    }
+
     /// Makes the exchange under way, and later ones, throw ``ExchangeError/cancelled``.
     package func cancel() {
         flags.withLock { $0.isCancelled = true }

@@ -72,9 +72,16 @@ package struct PackedMatrix: Sendable {
     package func multiply(
         _ x: UnsafeRawPointer, rowCount: Int, into y: UnsafeMutablePointer<Float>, on pool: ComputePool
     ) {
-        pool.parallel(slabCount) { index in
+        // Few slabs and many rows: rows are cut too, which changes no row's bits.
+        let wanted = pool.threadCount == 1 ? 1 : 4 * pool.threadCount
+        let blocks = max(1, min(rowCount / 64, (wanted + slabCount - 1) / slabCount))
+        let blockRows = (rowCount + blocks - 1) / max(blocks, 1)
+        pool.parallel(slabCount * blocks) { task in
+            let first = task / slabCount * blockRows
             multiply(
-                x, xStride: inputCount, rowCount: rowCount, into: y, yStride: outputCount, outputs: slab(index))
+                x + first * inputCount * compute.byteCount, xStride: inputCount,
+                rowCount: max(0, min(blockRows, rowCount - first)), into: y + first * outputCount, yStride: outputCount,
+                outputs: slab(task % slabCount))
         }
     }
 }

@@ -35,6 +35,7 @@ struct Apus: AsyncParsableCommand {
 extension Apus {
     /// As the default, but a command line that cannot be parsed ends with exit code 2 (README, "Exit codes").
     static func main() async {
+        OpenBLASCore.pin()
         do {
             var command = try parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {

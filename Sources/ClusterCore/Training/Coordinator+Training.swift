@@ -25,11 +25,21 @@ extension Coordinator {
         }
         defer { if current?.training?.epoch == run.epoch { current?.training = run } }
         repeatOrders(job, &run, now)
+        while true {
+            let before = (run.phase, run.version)
+            // A step changes what is durable of the job.
+            guard let job = state.jobs[job.id], job.ended == nil else { return nil }
+            let text = advance(job, &run, now)
+            if before == (run.phase, run.version) || current?.id != job.id { return text }
+        }
+    }
+
+    private mutating func advance(_ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant) -> String? {
         switch run.phase {
         case .loading:
             guard run.missing.isEmpty else { return waiting(run, "to load the training state") }
             run.enter(.ready, now)
-            return continueFromReady(job, &run, now)
+            return nil
         case .ready: return continueFromReady(job, &run, now)
         case .building: return "step \(run.version + 1) to be cut into cells"
         case .gradients:

@@ -84,6 +84,37 @@ package struct SealedGradients: Sendable {
     package var expertCounts: [Int64] = []
 }
 
+/// A frozen teacher beside the lanes of a student: a pass of its own for each.
+package final class TrainingTeacher: @unchecked Sendable {
+    // @unchecked: each lane's pass is used by that lane's thread alone.
+    private let lanes: TrainingLanes
+    private let divergence: TeacherDivergence
+
+    /// - Parameter experts: nil for a dense teacher.
+    package init(
+        _ model: Qwen3Model, experts: ClusterExpertExchange?, divergence: TeacherDivergence, student: Qwen3Model
+    ) {
+        self.divergence = divergence
+        lanes = TrainingLanes(
+            model, experts, layout: ParameterLayout.trunk(of: model.configuration),
+            count: TrainingLanes.count(for: student))
+    }
+
+    func rows(of cell: TrainingCell, lane: Int) throws -> TeacherRows {
+        let pass = lanes.lanes[lane].pass
+        try pass.record(cell)
+        return pass.teacherRows(divergence)
+    }
+
+    /// Allows exchanges again after a cancelled epoch.
+    package func resume(_ experts: ClusterExpertExchange?) {
+        experts?.resume()
+        lanes.follow(experts)
+    }
+
+    package func cancel() { lanes.cancel() }
+}
+
 /// Trains a model together with its peers.
 package final class TrainingMember {
     package let model: Qwen3Model
@@ -93,8 +124,8 @@ package final class TrainingMember {
     private let experts: ClusterExpertExchange?
     private let store: ExpertShardStore
     private let training: ExpertTraining
-    private let pass: CellPass
-    private let sum: PairwiseSum
+    private let lanes: TrainingLanes
+    private let sum: OrderedSum
     private let layout: ParameterLayout
     private let expertLayouts: [ExpertGradients.ExpertID: ParameterLayout]
     private var trained: TrainedExperts?
@@ -119,8 +150,8 @@ package final class TrainingMember {
         exchange = TrainingExchange(port: port, model: modelID)
         layout = ParameterLayout.trunk(of: model.configuration)
         segments = TrunkSegments(layout)
-        pass = CellPass(model, layout: layout)
-        sum = PairwiseSum(elementCount: layout.count, pool: model.pool)
+        lanes = TrainingLanes(model, experts, layout: layout, count: TrainingLanes.count(for: model))
+        sum = OrderedSum(PairwiseSum(elementCount: layout.count, pool: model.pool))
         var layouts: [ExpertGradients.ExpertID: ParameterLayout] = [:]
         for layer in 0..<model.configuration.layerCount where model.configuration.isMoELayer(layer) {
             for expert in 0..<model.configuration.expertCount {
@@ -153,7 +184,7 @@ package final class TrainingMember {
                 segmentGradients[index] = try PageBuffer(byteCount: state.count * 4)
             }
         }
-        guard let experts else { return }
+        guard let experts else { return lanes.follow(nil) }
         let gradients = ExpertGradients(
             compute: model.compute, hiddenSize: model.configuration.hiddenSize,
             intermediateSize: model.configuration.moeIntermediateSize, pool: model.pool)
@@ -175,6 +206,14 @@ package final class TrainingMember {
         experts.train(epoch: epoch.number, trained)
         training.set(model: modelID, trained)
         trained.begin(epoch: epoch.number, version: version)
+        lanes.follow(experts)
+    }
+
+    /// Ends waits of the step under way; from any thread.
+    package func cancel() {
+        exchange.cancel()
+        experts?.cancel()
+        lanes.cancel()
     }
 
     private var ownedExperts: [ExpertGradients.ExpertID] {
@@ -190,13 +229,13 @@ package final class TrainingMember {
     ///   - objective: what it makes of the scores of each cell, `divergence` comes after it.
     /// - Throws: ``TrainingExchangeError``, ``ExchangeError``, ``MemoryError``.
     package func gradients(
-        _ order: TrainingStepOrder, teacher: ((TrainingCell) throws -> TeacherRows)?,
-        objective: (TrainingCell, [TokenScore]) throws -> CellObjective
+        _ order: TrainingStepOrder, teacher: TrainingTeacher? = nil,
+        objective: @escaping @Sendable (TrainingCell, [TokenScore]) throws -> CellObjective
     ) throws -> SealedGradients {
         precondition(order.version == version, "a step from version \(order.version), this member is at \(version)")
         var sealed = SealedGradients()
         trained?.begin(epoch: epoch.number, version: version)
-        sum.reset()
+        sum.begin(cells: order.cells.map(\.index))
         // Nobody sends a dispatch before everybody has begun the step.
         _ = try exchange.meet(version: version, point: 0)
         let auxiliary = try auxiliary(order)
@@ -204,10 +243,9 @@ package final class TrainingMember {
         let last = order.ranges.last?.upperBound ?? 0
         var next = 0
         for (wave, first) in stride(from: 0, to: last, by: order.waveCells).enumerated() {
-            while next < order.cells.count, order.cells[next].index < first + order.waveCells {
-                sealed.cells.append(try run(order.cells[next], order, auxiliary, teacher, objective, &sealed))
-                next += 1
-            }
+            let begin = next
+            while next < order.cells.count, order.cells[next].index < first + order.waveCells { next += 1 }
+            try run(Array(order.cells[begin..<next]), order, auxiliary, teacher, objective, &sealed)
             _ = try exchange.meet(version: version, point: 2 + wave)
             try trained?.withGradients { gradients in
                 for layer in 0..<model.configuration.layerCount { try gradients.fold(layer: layer) }
@@ -222,13 +260,31 @@ package final class TrainingMember {
     }
 
     private func run(
-        _ cell: TrainingCell, _ order: TrainingStepOrder, _ auxiliary: Auxiliary?,
-        _ teacher: ((TrainingCell) throws -> TeacherRows)?,
-        _ objective: (TrainingCell, [TokenScore]) throws -> CellObjective, _ sealed: inout SealedGradients
+        _ cells: [TrainingCell], _ order: TrainingStepOrder, _ auxiliary: Auxiliary?, _ teacher: TrainingTeacher?,
+        _ objective: @escaping @Sendable (TrainingCell, [TokenScore]) throws -> CellObjective,
+        _ sealed: inout SealedGradients
+    ) throws {
+        let results = Locked<[(cell: (index: Int, sums: [Double], maxima: [Double]), counts: [Int])]>([])
+        let sum = sum
+        let lanes = lanes
+        try lanes.each(cells) { lane, cell in
+            let index = lanes.lanes.firstIndex { $0 === lane }!
+            let rows = try teacher.map { try $0.rows(of: cell, lane: index) }
+            let result = try Self.run(cell, order, auxiliary, rows, objective, lane.pass, sum)
+            let counts = lane.pass.expertCounts
+            results.withLock { $0.append((result, counts)) }
+        }
+        for (cell, counts) in results.withLock({ $0 }).sorted(by: { $0.cell.index < $1.cell.index }) {
+            sealed.cells.append(cell)
+            for (expert, count) in counts.enumerated() { sealed.expertCounts[expert] += Int64(count) }
+        }
+    }
+
+    private static func run(
+        _ cell: TrainingCell, _ order: TrainingStepOrder, _ auxiliary: Auxiliary?, _ teacherRows: TeacherRows?,
+        _ objective: (TrainingCell, [TokenScore]) throws -> CellObjective, _ pass: CellPass, _ sum: OrderedSum
     ) throws -> (index: Int, sums: [Double], maxima: [Double]) {
-        let teacherRows = try teacher?(cell)
         let scores = try pass.forward(cell, temperature: order.temperature)
-        for (expert, count) in pass.expertCounts.enumerated() { sealed.expertCounts[expert] += Int64(count) }
         let auxiliaryLoss = auxiliary.map { auxiliary in
             zip(pass.routerProbabilitySums, auxiliary.weights).reduce(0) { $0 + $1.0 * $1.1 }
         }
@@ -244,7 +300,7 @@ package final class TrainingMember {
     }
 
     /// The auxiliary loss is Σₑ weight × Σ p: its gradient in each probability, and the weights without coefficient.
-    private struct Auxiliary {
+    private struct Auxiliary: Sendable {
         let gradient: [Float]
         let weights: [Double]
     }
@@ -254,13 +310,16 @@ package final class TrainingMember {
     private func auxiliary(_ order: TrainingStepOrder) throws -> Auxiliary? {
         guard order.auxiliaryCoefficient > 0, experts != nil else { return nil }
         let count = model.configuration.expertCount
-        var counts = [Int64](repeating: 0, count: count + 1)
-        for cell in order.cells {
-            try pass.record(cell)
-            for (expert, chosen) in pass.expertCounts.enumerated() { counts[expert] += Int64(chosen) }
-            counts[count] += Int64(cell.tokenCount)
+        let counts = Locked([Int64](repeating: 0, count: count + 1))
+        try lanes.each(order.cells) { lane, cell in
+            try lane.pass.record(cell)
+            let chosen = lane.pass.expertCounts
+            counts.withLock { counts in
+                for expert in 0..<count { counts[expert] += Int64(chosen[expert]) }
+                counts[count] += Int64(cell.tokenCount)
+            }
         }
-        let sums = try exchange.meet(version: version, point: 1, counts)
+        let sums = try exchange.meet(version: version, point: 1, counts.withLock { $0 })
         let layers = (0..<model.configuration.layerCount).count(where: model.configuration.isMoELayer)
         let rows = Double(sums[count]) * Double(layers)
         let weights = sums.prefix(count).map { Double(count) * Double($0) / rows / rows }
@@ -335,6 +394,7 @@ package final class TrainingMember {
             store.renumber(model: modelID, from: version, to: version + 1)
             experts.policyVersion = version + 1
         }
+        defer { lanes.follow(experts) }
         for index in segments.segments.indices where segmentStates[index] == nil {
             let owner = segments.owner(of: index, memberCount: epoch.members.count)
             for place in segments.segments[index].blocks { try receive(place, from: owner) }

@@ -104,6 +104,11 @@ package final class Qwen3Model {
         return buffers
     }
 
+    /// Another model over the same weights with working memory of its own, for a thread of its own.
+    package func lane(experts: (any ExpertExchange)?, pool: ComputePool) -> Qwen3Model {
+        Qwen3Model(configuration: configuration, compute: compute, trunk: trunk, experts: experts, pool: pool)
+    }
+
     /// The experts, when all of them are in this process.
     package var localExperts: LocalExpertExchange? { experts as? LocalExpertExchange }
 

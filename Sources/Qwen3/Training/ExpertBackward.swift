@@ -16,6 +16,7 @@ package final class ExpertBackward {
     private let pool: ComputePool
     private let priority: ComputePool.Priority
     private let products: GradientProducts
+    private let free = BufferPool()
     private var inputGradients = ScratchBuffer()
     private var activationGradients = ScratchBuffer()
 
@@ -47,7 +48,7 @@ package final class ExpertBackward {
     ) throws(MemoryError) -> ExpertContribution {
         let order = ExpertOrder(assignment, expertCount: weights.experts.count)
         let contribution = try ExpertContribution(
-            order, compute: compute, hiddenSize: hiddenSize, intermediateSize: intermediateSize)
+            order, compute: compute, hiddenSize: hiddenSize, intermediateSize: intermediateSize, from: free)
         let dx = try inputGradients.reserve(order.count * hiddenSize * 4).assumingMemoryBound(to: Float.self)
         gather(rows, outputGradients, order, contribution)
         for expert in order.active {
@@ -151,18 +152,20 @@ package final class ExpertContribution: @unchecked Sendable {
     let activations: UnsafeMutableRawPointer  // [n, I], compute type
     let routerGradients: UnsafeMutablePointer<Float>  // [n]
     private let storage: PageBuffer
+    private let pool: BufferPool
 
     fileprivate init(
-        _ order: ExpertOrder, compute: ComputeType, hiddenSize: Int, intermediateSize: Int
+        _ order: ExpertOrder, compute: ComputeType, hiddenSize: Int, intermediateSize: Int, from pool: BufferPool
     ) throws(MemoryError) {
         self.order = order
+        self.pool = pool
         let n = order.count
         let narrow = n * hiddenSize * compute.byteCount
         let sizes = [
             narrow, narrow, n * hiddenSize * 4, n * intermediateSize * 4, n * intermediateSize * 4,
             n * intermediateSize * compute.byteCount, n * 4,
         ].map { ($0 + 63) / 64 * 64 }
-        let storage = try PageBuffer(byteCount: max(64, sizes.reduce(0, +)))
+        let storage = try pool.take(max(64, sizes.reduce(0, +)))
         self.storage = storage
         var offset = 0
         func take(_ index: Int) -> UnsafeMutableRawPointer {
@@ -178,5 +181,29 @@ package final class ExpertContribution: @unchecked Sendable {
         routerGradients = take(6).assumingMemoryBound(to: Float.self)
     }
 
+    deinit { pool.give(storage) }
+
     package var byteCount: Int { storage.byteCount }
+}
+
+/// Buffers of contributions that were folded, for the next ones: fresh pages cost as much as filling them.
+private final class BufferPool: Sendable {
+    private let free = Locked<[PageBuffer]>([])
+
+    func take(_ byteCount: Int) throws(MemoryError) -> PageBuffer {
+        let found = free.withLock { free -> PageBuffer? in
+            guard let index = free.firstIndex(where: { $0.byteCount >= byteCount }) else { return nil }
+            return free.remove(at: index)
+        }
+        if let found { return found }
+        // Sizes vary a little from cell to cell.
+        return try PageBuffer(byteCount: byteCount + byteCount / 4)
+    }
+
+    func give(_ buffer: PageBuffer) {
+        free.withLock { free in
+            free.append(buffer)
+            if free.count > 64 { free.removeFirst() }
+        }
+    }
 }

@@ -22,7 +22,8 @@ final class TrainingHost: @unchecked Sendable {
         var epoch: UInt32 = 0
         var abortedEpoch: UInt32 = 0
         var exchange: TrainingExchange?
-        var experts: ClusterExpertExchange?
+        var member: TrainingMember?
+        var teacher: TrainingTeacher?
         var activity: String?
     }
 
@@ -34,7 +35,7 @@ final class TrainingHost: @unchecked Sendable {
     private var epoch: UInt32 = 0
     private var cells: [UInt32: [TrainingSequence]] = [:]
     private var answers: [String: WireEnvelope] = [:]
-    private var teacherPass: (model: UInt32, pass: CellPass)?
+    private var teacher: (model: UInt32, settings: WireTeacherSettings, teacher: TrainingTeacher)?
 
     init(_ environment: WorkerEnvironment, send: @escaping @Sendable (WireEnvelope) -> Void) {
         self.environment = environment
@@ -45,12 +46,12 @@ final class TrainingHost: @unchecked Sendable {
 
     /// Ends waits of an epoch, so that the engine's thread gets on to the next order.
     func abort(epoch: UInt32) {
-        let (exchange, experts) = control.withLock { control in
+        let (member, teacher) = control.withLock { control in
             control.abortedEpoch = max(control.abortedEpoch, epoch)
-            return control.epoch <= epoch ? (control.exchange, control.experts) : (nil, nil)
+            return control.epoch <= epoch ? (control.member, control.teacher) : (nil, nil)
         }
-        exchange?.cancel()
-        experts?.cancel()
+        member?.cancel()
+        teacher?.cancel()
     }
 
     /// For the beat.
@@ -61,7 +62,7 @@ final class TrainingHost: @unchecked Sendable {
 
     /// The model goes away.
     func drop(_ model: UInt32) {
-        if teacherPass?.model == model { teacherPass = nil }
+        if teacher?.model == model { teacher = nil }
         guard host?.description.id == model else { return }
         member = nil
         host = nil
@@ -69,7 +70,8 @@ final class TrainingHost: @unchecked Sendable {
         environment.training.set(model: model, nil)
         control.withLock {
             $0.exchange = nil
-            $0.experts = nil
+            $0.member = nil
+            $0.teacher = nil
         }
     }
 
@@ -77,7 +79,7 @@ final class TrainingHost: @unchecked Sendable {
         if repeated("begin", begin.epoch, begin.version) { return }
         perform(begin.epoch, "loading the training state") {
             guard let host else { throw WorkerError("model \(begin.model) is not loaded here") }
-            teacherPass = nil
+            teacher = nil
             cells = [:]
             answers = [:]
             let member =
@@ -92,7 +94,8 @@ final class TrainingHost: @unchecked Sendable {
             control.withLock {
                 $0.epoch = begin.epoch
                 $0.exchange = member.exchange
-                $0.experts = host.exchange
+                $0.member = member
+                $0.teacher = nil
             }
             let checkpoint = try Checkpoint(directory: URL(fileURLWithPath: begin.snapshot, isDirectory: true))
             try member.begin(
@@ -127,8 +130,7 @@ final class TrainingHost: @unchecked Sendable {
                 return sequences
             }
             let objective = StepObjective(step.objective)
-            let divergence = step.hasTeacher ? TeacherDivergence(step.teacher) : nil
-            let pass = try divergence.map { _ in try teacherPass(step.teacher.model, teacher) }
+            let guide = step.hasTeacher ? try self.teacher(step.teacher, teacher) : nil
             let firstCell = ranges[member.exchange.rank].lowerBound
             let sealed = try member.gradients(
                 TrainingStepOrder(
@@ -136,12 +138,7 @@ final class TrainingHost: @unchecked Sendable {
                     cells: own.enumerated().map { TrainingCell(index: firstCell + $0, $1) }, ranges: ranges,
                     waveCells: max(1, Int(step.waveCells)), temperature: step.temperature,
                     auxiliaryCoefficient: step.auxiliaryCoefficient),
-                teacher: divergence.map { divergence in
-                    { cell in
-                        try pass!.record(cell)
-                        return pass!.teacherRows(divergence)
-                    }
-                }
+                teacher: guide
             ) { cell, scores in
                 Self.evaluate(objective, own[cell.index - firstCell], scores)
             }
@@ -164,12 +161,17 @@ final class TrainingHost: @unchecked Sendable {
         return CellObjective(gradients: gradients, statistics: statistics.sums, maxima: statistics.maxima)
     }
 
-    private func teacherPass(_ model: UInt32, _ host: ModelHost?) throws -> CellPass {
-        if let teacherPass, teacherPass.model == model { return teacherPass.pass }
-        guard let host else { throw WorkerError("the teacher, model \(model), is not loaded here") }
-        let pass = CellPass(host.model, layout: ParameterLayout.trunk(of: host.model.configuration))
-        teacherPass = (model, pass)
-        return pass
+    private func teacher(_ settings: WireTeacherSettings, _ host: ModelHost?) throws -> TrainingTeacher {
+        if let teacher, teacher.settings == settings { return teacher.teacher }
+        guard let host, let student = self.host else {
+            throw WorkerError("the teacher, model \(settings.model), is not loaded here")
+        }
+        let made = TrainingTeacher(
+            host.model, experts: host.exchange, divergence: TeacherDivergence(settings), student: student.model)
+        made.resume(host.exchange)
+        teacher = (settings.model, settings, made)
+        control.withLock { $0.teacher = made }
+        return made
     }
 
     func apply(_ order: WireStepApply) {
