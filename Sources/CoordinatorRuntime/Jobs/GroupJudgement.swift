@@ -73,10 +73,18 @@ struct RunSummary {
     private var groupCount = 0
     private var flatGroupCount = 0
     private var entropySum = 0.0
+    /// Per group the responses with a reward, and those with the full one; nil once a reward is neither 0 nor 1.
+    private var verdicts: [(count: Int, correct: Int)]? = []
 
     mutating func add(_ members: [WireRolloutRecord], _ judged: GroupJudgement) {
         groupCount += 1
         if judged.hasZeroVariance { flatGroupCount += 1 }
+        let values = judged.rewards.compactMap { $0 }
+        if values.allSatisfy({ $0 == 0 || $0 == 1 }), !values.isEmpty {
+            verdicts?.append((values.count, values.count { $0 == 1 }))
+        } else {
+            verdicts = nil
+        }
         for (member, reward) in zip(members, judged.rewards) {
             count += 1
             tokenCount += member.tokens.count / 4
@@ -99,6 +107,13 @@ struct RunSummary {
             line.put("frac_reward_zero_std", Double(flatGroupCount) / Double(max(1, groupCount)))
         }
         if rewardCount > 0 { line.put("reward", rewardSum / Double(rewardCount)) }
+        for k in [1, 8, 64] {
+            guard let verdicts, !verdicts.isEmpty else { break }
+            let estimates = verdicts.compactMap { PassAtK.estimate(count: $0.count, correct: $0.correct, k: k) }
+            // Only where every prompt has enough answers: a mean over some prompts would be another figure.
+            guard estimates.count == verdicts.count else { break }
+            line.put("pass@\(k)", estimates.reduce(0, +) / Double(estimates.count))
+        }
         return line.text
     }
 }

@@ -46,6 +46,8 @@ struct StepBuilder {
         let ranges = CellPacking.share(cellTokenCounts: counts, members: memberCount)
         report.put("num_tokens", Double(counts.reduce(0, +)))
         report.put("cells", Double(cells.count))
+        // Steps since the weights that generated: 0 is on policy.
+        if specification.method == .grpo { report.put("staleness", Double(Int(version) % specification.updatesPerBatch)) }
         let step = step(divisors, rangeEnds: ranges.map { UInt32($0.upperBound) })
         let messages = ranges.map { range in cellMessages(cells[range]) + [envelope { $0.trainStep = step }] }
         return BuiltStep(plan: plan(report), messages: messages)

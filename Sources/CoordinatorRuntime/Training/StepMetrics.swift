@@ -84,7 +84,8 @@ package struct StepMetrics {
             values["clip_ratio/low_mean"] = sum(.clippedLow) / policyTokens
             values["clip_ratio/high_mean"] = sum(.clippedHigh) / policyTokens
             values["ratio_max"] = maximum(.ratio)
-            values["logprob_drift_max"] = maximum(.drift)
+            // Off policy the weights have changed, and so have log-probabilities.
+            if values["staleness"] == 0 { values["logprob_drift_max"] = maximum(.drift) }
         }
         return values
     }

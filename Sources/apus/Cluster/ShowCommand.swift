@@ -29,6 +29,7 @@ struct ShowCommand: ParsableCommand {
 
     func run() throws {
         try reporting(ExitStatus.badInput) {
+            if try LearningCurves(URL(fileURLWithPath: directory))?.show() != nil { return }
             let file = URL(fileURLWithPath: directory).appendingPathComponent("rollouts/text.jsonl")
             guard let text = try? String(contentsOf: file, encoding: .utf8) else {
                 throw InputError(
