@@ -12,7 +12,7 @@ struct CommandResult {
 }
 
 /// The built `apus` and a directory to try it in.
-final class Workbench {
+final class Workbench: Sendable {
     static let apus = Bundle.main.bundleURL.appendingPathComponent("apus")
     let directory: URL
 

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import TestSupport
+import Testing
+
+/// Training on real processes: a tiny world's model learns, and nothing that happens on the way shows in a byte.
+@Suite("Training on a local cluster", .serialized)
+struct TrainingJobTests {
+    /// A cold start that several tests go on from, made once per process.
+    private final class ColdStart: Sendable {
+        let bench: Workbench
+        let passed: Double
+
+        init(_ preset: String, auxiliary: Bool) throws {
+            let bench = try Workbench("training")
+            self.bench = bench
+            let world = Fixtures.root.deletingLastPathComponent().deletingLastPathComponent()
+                .appendingPathComponent("Cluster/tiny-world")
+            func run(_ arguments: String...) throws {
+                let result = try bench.apus(arguments)
+                try #require(result.status == 0, "\(arguments): \(result.errors)\(result.output)")
+            }
+            for name in ["cold-start", "grpo", "evaluate"] {
+                try FileManager.default.copyItem(
+                    at: world.appendingPathComponent("\(name).yaml"), to: bench.url("\(name).yaml"))
+            }
+            try run(
+                "model", "init", "model", "--preset", preset, "--tokenizer", world.appendingPathComponent("tokenizer").path,
+                "--dtype", "fp32", "--seed", "1")
+            try run(
+                "data", "registers", "cold-start.jsonl", "-n", "4000", "--seed", "1", "--form", "demonstrations",
+                "--under-thinking", "0.8")
+            try run("data", "registers", "prompts.jsonl", "-n", "2000", "--seed", "2")
+            try run("data", "registers", "evaluation.jsonl", "-n", "60", "--seed", "999", "--steps-min", "3", "--evaluation")
+            try run(
+                "run", "cold-start.yaml", "--workers", "1",
+                "--set", "router_aux_loss_coef=\(auxiliary ? "0.01" : "0")")
+            passed = try Self.evaluate(bench, "cold-start")
+        }
+
+        static func evaluate(_ bench: Workbench, _ name: String) throws -> Double {
+            let result = try bench.apus(
+                "run", "evaluate.yaml", "--workers", "3", "--set", "model.path=\(name)/model", "--set",
+                "output=evaluation-\(name)", "--set", "group_size=4")
+            try #require(result.status == 0, "\(result.errors)\(result.output)")
+            let text = try String(contentsOf: bench.url("evaluation-\(name)/metrics.jsonl"), encoding: .utf8)
+            return try #require(
+                try JSONDecoder().decode([String: Double].self, from: Data(text.utf8))["pass@1"])
+        }
+    }
+
+    private static let mixture = Result { try ColdStart("tiny-world-moe", auxiliary: true) }
+
+    private func learns(_ start: ColdStart) throws {
+        let bench = start.bench
+        let result = try bench.apus(
+            "run", "grpo.yaml", "--workers", "3", "--set", "steps=15", "--set", "output=learned", "--set",
+            "checkpoint.every=15")
+        try #require(result.status == 0, "\(result.errors)\(result.output)")
+        let after = try ColdStart.evaluate(bench, "learned")
+        #expect(after >= 2 * start.passed && start.passed > 0.05, "pass@1 \(start.passed) to \(after)")
+        let metrics = try String(contentsOf: bench.url("learned/metrics.jsonl"), encoding: .utf8)
+        let rows = try metrics.split(separator: "\n").map {
+            try JSONDecoder().decode([String: Double].self, from: Data($0.utf8))
+        }
+        #expect(rows.count == 15)
+        #expect(rows.allSatisfy { $0["logprob_drift_max"] == 0 && $0["ratio_max"] == 1 })
+    }
+
+    @Test("GRPO at least doubles pass@1 of the mixture of experts in 15 steps, exactly on policy")
+    func mixtureLearns() throws { try learns(Self.mixture.get()) }
+
+    @Test("and of the dense model")
+    func denseLearns() throws { try learns(ColdStart("tiny-world-dense", auxiliary: false)) }
+
+    // MARK: - The same bytes
+
+    /// Ten steps, two per batch of rollouts so that clipping is at work, more than eight unequal cells each.
+    private static let exact = [
+        "--set", "steps=10", "--set", "updates_per_batch=2", "--set", "group_size=4", "--set", "rows_per_step=32",
+        "--set", "sampling.max_new_tokens=60", "--set", "optimizer.learning_rate=0.001", "--set",
+        "optimizer.warmup_steps=0", "--set", "router_aux_loss_coef=0.001", "--set", "cell_tokens=256", "--set",
+        "wave_cells=4", "--set", "checkpoint.every=3",
+    ]
+
+    private func exactRun(
+        _ name: String, workers: Int, threads: Int = 1, environment: [String: String] = [:]
+    ) throws -> [String: Data] {
+        let bench = try Self.mixture.get().bench
+        let result = try bench.apus(
+            ["run", "grpo.yaml", "--workers", "\(workers)", "--threads", "\(threads)", "--set", "output=\(name)"]
+                + Self.exact, environment: environment)
+        try #require(result.status == 0, "\(name): \(result.errors)\(result.output)")
+        return try Self.weights(bench.url(name))
+    }
+
+    /// Every weight and state file of the last checkpoint, and the metrics.
+    private static func weights(_ run: URL) throws -> [String: Data] {
+        var files: [String: Data] = ["metrics": try Data(contentsOf: run.appendingPathComponent("metrics.jsonl"))]
+        let model = run.appendingPathComponent("checkpoints/step-000010")
+        for case let name as String in FileManager.default.enumerator(atPath: model.path)! where name.hasSuffix(".safetensors") {
+            files[name] = try Data(contentsOf: model.appendingPathComponent(name))
+        }
+        try #require(files.count > 30)
+        return files
+    }
+
+    private static let quiet = Result { () throws -> [String: Data] in
+        try TrainingJobTests().exactRun("quiet", workers: 1)
+    }
+
+    @Test("2 and 4 workers, 2 threads: the weights of one worker", arguments: [(2, 2), (4, 1), (1, 2)])
+    func workerCounts(workers: Int, threads: Int) throws {
+        let quiet = try Self.quiet.get()
+        #expect(try exactRun("workers-\(workers)-\(threads)", workers: workers, threads: threads) == quiet)
+        let text = String(decoding: quiet["metrics"]!, as: UTF8.self)
+        let rows = try text.split(separator: "\n").map {
+            try JSONDecoder().decode([String: Double].self, from: Data($0.utf8))
+        }
+        #expect(rows.allSatisfy { $0["cells"]! >= 8 })
+        #expect(rows.contains { $0["clip_ratio/high_mean"]! + $0["clip_ratio/low_mean"]! > 0 }, "nothing was clipped")
+    }
+
+    @Test(
+        "a process killed in the middle of a step costs nothing",
+        arguments: [
+            ("training.cell-done", 14), ("training.apply", 5), ("training.step", 8), ("journal.after-sync", 60),
+            ("journal.before-sync", 75),
+        ])
+    func killed(point: String, count: Int) throws {
+        let quiet = try Self.quiet.get()
+        let bench = try Self.mixture.get().bench
+        let marker = bench.url("struck-\(point)").path
+        let disturbed = try exactRun(
+            "disturbed-\(point)", workers: 3, environment: ["APUS_FAIL_POINT": "\(point):\(count):\(marker)"])
+        #expect(FileManager.default.fileExists(atPath: marker), "nothing was killed")
+        #expect(disturbed == quiet)
+    }
+
+    @Test("stopped after a checkpoint and started again with other workers")
+    func resumed() throws {
+        let quiet = try Self.quiet.get()
+        let bench = try Self.mixture.get().bench
+        var cluster = try bench.startCluster(workers: 3)
+        let submitted = try bench.apus(["submit", "grpo.yaml", "--set", "output=resumed"] + Self.exact)
+        try #require(submitted.status == 0, "\(submitted.errors)\(submitted.output)")
+        let checkpoints = bench.url("resumed/checkpoints")
+        let deadline = Date().addingTimeInterval(60)
+        while Date() < deadline {
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints.path)) ?? []
+            if names.contains(where: { $0.hasPrefix("step-") && !$0.hasSuffix(".partial") }) { break }
+            Thread.sleep(forTimeInterval: 0.01)
+        }
+        cluster.stop()
+        cluster = try bench.startCluster(workers: 2)
+        defer { cluster.stop() }
+        let watched = try bench.apus("watch", "1")
+        #expect(watched.status == 0, "\(watched.errors)\(watched.output)")
+        #expect(try Self.weights(bench.url("resumed")) == quiet)
+    }
+}
