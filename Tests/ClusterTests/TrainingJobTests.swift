@@ -152,6 +152,7 @@ struct TrainingJobTests {
             Thread.sleep(forTimeInterval: 0.01)
         }
         cluster.stop()
+        try FileManager.default.removeItem(at: bench.url("context.json"))
         cluster = try bench.startCluster(workers: 2)
         defer { cluster.stop() }
         let watched = try bench.apus("watch", "1")
