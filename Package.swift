@@ -106,7 +106,8 @@ let package = Package(
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ]),
         // Layer 7
-        library("Parity", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
+        library(
+            "Parity", ["Checkpoints", "CKernels", "PostTraining", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
         library("Benchmarks", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
         // Layer 8
         .executableTarget(

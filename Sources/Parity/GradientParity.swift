@@ -80,23 +80,10 @@ package struct GradientParity {
             tolerance: tolerance, detail: "\(actual), expected \(expected)")
     }
 
-    /// The worst tensor by relative norm of the difference.
     private func compare(_ what: String, _ step: StepOnFixture, _ file: String) throws -> ParityCase {
-        let expected = try FixtureTensors(root.appending(path: file))
-        var worst = (error: 0.0, name: "")
-        var largest = 0.0
-        for name in expected.names { largest = max(largest, Self.norm(try expected.floats(name))) }
-        for name in expected.names.sorted() {
-            let reference = try expected.floats(name)
-            let actual = step.gradientOf(name)
-            let difference = Self.norm(zip(actual, reference).map { $0 - $1 })
-            // A tensor without gradient is judged by the largest one.
-            let error = difference / max(Self.norm(reference), 1e-4 * largest)
-            if !(error <= worst.error) || actual.count != reference.count { worst = (error, name) }
-        }
-        return ParityCase(
-            kind: "grads", name: "\(name) \(what), \(expected.names.count) tensors", worstError: worst.error,
-            tolerance: Self.gradientTolerance, detail: worst.name)
+        try step.compare(
+            kind: "grads", name: "\(name) \(what)", FixtureTensors(root.appending(path: file)),
+            tolerance: Self.gradientTolerance)
     }
 
     private func optimize(
@@ -135,10 +122,6 @@ package struct GradientParity {
                 kind: "grads", name: "\(name) weights after \(adamW.steps.count) AdamW steps, rms in learning rates",
                 worstError: (squares / Double(max(count, 1))).squareRoot() / max(rates, 1e-12), tolerance: 2e-3))
         return cases
-    }
-
-    private static func norm(_ values: [Float]) -> Double {
-        values.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
     }
 }
 
@@ -202,16 +185,63 @@ final class StepOnFixture {
         }
     }
 
+    /// Puts other weights in place of the checkpoint's.
+    func load(_ weights: FixtureTensors) throws {
+        for tensor in configuration.parameterTensors {
+            let values = try weights.floats(tensor.name.rawValue)
+            let rows = tensor.shape.count == 1 ? 1 : tensor.shape[0]
+            guard let layer = tensor.layer, let expert = tensor.expert else {
+                model.refresh(tensor, rows: 0..<rows, values)
+                continue
+            }
+            let names = TensorName.layer(layer)
+            let projection = TensorName.Projection.allCases.first { names.expert(expert, $0) == tensor.name }!
+            local!.layers[layer]!.experts[expert]!.refresh(projection, rows: 0..<rows, values)
+        }
+    }
+
+    /// The worst tensor by relative norm of the difference.
+    func compare(kind: String, name: String, _ expected: FixtureTensors, tolerance: Double) throws -> ParityCase {
+        func norm(_ values: [Float]) -> Double { values.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot() }
+        var worst = (error: 0.0, name: "")
+        var largest = 0.0
+        for name in expected.names { largest = max(largest, norm(try expected.floats(name))) }
+        for name in expected.names.sorted() {
+            let reference = try expected.floats(name)
+            let actual = gradientOf(name)
+            let difference = norm(zip(actual, reference).map { $0 - $1 })
+            // A tensor without gradient is judged by the largest one.
+            let error = difference / max(norm(reference), 1e-4 * largest)
+            if !(error <= worst.error) || actual.count != reference.count { worst = (error, name) }
+        }
+        return ParityCase(
+            kind: kind, name: "\(name), \(expected.names.count) tensors", worstError: worst.error, tolerance: tolerance,
+            detail: worst.name)
+    }
+
     /// Mean cross-entropy and the auxiliary loss; their gradient stays here.
     func gradient(
         _ batch: FixtureBatch, coefficient: Double, crossEntropy: Double = 1
     ) throws -> (crossEntropy: Double, auxiliary: Double) {
-        if let total { sum.recycle(total) }
-        experts?.reset()
         let cells = batch.sequences.indices.map {
             TrainingCell(index: $0, sequences: [batch.sequences[$0]], scored: [batch.scored[$0]])
         }
         let tokens = Double(batch.scored.reduce(0) { $0 + $1.count })
+        var loss = 0.0
+        let auxiliary = try run(cells, coefficient: coefficient, temperature: 1) { _, scores in
+            for score in scores { loss -= Double(score.logProb) / tokens }
+            return scores.map { _ in RowGradient(logProb: Float(-crossEntropy / tokens)) }
+        }
+        return (loss, auxiliary)
+    }
+
+    /// Cells forward and back; returns the auxiliary loss.
+    func run(
+        _ cells: [TrainingCell], coefficient: Double, temperature: Float,
+        objective: (TrainingCell, [TokenScore]) -> [RowGradient]
+    ) throws -> Double {
+        if let total { sum.recycle(total) }
+        experts?.reset()
         var counts = [Int](repeating: 0, count: configuration.expertCount)
         for cell in cells where coefficient > 0 {
             try pass.record(cell)
@@ -221,23 +251,20 @@ final class StepOnFixture {
         let rows = Double(sparse * cells.reduce(0) { $0 + $1.tokenCount })
         let experts = Double(configuration.expertCount)
         let auxiliary = coefficient > 0 ? counts.map { Float(coefficient * experts * Double($0) / rows / rows) } : nil
-        var (loss, auxiliaryLoss) = (0.0, 0.0)
+        var auxiliaryLoss = 0.0
         for cell in cells {
-            let scores = try pass.forward(cell, temperature: 1)
-            for score in scores { loss -= Double(score.logProb) / tokens }
+            let scores = try pass.forward(cell, temperature: temperature)
             for (expert, sum) in pass.routerProbabilitySums.enumerated() where coefficient > 0 {
                 auxiliaryLoss += experts * Double(counts[expert]) / rows * sum / rows
             }
             let vector = try sum.makeVector()
-            let gradient = RowGradient(logProb: Float(-crossEntropy / tokens))
             _ = try pass.backward(
-                [RowGradient](repeating: gradient, count: scores.count), teacher: nil, auxiliary: auxiliary,
-                into: vector.floats())
+                objective(cell, scores), teacher: nil, auxiliary: auxiliary, into: vector.floats())
             sum.add(cell: cell.index, vector)
         }
         total = sum.finish()
         for layer in 0..<configuration.layerCount { try self.experts?.fold(layer: layer) }
-        return (loss, auxiliaryLoss)
+        return auxiliaryLoss
     }
 
     var norm: Double {

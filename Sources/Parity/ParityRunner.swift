@@ -22,6 +22,8 @@ package enum ParityRunner {
                 capture("grads", directory.lastPathComponent) { try GradientParity(directory, pool: pool).run() }
             }
         },
+        Kind(folder: "grpo") { root, pool in try PolicyGradientParity(root, pool: pool).run() },
+        Kind(folder: "distill") { root, _ in try DistillationParity(root).run() },
         Kind(folder: "tokenizer") { root, _ in
             try subdirectories(root).filter {
                 FileManager.default.fileExists(atPath: $0.appending(path: "tokenizer.json").path)

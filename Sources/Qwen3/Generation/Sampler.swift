@@ -71,9 +71,9 @@ package enum Sampler {
 
 /// Log-softmax of one row, without storing it.
 package struct Statistics {
-    let inverseTemperature: Float
-    let maximum: Float
-    let logSum: Float
+    package let inverseTemperature: Float
+    package let maximum: Float
+    package let logSum: Float
     package let entropy: Float
 
     /// - Parameter temperature: 0 (greedy) scores at temperature 1.
