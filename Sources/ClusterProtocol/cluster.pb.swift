@@ -1537,67 +1537,53 @@ package nonisolated struct WireTrainSequence: Sendable {
   package init() {}
 }
 
-package nonisolated struct WireTrainStep: @unchecked Sendable {
+package nonisolated struct WireTrainStep: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var epoch: UInt32 {
-    get {_storage._epoch}
-    set {_uniqueStorage()._epoch = newValue}
-  }
+  package var epoch: UInt32 = 0
 
   /// Version of the weights that the step starts from.
-  package var version: UInt64 {
-    get {_storage._version}
-    set {_uniqueStorage()._version = newValue}
-  }
+  package var version: UInt64 = 0
 
   /// Per member one past its last cell.
-  package var rangeEnds: [UInt32] {
-    get {_storage._rangeEnds}
-    set {_uniqueStorage()._rangeEnds = newValue}
-  }
+  package var rangeEnds: [UInt32] = []
 
-  package var waveCells: UInt32 {
-    get {_storage._waveCells}
-    set {_uniqueStorage()._waveCells = newValue}
-  }
+  package var waveCells: UInt32 = 0
 
-  package var temperature: Float {
-    get {_storage._temperature}
-    set {_uniqueStorage()._temperature = newValue}
-  }
+  package var temperature: Float = 0
 
-  package var auxiliaryCoefficient: Double {
-    get {_storage._auxiliaryCoefficient}
-    set {_uniqueStorage()._auxiliaryCoefficient = newValue}
-  }
+  package var auxiliaryCoefficient: Double = 0
 
   package var objective: WireObjectiveSettings {
-    get {_storage._objective ?? WireObjectiveSettings()}
-    set {_uniqueStorage()._objective = newValue}
+    get {_objective ?? WireObjectiveSettings()}
+    set {_objective = newValue}
   }
   /// Returns true if `objective` has been explicitly set.
-  package var hasObjective: Bool {_storage._objective != nil}
+  package var hasObjective: Bool {self._objective != nil}
   /// Clears the value of `objective`. Subsequent reads from it will return its default value.
-  package mutating func clearObjective() {_uniqueStorage()._objective = nil}
+  package mutating func clearObjective() {self._objective = nil}
 
   /// Set with a divergence from a teacher.
   package var teacher: WireTeacherSettings {
-    get {_storage._teacher ?? WireTeacherSettings()}
-    set {_uniqueStorage()._teacher = newValue}
+    get {_teacher ?? WireTeacherSettings()}
+    set {_teacher = newValue}
   }
   /// Returns true if `teacher` has been explicitly set.
-  package var hasTeacher: Bool {_storage._teacher != nil}
+  package var hasTeacher: Bool {self._teacher != nil}
   /// Clears the value of `teacher`. Subsequent reads from it will return its default value.
-  package mutating func clearTeacher() {_uniqueStorage()._teacher = nil}
+  package mutating func clearTeacher() {self._teacher = nil}
+
+  /// Model whose log-probabilities of the same tokens the objective wants; 0: none.
+  package var referenceModel: UInt32 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _storage = _StorageClass.defaultInstance
+  fileprivate var _objective: WireObjectiveSettings? = nil
+  fileprivate var _teacher: WireTeacherSettings? = nil
 }
 
 package nonisolated struct WireTeacherSettings: Sendable {
@@ -1622,64 +1608,111 @@ package nonisolated struct WireTeacherSettings: Sendable {
   package init() {}
 }
 
-package nonisolated struct WireObjectiveSettings: Sendable {
+package nonisolated struct WireObjectiveSettings: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var form: String = String()
+  package var form: String {
+    get {_storage._form}
+    set {_uniqueStorage()._form = newValue}
+  }
 
-  package var ratioLevel: String = String()
+  package var ratioLevel: String {
+    get {_storage._ratioLevel}
+    set {_uniqueStorage()._ratioLevel = newValue}
+  }
 
-  package var clipLow: Double = 0
+  package var clipLow: Double {
+    get {_storage._clipLow}
+    set {_uniqueStorage()._clipLow = newValue}
+  }
 
-  package var clipHigh: Double = 0
+  package var clipHigh: Double {
+    get {_storage._clipHigh}
+    set {_uniqueStorage()._clipHigh = newValue}
+  }
 
   package var dualClip: Double {
-    get {_dualClip ?? 0}
-    set {_dualClip = newValue}
+    get {_storage._dualClip ?? 0}
+    set {_uniqueStorage()._dualClip = newValue}
   }
   /// Returns true if `dualClip` has been explicitly set.
-  package var hasDualClip: Bool {self._dualClip != nil}
+  package var hasDualClip: Bool {_storage._dualClip != nil}
   /// Clears the value of `dualClip`. Subsequent reads from it will return its default value.
-  package mutating func clearDualClip() {self._dualClip = nil}
+  package mutating func clearDualClip() {_uniqueStorage()._dualClip = nil}
 
-  package var klCoefficient: Double = 0
+  package var klCoefficient: Double {
+    get {_storage._klCoefficient}
+    set {_uniqueStorage()._klCoefficient = newValue}
+  }
 
-  package var klEstimator: String = String()
+  package var klEstimator: String {
+    get {_storage._klEstimator}
+    set {_uniqueStorage()._klEstimator = newValue}
+  }
 
-  package var klBiasCorrection: Bool = false
+  package var klBiasCorrection: Bool {
+    get {_storage._klBiasCorrection}
+    set {_uniqueStorage()._klBiasCorrection = newValue}
+  }
 
   package var offPolicyThreshold: Double {
-    get {_offPolicyThreshold ?? 0}
-    set {_offPolicyThreshold = newValue}
+    get {_storage._offPolicyThreshold ?? 0}
+    set {_uniqueStorage()._offPolicyThreshold = newValue}
   }
   /// Returns true if `offPolicyThreshold` has been explicitly set.
-  package var hasOffPolicyThreshold: Bool {self._offPolicyThreshold != nil}
+  package var hasOffPolicyThreshold: Bool {_storage._offPolicyThreshold != nil}
   /// Clears the value of `offPolicyThreshold`. Subsequent reads from it will return its default value.
-  package mutating func clearOffPolicyThreshold() {self._offPolicyThreshold = nil}
+  package mutating func clearOffPolicyThreshold() {_uniqueStorage()._offPolicyThreshold = nil}
 
-  package var aggregation: String = String()
+  package var aggregation: String {
+    get {_storage._aggregation}
+    set {_uniqueStorage()._aggregation = newValue}
+  }
 
-  package var constantLength: Double = 0
+  package var constantLength: Double {
+    get {_storage._constantLength}
+    set {_uniqueStorage()._constantLength = newValue}
+  }
 
-  package var entropyCoefficient: Double = 0
+  package var entropyCoefficient: Double {
+    get {_storage._entropyCoefficient}
+    set {_uniqueStorage()._entropyCoefficient = newValue}
+  }
 
   /// Of the whole step.
-  package var policyTokens: Double = 0
+  package var policyTokens: Double {
+    get {_storage._policyTokens}
+    set {_uniqueStorage()._policyTokens = newValue}
+  }
 
-  package var policySequences: Double = 0
+  package var policySequences: Double {
+    get {_storage._policySequences}
+    set {_uniqueStorage()._policySequences = newValue}
+  }
 
-  package var crossEntropyWeight: Double = 0
+  package var crossEntropyWeight: Double {
+    get {_storage._crossEntropyWeight}
+    set {_uniqueStorage()._crossEntropyWeight = newValue}
+  }
 
-  package var divergenceWeight: Double = 0
+  package var divergenceWeight: Double {
+    get {_storage._divergenceWeight}
+    set {_uniqueStorage()._divergenceWeight = newValue}
+  }
+
+  /// Coefficient of log p - log p_reference in each token's reward.
+  package var klInReward: Double {
+    get {_storage._klInReward}
+    set {_uniqueStorage()._klInReward = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _dualClip: Double? = nil
-  fileprivate var _offPolicyThreshold: Double? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 /// A member's gradients are complete.
@@ -5601,118 +5634,73 @@ nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainStep"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0")
-
-  fileprivate class _StorageClass {
-    var _epoch: UInt32 = 0
-    var _version: UInt64 = 0
-    var _rangeEnds: [UInt32] = []
-    var _waveCells: UInt32 = 0
-    var _temperature: Float = 0
-    var _auxiliaryCoefficient: Double = 0
-    var _objective: WireObjectiveSettings? = nil
-    var _teacher: WireTeacherSettings? = nil
-
-      // This property is used as the initial default value for new instances of the type.
-      // The type itself is protecting the reference to its storage via CoW semantics.
-      // This will force a copy to be made of this reference when the first mutation occurs;
-      // hence, it is safe to mark this as `nonisolated(unsafe)`.
-      static nonisolated(unsafe) let defaultInstance = _StorageClass()
-
-    private init() {}
-
-    init(copying source: _StorageClass) {
-      _epoch = source._epoch
-      _version = source._version
-      _rangeEnds = source._rangeEnds
-      _waveCells = source._waveCells
-      _temperature = source._temperature
-      _auxiliaryCoefficient = source._auxiliaryCoefficient
-      _objective = source._objective
-      _teacher = source._teacher
-    }
-  }
-
-  fileprivate mutating func _uniqueStorage() -> _StorageClass {
-    if !isKnownUniquelyReferenced(&_storage) {
-      _storage = _StorageClass(copying: _storage)
-    }
-    return _storage
-  }
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0\u{3}reference_model\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    _ = _uniqueStorage()
-    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
-      while let fieldNumber = try decoder.nextFieldNumber() {
-        // The use of inline closures is to circumvent an issue where the compiler
-        // allocates stack space for every case branch when no optimizations are
-        // enabled. https://github.com/apple/swift-protobuf/issues/1034
-        switch fieldNumber {
-        case 1: try { try decoder.decodeSingularUInt32Field(value: &_storage._epoch) }()
-        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._version) }()
-        case 3: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._rangeEnds) }()
-        case 4: try { try decoder.decodeSingularUInt32Field(value: &_storage._waveCells) }()
-        case 5: try { try decoder.decodeSingularFloatField(value: &_storage._temperature) }()
-        case 6: try { try decoder.decodeSingularDoubleField(value: &_storage._auxiliaryCoefficient) }()
-        case 7: try { try decoder.decodeSingularMessageField(value: &_storage._objective) }()
-        case 8: try { try decoder.decodeSingularMessageField(value: &_storage._teacher) }()
-        default: break
-        }
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeRepeatedUInt32Field(value: &self.rangeEnds) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.waveCells) }()
+      case 5: try { try decoder.decodeSingularFloatField(value: &self.temperature) }()
+      case 6: try { try decoder.decodeSingularDoubleField(value: &self.auxiliaryCoefficient) }()
+      case 7: try { try decoder.decodeSingularMessageField(value: &self._objective) }()
+      case 8: try { try decoder.decodeSingularMessageField(value: &self._teacher) }()
+      case 9: try { try decoder.decodeSingularUInt32Field(value: &self.referenceModel) }()
+      default: break
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every if/case branch local when no optimizations
-      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-      // https://github.com/apple/swift-protobuf/issues/1182
-      if _storage._epoch != 0 {
-        try visitor.visitSingularUInt32Field(value: _storage._epoch, fieldNumber: 1)
-      }
-      if _storage._version != 0 {
-        try visitor.visitSingularUInt64Field(value: _storage._version, fieldNumber: 2)
-      }
-      if !_storage._rangeEnds.isEmpty {
-        try visitor.visitPackedUInt32Field(value: _storage._rangeEnds, fieldNumber: 3)
-      }
-      if _storage._waveCells != 0 {
-        try visitor.visitSingularUInt32Field(value: _storage._waveCells, fieldNumber: 4)
-      }
-      if _storage._temperature.bitPattern != 0 {
-        try visitor.visitSingularFloatField(value: _storage._temperature, fieldNumber: 5)
-      }
-      if _storage._auxiliaryCoefficient.bitPattern != 0 {
-        try visitor.visitSingularDoubleField(value: _storage._auxiliaryCoefficient, fieldNumber: 6)
-      }
-      try { if let v = _storage._objective {
-        try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
-      } }()
-      try { if let v = _storage._teacher {
-        try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
-      } }()
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.rangeEnds.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.rangeEnds, fieldNumber: 3)
+    }
+    if self.waveCells != 0 {
+      try visitor.visitSingularUInt32Field(value: self.waveCells, fieldNumber: 4)
+    }
+    if self.temperature.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.temperature, fieldNumber: 5)
+    }
+    if self.auxiliaryCoefficient.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.auxiliaryCoefficient, fieldNumber: 6)
+    }
+    try { if let v = self._objective {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+    } }()
+    try { if let v = self._teacher {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    } }()
+    if self.referenceModel != 0 {
+      try visitor.visitSingularUInt32Field(value: self.referenceModel, fieldNumber: 9)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireTrainStep, rhs: WireTrainStep) -> Bool {
-    if lhs._storage !== rhs._storage {
-      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
-        let _storage = _args.0
-        let rhs_storage = _args.1
-        if _storage._epoch != rhs_storage._epoch {return false}
-        if _storage._version != rhs_storage._version {return false}
-        if _storage._rangeEnds != rhs_storage._rangeEnds {return false}
-        if _storage._waveCells != rhs_storage._waveCells {return false}
-        if _storage._temperature != rhs_storage._temperature {return false}
-        if _storage._auxiliaryCoefficient != rhs_storage._auxiliaryCoefficient {return false}
-        if _storage._objective != rhs_storage._objective {return false}
-        if _storage._teacher != rhs_storage._teacher {return false}
-        return true
-      }
-      if !storagesAreEqual {return false}
-    }
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.rangeEnds != rhs.rangeEnds {return false}
+    if lhs.waveCells != rhs.waveCells {return false}
+    if lhs.temperature != rhs.temperature {return false}
+    if lhs.auxiliaryCoefficient != rhs.auxiliaryCoefficient {return false}
+    if lhs._objective != rhs._objective {return false}
+    if lhs._teacher != rhs._teacher {return false}
+    if lhs.referenceModel != rhs.referenceModel {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5775,108 +5763,181 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ObjectiveSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}form\0\u{3}ratio_level\0\u{3}clip_low\0\u{3}clip_high\0\u{3}dual_clip\0\u{3}kl_coefficient\0\u{3}kl_estimator\0\u{3}kl_bias_correction\0\u{3}off_policy_threshold\0\u{1}aggregation\0\u{3}constant_length\0\u{3}entropy_coefficient\0\u{3}policy_tokens\0\u{3}policy_sequences\0\u{3}cross_entropy_weight\0\u{3}divergence_weight\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}form\0\u{3}ratio_level\0\u{3}clip_low\0\u{3}clip_high\0\u{3}dual_clip\0\u{3}kl_coefficient\0\u{3}kl_estimator\0\u{3}kl_bias_correction\0\u{3}off_policy_threshold\0\u{1}aggregation\0\u{3}constant_length\0\u{3}entropy_coefficient\0\u{3}policy_tokens\0\u{3}policy_sequences\0\u{3}cross_entropy_weight\0\u{3}divergence_weight\0\u{3}kl_in_reward\0")
+
+  fileprivate class _StorageClass {
+    var _form: String = String()
+    var _ratioLevel: String = String()
+    var _clipLow: Double = 0
+    var _clipHigh: Double = 0
+    var _dualClip: Double? = nil
+    var _klCoefficient: Double = 0
+    var _klEstimator: String = String()
+    var _klBiasCorrection: Bool = false
+    var _offPolicyThreshold: Double? = nil
+    var _aggregation: String = String()
+    var _constantLength: Double = 0
+    var _entropyCoefficient: Double = 0
+    var _policyTokens: Double = 0
+    var _policySequences: Double = 0
+    var _crossEntropyWeight: Double = 0
+    var _divergenceWeight: Double = 0
+    var _klInReward: Double = 0
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _form = source._form
+      _ratioLevel = source._ratioLevel
+      _clipLow = source._clipLow
+      _clipHigh = source._clipHigh
+      _dualClip = source._dualClip
+      _klCoefficient = source._klCoefficient
+      _klEstimator = source._klEstimator
+      _klBiasCorrection = source._klBiasCorrection
+      _offPolicyThreshold = source._offPolicyThreshold
+      _aggregation = source._aggregation
+      _constantLength = source._constantLength
+      _entropyCoefficient = source._entropyCoefficient
+      _policyTokens = source._policyTokens
+      _policySequences = source._policySequences
+      _crossEntropyWeight = source._crossEntropyWeight
+      _divergenceWeight = source._divergenceWeight
+      _klInReward = source._klInReward
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularStringField(value: &self.form) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.ratioLevel) }()
-      case 3: try { try decoder.decodeSingularDoubleField(value: &self.clipLow) }()
-      case 4: try { try decoder.decodeSingularDoubleField(value: &self.clipHigh) }()
-      case 5: try { try decoder.decodeSingularDoubleField(value: &self._dualClip) }()
-      case 6: try { try decoder.decodeSingularDoubleField(value: &self.klCoefficient) }()
-      case 7: try { try decoder.decodeSingularStringField(value: &self.klEstimator) }()
-      case 8: try { try decoder.decodeSingularBoolField(value: &self.klBiasCorrection) }()
-      case 9: try { try decoder.decodeSingularDoubleField(value: &self._offPolicyThreshold) }()
-      case 10: try { try decoder.decodeSingularStringField(value: &self.aggregation) }()
-      case 11: try { try decoder.decodeSingularDoubleField(value: &self.constantLength) }()
-      case 12: try { try decoder.decodeSingularDoubleField(value: &self.entropyCoefficient) }()
-      case 13: try { try decoder.decodeSingularDoubleField(value: &self.policyTokens) }()
-      case 14: try { try decoder.decodeSingularDoubleField(value: &self.policySequences) }()
-      case 15: try { try decoder.decodeSingularDoubleField(value: &self.crossEntropyWeight) }()
-      case 16: try { try decoder.decodeSingularDoubleField(value: &self.divergenceWeight) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._form) }()
+        case 2: try { try decoder.decodeSingularStringField(value: &_storage._ratioLevel) }()
+        case 3: try { try decoder.decodeSingularDoubleField(value: &_storage._clipLow) }()
+        case 4: try { try decoder.decodeSingularDoubleField(value: &_storage._clipHigh) }()
+        case 5: try { try decoder.decodeSingularDoubleField(value: &_storage._dualClip) }()
+        case 6: try { try decoder.decodeSingularDoubleField(value: &_storage._klCoefficient) }()
+        case 7: try { try decoder.decodeSingularStringField(value: &_storage._klEstimator) }()
+        case 8: try { try decoder.decodeSingularBoolField(value: &_storage._klBiasCorrection) }()
+        case 9: try { try decoder.decodeSingularDoubleField(value: &_storage._offPolicyThreshold) }()
+        case 10: try { try decoder.decodeSingularStringField(value: &_storage._aggregation) }()
+        case 11: try { try decoder.decodeSingularDoubleField(value: &_storage._constantLength) }()
+        case 12: try { try decoder.decodeSingularDoubleField(value: &_storage._entropyCoefficient) }()
+        case 13: try { try decoder.decodeSingularDoubleField(value: &_storage._policyTokens) }()
+        case 14: try { try decoder.decodeSingularDoubleField(value: &_storage._policySequences) }()
+        case 15: try { try decoder.decodeSingularDoubleField(value: &_storage._crossEntropyWeight) }()
+        case 16: try { try decoder.decodeSingularDoubleField(value: &_storage._divergenceWeight) }()
+        case 17: try { try decoder.decodeSingularDoubleField(value: &_storage._klInReward) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if !self.form.isEmpty {
-      try visitor.visitSingularStringField(value: self.form, fieldNumber: 1)
-    }
-    if !self.ratioLevel.isEmpty {
-      try visitor.visitSingularStringField(value: self.ratioLevel, fieldNumber: 2)
-    }
-    if self.clipLow.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.clipLow, fieldNumber: 3)
-    }
-    if self.clipHigh.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.clipHigh, fieldNumber: 4)
-    }
-    try { if let v = self._dualClip {
-      try visitor.visitSingularDoubleField(value: v, fieldNumber: 5)
-    } }()
-    if self.klCoefficient.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.klCoefficient, fieldNumber: 6)
-    }
-    if !self.klEstimator.isEmpty {
-      try visitor.visitSingularStringField(value: self.klEstimator, fieldNumber: 7)
-    }
-    if self.klBiasCorrection != false {
-      try visitor.visitSingularBoolField(value: self.klBiasCorrection, fieldNumber: 8)
-    }
-    try { if let v = self._offPolicyThreshold {
-      try visitor.visitSingularDoubleField(value: v, fieldNumber: 9)
-    } }()
-    if !self.aggregation.isEmpty {
-      try visitor.visitSingularStringField(value: self.aggregation, fieldNumber: 10)
-    }
-    if self.constantLength.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.constantLength, fieldNumber: 11)
-    }
-    if self.entropyCoefficient.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.entropyCoefficient, fieldNumber: 12)
-    }
-    if self.policyTokens.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.policyTokens, fieldNumber: 13)
-    }
-    if self.policySequences.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.policySequences, fieldNumber: 14)
-    }
-    if self.crossEntropyWeight.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.crossEntropyWeight, fieldNumber: 15)
-    }
-    if self.divergenceWeight.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.divergenceWeight, fieldNumber: 16)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if !_storage._form.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._form, fieldNumber: 1)
+      }
+      if !_storage._ratioLevel.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._ratioLevel, fieldNumber: 2)
+      }
+      if _storage._clipLow.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._clipLow, fieldNumber: 3)
+      }
+      if _storage._clipHigh.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._clipHigh, fieldNumber: 4)
+      }
+      try { if let v = _storage._dualClip {
+        try visitor.visitSingularDoubleField(value: v, fieldNumber: 5)
+      } }()
+      if _storage._klCoefficient.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._klCoefficient, fieldNumber: 6)
+      }
+      if !_storage._klEstimator.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._klEstimator, fieldNumber: 7)
+      }
+      if _storage._klBiasCorrection != false {
+        try visitor.visitSingularBoolField(value: _storage._klBiasCorrection, fieldNumber: 8)
+      }
+      try { if let v = _storage._offPolicyThreshold {
+        try visitor.visitSingularDoubleField(value: v, fieldNumber: 9)
+      } }()
+      if !_storage._aggregation.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._aggregation, fieldNumber: 10)
+      }
+      if _storage._constantLength.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._constantLength, fieldNumber: 11)
+      }
+      if _storage._entropyCoefficient.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._entropyCoefficient, fieldNumber: 12)
+      }
+      if _storage._policyTokens.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._policyTokens, fieldNumber: 13)
+      }
+      if _storage._policySequences.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._policySequences, fieldNumber: 14)
+      }
+      if _storage._crossEntropyWeight.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._crossEntropyWeight, fieldNumber: 15)
+      }
+      if _storage._divergenceWeight.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._divergenceWeight, fieldNumber: 16)
+      }
+      if _storage._klInReward.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._klInReward, fieldNumber: 17)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireObjectiveSettings, rhs: WireObjectiveSettings) -> Bool {
-    if lhs.form != rhs.form {return false}
-    if lhs.ratioLevel != rhs.ratioLevel {return false}
-    if lhs.clipLow != rhs.clipLow {return false}
-    if lhs.clipHigh != rhs.clipHigh {return false}
-    if lhs._dualClip != rhs._dualClip {return false}
-    if lhs.klCoefficient != rhs.klCoefficient {return false}
-    if lhs.klEstimator != rhs.klEstimator {return false}
-    if lhs.klBiasCorrection != rhs.klBiasCorrection {return false}
-    if lhs._offPolicyThreshold != rhs._offPolicyThreshold {return false}
-    if lhs.aggregation != rhs.aggregation {return false}
-    if lhs.constantLength != rhs.constantLength {return false}
-    if lhs.entropyCoefficient != rhs.entropyCoefficient {return false}
-    if lhs.policyTokens != rhs.policyTokens {return false}
-    if lhs.policySequences != rhs.policySequences {return false}
-    if lhs.crossEntropyWeight != rhs.crossEntropyWeight {return false}
-    if lhs.divergenceWeight != rhs.divergenceWeight {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._form != rhs_storage._form {return false}
+        if _storage._ratioLevel != rhs_storage._ratioLevel {return false}
+        if _storage._clipLow != rhs_storage._clipLow {return false}
+        if _storage._clipHigh != rhs_storage._clipHigh {return false}
+        if _storage._dualClip != rhs_storage._dualClip {return false}
+        if _storage._klCoefficient != rhs_storage._klCoefficient {return false}
+        if _storage._klEstimator != rhs_storage._klEstimator {return false}
+        if _storage._klBiasCorrection != rhs_storage._klBiasCorrection {return false}
+        if _storage._offPolicyThreshold != rhs_storage._offPolicyThreshold {return false}
+        if _storage._aggregation != rhs_storage._aggregation {return false}
+        if _storage._constantLength != rhs_storage._constantLength {return false}
+        if _storage._entropyCoefficient != rhs_storage._entropyCoefficient {return false}
+        if _storage._policyTokens != rhs_storage._policyTokens {return false}
+        if _storage._policySequences != rhs_storage._policySequences {return false}
+        if _storage._crossEntropyWeight != rhs_storage._crossEntropyWeight {return false}
+        if _storage._divergenceWeight != rhs_storage._divergenceWeight {return false}
+        if _storage._klInReward != rhs_storage._klInReward {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -16,6 +16,8 @@ package struct TrainJob: Equatable, Sendable {
     package let model: ModelSection
     package let method: TrainingMethod
     package let teacher: DistillationSection?
+    /// A frozen model that the policy is kept near; nil is the model that training starts from.
+    package let reference: ModelSection?
     package let data: DataSection
     /// Optimizer steps.
     package let stepCount: Int
@@ -44,7 +46,7 @@ package struct TrainJob: Equatable, Sendable {
     package let output: String
 
     static let keys = [
-        "kind", "name", "model", "method", "teacher", "data", "steps", "rows_per_step", "group_size",
+        "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
         "updates_per_batch", "sampling", "thinking", "seed", "reward", "advantage", "dropped_groups", "loss",
         "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "checkpoint", "resources", "output",
     ]
@@ -55,6 +57,7 @@ package struct TrainJob: Equatable, Sendable {
         let method: TrainingMethod = try fields.required("method").choice()
         self.method = method
         teacher = if let reader = fields["teacher"] { try DistillationSection(reader) } else { nil }
+        reference = if let reader = fields["reference"] { try ModelSection(reader) } else { nil }
         data = try DataSection(fields.required("data"))
         stepCount = try fields.required("steps").integer(1...100_000_000)
         rowsPerStep = try fields.integer("rows_per_step", 1...1_000_000, default: 16)
@@ -88,10 +91,14 @@ package struct TrainJob: Equatable, Sendable {
         }
         switch method {
         case .sft:
-            for key in ["teacher", "reward", "group_size", "updates_per_batch", "loss", "sampling"] where fields[key] != nil {
+            for key in ["teacher", "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling"] where fields[key] != nil {
                 throw fields.error(key, "method sft generates nothing; remove it")
             }
         case .grpo:
+            if fields["teacher"] != nil { throw fields.error("teacher", "method grpo has none; use method distill") }
+            if reference != nil, loss.klCoefficient == 0 {
+                throw fields.error("reference", "loss.kl_coef is 0, so it would not be used; set it or remove this")
+            }
             guard !rewards.isEmpty else { throw fields.error("reward", "method grpo needs a reward") }
             guard groupSize > 1 else { throw fields.error("group_size", "a group of one has no relative advantage") }
             if rowsPerStep % updatesPerBatch != 0 {
@@ -99,6 +106,9 @@ package struct TrainJob: Equatable, Sendable {
             }
         case .distill:
             guard teacher != nil else { throw fields.error("teacher", "method distill needs a teacher") }
+            for key in ["reward", "reference"] where fields[key] != nil {
+                throw fields.error(key, "method distill has none; remove it")
+            }
         }
         if method != .sft, sampling.temperature == 0 {
             throw fields.error("sampling", "the policy must be sampled to be trained; set sampling.temperature above 0")
@@ -108,7 +118,7 @@ package struct TrainJob: Equatable, Sendable {
     package var resolved: ResolvedValue {
         .section([
             "kind": .string("train"), "name": .string(name), "model": model.resolved, "method": .string(method.rawValue),
-            "teacher": teacher?.resolved, "data": data.resolved, "steps": .integer(stepCount),
+            "teacher": teacher?.resolved, "reference": reference?.resolved, "data": data.resolved, "steps": .integer(stepCount),
             "rows_per_step": .integer(rowsPerStep), "group_size": method == .sft ? nil : .integer(groupSize),
             "updates_per_batch": method == .sft ? nil : .integer(updatesPerBatch),
             "sampling": method == .sft ? nil : sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),

@@ -103,6 +103,8 @@ package struct StepObjective: Sendable {
     /// L of Dr. GRPO: the constant that token sums are divided by.
     package var constantLength: Double
     package var entropyCoefficient: Double
+    /// Coefficient of log p_old - log p_reference, subtracted from each token's advantage: the divergence as a reward.
+    package var klInReward = 0.0
     package var divisors: StepDivisors
 
     package init(
@@ -152,12 +154,20 @@ package struct StepObjective: Sendable {
     ) {
         let share = weight(ofTokenIn: sequence)
         let current = scores.map(\.logProb)
+        let old = sequence.old.isEmpty ? current : sequence.old
+        var advantages = sequence.advantages
+        if klInReward != 0, !sequence.reference.isEmpty {
+            for index in advantages.indices {
+                let distance = Double(old[index]) - Double(sequence.reference[index])
+                advantages[index] = Float(Double(advantages[index]) - klInReward * distance)
+            }
+        }
         // Without an older log-probability the ratio is 1 and only its gradient counts.
         let loss = PolicyGradient(policy).evaluate(
             PolicyTokens(
-                current: current, old: sequence.old.isEmpty ? current : sequence.old,
+                current: current, old: old,
                 behaviour: sequence.old.isEmpty ? nil : sequence.old,
-                reference: sequence.reference.isEmpty ? nil : sequence.reference, advantages: sequence.advantages,
+                reference: sequence.reference.isEmpty ? nil : sequence.reference, advantages: advantages,
                 importance: sequence.importance.isEmpty ? nil : sequence.importance,
                 weights: sequence.policyMask.map { $0 ? share : 0 }))
         statistics[.policyLoss] += loss.loss

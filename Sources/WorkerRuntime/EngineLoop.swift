@@ -125,7 +125,7 @@ final class EngineLoop: Sendable {
             for (request, job) in state.jobs where job.grant.model == begin.model { state.jobs[request] = nil }
             training.begin(begin, host)
         case .trainCells(let cells): training.take(cells)
-        case .trainStep(let step): training.step(step, state.hosts[step.teacher.model])
+        case .trainStep(let step): training.step(step) { state.hosts[$0] }
         case .stepApply(let apply): training.apply(apply)
         case .takeSnapshot(let snapshot): training.snapshot(snapshot)
         default: break

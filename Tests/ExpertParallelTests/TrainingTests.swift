@@ -78,8 +78,8 @@ struct TrainingRun: Sendable {
             let sealed = try member.gradients(
                 TrainingStepOrder(
                     version: member.version, cells: Array(all[ranges[rank]]), ranges: ranges, waveCells: waveCells,
-                    temperature: 1, auxiliaryCoefficient: isMoE ? auxiliary : 0), teacher: nil
-            ) { _, scores in
+                    temperature: 1, auxiliaryCoefficient: isMoE ? auxiliary : 0)
+            ) { _, scores, _ in
                 CellObjective(
                     gradients: scores.map { _ in RowGradient(logProb: Float(-1 / tokens)) },
                     statistics: [scores.reduce(0) { $0 - Double($1.logProb) / tokens }])

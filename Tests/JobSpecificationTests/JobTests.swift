@@ -195,7 +195,7 @@ func message(_ text: String, overrides: [JobOverride] = [], rewardNames: [String
         #expect(message("") == "is empty; a job file starts with 'kind:'")
         #expect(message("name: x").hasPrefix("kind: is required"))
         #expect(message("knd: rollout") == "unknown key 'knd'; did you mean 'kind'? (line 1)")
-        #expect(message("kind: rolout") == "kind: 'rolout' is not one of rollout, score (line 1)")
+        #expect(message("kind: rolout") == "kind: 'rolout' is not one of rollout, score, train (line 1)")
         #expect(message("kind: score\ngroup_size: 2").hasPrefix("unknown key 'group_size'; "))
         #expect(message("kind: rollout") == "name: is required (line 1)")
         #expect(message("a: [").contains("line"))

@@ -11,6 +11,13 @@ extension JobPreparation {
         let model = try ModelFiles(url(job.model.path), compute: job.model.compute.rawValue, version: 0)
         let tokenizer = try model.tokenizer()
         let teacher = try job.teacher.map { try ModelFiles(url($0.path), compute: $0.compute.rawValue, version: 0) }
+        let reference =
+            job.loss.klCoefficient == 0 || job.method != .grpo
+            ? nil
+            : try ModelFiles(
+                url(job.reference?.path ?? job.model.path), compute: (job.reference ?? job.model).compute.rawValue,
+                version: 0)
+        if let reference { try reference.requireVocabulary(of: tokenizer, asIn: model) }
         if let teacher {
             try teacher.requireVocabulary(of: tokenizer, asIn: model)
             let (own, other) = (model.checkpoint.configuration, teacher.checkpoint.configuration)
@@ -41,7 +48,7 @@ extension JobPreparation {
         let settings = try settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
         return PreparedSubmission(
-            admitted: admitted, policy: try trained(model, job), scorer: try teacher?.description, settings: settings,
+            admitted: admitted, policy: try trained(model, job), scorer: try (teacher ?? reference)?.description, settings: settings,
             rows: rows, warnings: warnings)
     }
 

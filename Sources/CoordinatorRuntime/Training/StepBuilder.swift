@@ -96,7 +96,15 @@ struct StepBuilder {
             $0.temperature = specification.method == .sft ? 1 : Float(specification.sampling.temperature)
             $0.auxiliaryCoefficient = specification.routerAuxiliaryCoefficient
             $0.objective = objective(divisors)
-            if let teacher = specification.teacher, specification.method == .distill { $0.teacher = settings(teacher) }
+            if let teacher = specification.teacher {
+                if teacher.divergence == .sampled {
+                    $0.referenceModel = job.admitted.scoreModel
+                } else {
+                    $0.teacher = settings(teacher)
+                }
+            } else if specification.loss.klCoefficient != 0 {
+                $0.referenceModel = job.admitted.scoreModel
+            }
         }
     }
 
@@ -112,6 +120,7 @@ struct StepBuilder {
                 $0.forward = 0.5
                 $0.reverse = 0.5
             case .jsd: $0.symmetric = 1
+            case .sampled: break
             }
         }
     }
@@ -124,7 +133,14 @@ struct StepBuilder {
             $0.clipLow = loss.clipRatioLow
             $0.clipHigh = loss.clipRatioHigh
             if let bound = loss.dualClip { $0.dualClip = bound }
-            $0.klEstimator = "k3"
+            if specification.teacher?.divergence == .sampled {
+                $0.klInReward = 1
+            } else if loss.klInReward {
+                $0.klInReward = loss.klCoefficient
+            } else {
+                $0.klCoefficient = loss.klCoefficient
+            }
+            $0.klEstimator = loss.klEstimator
             $0.aggregation = loss.aggregation
             $0.constantLength = Double(loss.constantLength ?? specification.sampling.maxNewTokens)
             $0.entropyCoefficient = entropyCoefficient
@@ -214,10 +230,10 @@ struct StepBuilder {
         // Text that the thinking budget forced in was not the policy's choice.
         let own = record.forced.map { $0 == 0 }
         switch specification.method {
-        case .distill:
+        case .distill where specification.teacher?.divergence != .sampled:
             return TrainingSequence(
                 tokens: prompt + response, scored: scored, divergence: own.map { $0 ? 1 : 0 })
-        case .grpo, .sft:
+        case .distill, .grpo, .sft:
             return TrainingSequence(
                 tokens: prompt + response, scored: scored,
                 advantages: [Float](repeating: Float(advantage), count: response.count),

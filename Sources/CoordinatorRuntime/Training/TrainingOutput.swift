@@ -21,6 +21,11 @@ struct TrainingOutput {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         let metrics = job.prepared.values.sorted { $0.version < $1.version }.map { StepMetrics($0).line + "\n" }
         try DurableFile.write(metrics.joined(), to: directory.appendingPathComponent("metrics.jsonl"))
+        var board = TensorBoardFile()
+        for step in job.prepared.values.sorted(by: { $0.version < $1.version }) {
+            board.add(step: Int(step.version) + 1, StepMetrics(step).values.filter { $0.key != "step" })
+        }
+        try DurableFile.write([UInt8](board.data), to: directory.appendingPathComponent(TensorBoardFile.name))
         if specification.method != .sft { try writeTexts(directory, specification) }
         var lineage = JSONLine()
         lineage.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)

@@ -84,35 +84,46 @@ package struct SealedGradients: Sendable {
     package var expertCounts: [Int64] = []
 }
 
-/// A frozen teacher beside the lanes of a student: a pass of its own for each.
-package final class TrainingTeacher: @unchecked Sendable {
+/// A frozen model beside the lanes of one in training: a pass of its own for each.
+package final class FrozenModel: @unchecked Sendable {
     // @unchecked: each lane's pass is used by that lane's thread alone.
     private let lanes: TrainingLanes
-    private let divergence: TeacherDivergence
 
-    /// - Parameter experts: nil for a dense teacher.
-    package init(
-        _ model: Qwen3Model, experts: ClusterExpertExchange?, divergence: TeacherDivergence, student: Qwen3Model
-    ) {
-        self.divergence = divergence
+    /// - Parameters:
+    ///   - experts: nil for a dense model.
+    ///   - student: the model in training.
+    package init(_ model: Qwen3Model, experts: ClusterExpertExchange?, student: Qwen3Model) {
         lanes = TrainingLanes(
             model, experts, layout: ParameterLayout.trunk(of: model.configuration),
             count: TrainingLanes.count(for: student))
+        experts?.resume()
+        lanes.follow(experts)
     }
 
-    func rows(of cell: TrainingCell, lane: Int) throws -> TeacherRows {
+    /// What its logits are made of, for a divergence over the whole vocabulary.
+    func rows(of cell: TrainingCell, lane: Int, _ divergence: TeacherDivergence) throws -> TeacherRows {
         let pass = lanes.lanes[lane].pass
         try pass.record(cell)
         return pass.teacherRows(divergence)
     }
 
-    /// Allows exchanges again after a cancelled epoch.
-    package func resume(_ experts: ClusterExpertExchange?) {
-        experts?.resume()
-        lanes.follow(experts)
+    /// Its log-probabilities of the scored tokens.
+    func logProbs(of cell: TrainingCell, lane: Int, temperature: Float) throws -> [Float] {
+        try lanes.lanes[lane].pass.forward(cell, temperature: temperature).map(\.logProb)
     }
 
+    /// Ends waits; from any thread.
     package func cancel() { lanes.cancel() }
+}
+
+/// The frozen models of a step.
+package struct StepGuides: Sendable {
+    /// Teacher and divergence from it.
+    package var teacher: (model: FrozenModel, divergence: TeacherDivergence)?
+    /// Whose log-probabilities of the same tokens the objective gets.
+    package var reference: FrozenModel?
+
+    package init() {}
 }
 
 /// Trains a model together with its peers.
@@ -225,12 +236,12 @@ package final class TrainingMember {
     /// Forward and backward over the own cells, reduction, norms.
     ///
     /// - Parameters:
-    ///   - teacher: runs a teacher over a cell; nil without one.
-    ///   - objective: what it makes of the scores of each cell, `divergence` comes after it.
+    ///   - guides: frozen models that the step looks at.
+    ///   - objective: what it makes of the scores of each cell.
     /// - Throws: ``TrainingExchangeError``, ``ExchangeError``, ``MemoryError``.
     package func gradients(
-        _ order: TrainingStepOrder, teacher: TrainingTeacher? = nil,
-        objective: @escaping @Sendable (TrainingCell, [TokenScore]) throws -> CellObjective
+        _ order: TrainingStepOrder, guides: StepGuides = StepGuides(),
+        objective: @escaping @Sendable (TrainingCell, [TokenScore], _ reference: [Float]?) throws -> CellObjective
     ) throws -> SealedGradients {
         precondition(order.version == version, "a step from version \(order.version), this member is at \(version)")
         var sealed = SealedGradients()
@@ -245,7 +256,7 @@ package final class TrainingMember {
         for (wave, first) in stride(from: 0, to: last, by: order.waveCells).enumerated() {
             let begin = next
             while next < order.cells.count, order.cells[next].index < first + order.waveCells { next += 1 }
-            try run(Array(order.cells[begin..<next]), order, auxiliary, teacher, objective, &sealed)
+            try run(Array(order.cells[begin..<next]), order, auxiliary, guides, objective, &sealed)
             _ = try exchange.meet(version: version, point: 2 + wave)
             try trained?.withGradients { gradients in
                 for layer in 0..<model.configuration.layerCount { try gradients.fold(layer: layer) }
@@ -260,8 +271,8 @@ package final class TrainingMember {
     }
 
     private func run(
-        _ cells: [TrainingCell], _ order: TrainingStepOrder, _ auxiliary: Auxiliary?, _ teacher: TrainingTeacher?,
-        _ objective: @escaping @Sendable (TrainingCell, [TokenScore]) throws -> CellObjective,
+        _ cells: [TrainingCell], _ order: TrainingStepOrder, _ auxiliary: Auxiliary?, _ guides: StepGuides,
+        _ objective: @escaping @Sendable (TrainingCell, [TokenScore], [Float]?) throws -> CellObjective,
         _ sealed: inout SealedGradients
     ) throws {
         let results = Locked<[(cell: (index: Int, sums: [Double], maxima: [Double]), counts: [Int])]>([])
@@ -269,8 +280,11 @@ package final class TrainingMember {
         let lanes = lanes
         try lanes.each(cells) { lane, cell in
             let index = lanes.lanes.firstIndex { $0 === lane }!
-            let rows = try teacher.map { try $0.rows(of: cell, lane: index) }
-            let result = try Self.run(cell, order, auxiliary, rows, objective, lane.pass, sum)
+            let rows = try guides.teacher.map { try $0.model.rows(of: cell, lane: index, $0.divergence) }
+            let reference = try guides.reference?.logProbs(of: cell, lane: index, temperature: order.temperature)
+            let result = try Self.run(cell, order, auxiliary, rows, lane.pass, sum) {
+                try objective($0, $1, reference)
+            }
             let counts = lane.pass.expertCounts
             results.withLock { $0.append((result, counts)) }
         }
@@ -282,7 +296,7 @@ package final class TrainingMember {
 
     private static func run(
         _ cell: TrainingCell, _ order: TrainingStepOrder, _ auxiliary: Auxiliary?, _ teacherRows: TeacherRows?,
-        _ objective: (TrainingCell, [TokenScore]) throws -> CellObjective, _ pass: CellPass, _ sum: OrderedSum
+        _ pass: CellPass, _ sum: OrderedSum, _ objective: (TrainingCell, [TokenScore]) throws -> CellObjective
     ) throws -> (index: Int, sums: [Double], maxima: [Double]) {
         let scores = try pass.forward(cell, temperature: order.temperature)
         let auxiliaryLoss = auxiliary.map { auxiliary in

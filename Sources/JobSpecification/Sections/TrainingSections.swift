@@ -10,6 +10,8 @@ package enum DivergenceKind: String, CaseIterable, Sendable {
     case mix
     /// Jensen-Shannon, `beta` as TRL's GKD.
     case jsd
+    /// Reverse KL on the sampled tokens alone, as a policy gradient whose advantage is log p_teacher - log p.
+    case sampled
 }
 
 /// `teacher:` of a distillation: a frozen model whose whole distribution the student's is drawn to.
@@ -70,17 +72,33 @@ package struct LossSection: Equatable, Sendable {
     /// Entropy that a bonus is switched on to hold; nil: no controller.
     package let targetEntropy: Double?
 
+    /// Coefficient of the divergence from the reference model; 0: none.
+    package let klCoefficient: Double
+    package let klEstimator: String
+    /// Whether it is subtracted from each token's advantage, not added to the loss.
+    package let klInReward: Bool
+
+    private enum Estimator: String, CaseIterable { case k1, k2, k3 }
+    private enum Place: String, CaseIterable { case loss, reward }
     private enum Aggregation: String, CaseIterable { case token_mean, sequence_mean, constant_length }
     private enum Level: String, CaseIterable { case token, sequence }
 
     init(_ reader: YAMLReader?) throws(JobError) {
         let fields = try (reader ?? .empty("loss")).fields([
             "preset", "ratio_level", "aggregation", "clip_ratio_low", "clip_ratio_high", "dual_clip", "constant_length",
-            "entropy_coef", "target_entropy", "kl_estimator",
+            "entropy_coef", "target_entropy", "kl_coef", "kl_estimator", "kl_in",
         ])
-        if fields["kl_estimator"] != nil {
+        klCoefficient = try fields.number("kl_coef", .closed(0, 1000), default: 0)
+        let place: Place = try fields.choice("kl_in", default: .loss)
+        klInReward = place == .reward
+        let estimator: Estimator = try fields.choice("kl_estimator", default: klInReward ? .k1 : .k3)
+        klEstimator = estimator.rawValue
+        if estimator == .k1, !klInReward {
             throw fields.error(
-                "kl_estimator", "a divergence from a reference model is not implemented yet; remove it")
+                "kl_estimator", "k1 as a loss has no gradient in expectation; use k2 or k3, or set kl_in: reward")
+        }
+        if estimator != .k1, klInReward {
+            throw fields.error("kl_estimator", "in the reward the divergence is k1; remove it")
         }
         preset = try fields.choice("preset", default: .dapo)
         form = preset == .cispo ? "cispo" : "clipped"
@@ -113,6 +131,8 @@ package struct LossSection: Equatable, Sendable {
             "preset": .string(preset.rawValue), "ratio_level": .string(ratioLevel), "aggregation": .string(aggregation),
             "clip_ratio_low": .number(clipRatioLow), "clip_ratio_high": .number(clipRatioHigh),
             "dual_clip": dualClip.map { .number($0) }, "constant_length": constantLength.map { .integer($0) },
+            "kl_coef": .number(klCoefficient), "kl_estimator": .string(klEstimator),
+            "kl_in": .string(klInReward ? "reward" : "loss"),
             "entropy_coef": .number(entropyCoefficient), "target_entropy": targetEntropy.map { .number($0) },
         ])
     }

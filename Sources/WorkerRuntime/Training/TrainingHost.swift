@@ -23,7 +23,7 @@ final class TrainingHost: @unchecked Sendable {
         var abortedEpoch: UInt32 = 0
         var exchange: TrainingExchange?
         var member: TrainingMember?
-        var teacher: TrainingTeacher?
+        var frozen: [FrozenModel] = []
         var activity: String?
     }
 
@@ -35,7 +35,7 @@ final class TrainingHost: @unchecked Sendable {
     private var epoch: UInt32 = 0
     private var cells: [UInt32: [TrainingSequence]] = [:]
     private var answers: [String: WireEnvelope] = [:]
-    private var teacher: (model: UInt32, settings: WireTeacherSettings, teacher: TrainingTeacher)?
+    private var frozen: [UInt32: FrozenModel] = [:]
 
     init(_ environment: WorkerEnvironment, send: @escaping @Sendable (WireEnvelope) -> Void) {
         self.environment = environment
@@ -46,12 +46,12 @@ final class TrainingHost: @unchecked Sendable {
 
     /// Ends waits of an epoch, so that the engine's thread gets on to the next order.
     func abort(epoch: UInt32) {
-        let (member, teacher) = control.withLock { control in
+        let (member, frozen) = control.withLock { control in
             control.abortedEpoch = max(control.abortedEpoch, epoch)
-            return control.epoch <= epoch ? (control.member, control.teacher) : (nil, nil)
+            return control.epoch <= epoch ? (control.member, control.frozen) : (nil, [])
         }
         member?.cancel()
-        teacher?.cancel()
+        for model in frozen { model.cancel() }
     }
 
     /// For the beat.
@@ -62,7 +62,7 @@ final class TrainingHost: @unchecked Sendable {
 
     /// The model goes away.
     func drop(_ model: UInt32) {
-        if teacher?.model == model { teacher = nil }
+        frozen[model] = nil
         guard host?.description.id == model else { return }
         member = nil
         host = nil
@@ -71,7 +71,7 @@ final class TrainingHost: @unchecked Sendable {
         control.withLock {
             $0.exchange = nil
             $0.member = nil
-            $0.teacher = nil
+            $0.frozen = []
         }
     }
 
@@ -79,7 +79,7 @@ final class TrainingHost: @unchecked Sendable {
         if repeated("begin", begin.epoch, begin.version) { return }
         perform(begin.epoch, "loading the training state") {
             guard let host else { throw WorkerError("model \(begin.model) is not loaded here") }
-            teacher = nil
+            frozen = [:]
             cells = [:]
             answers = [:]
             let member =
@@ -95,7 +95,7 @@ final class TrainingHost: @unchecked Sendable {
                 $0.epoch = begin.epoch
                 $0.exchange = member.exchange
                 $0.member = member
-                $0.teacher = nil
+                $0.frozen = []
             }
             let checkpoint = try Checkpoint(directory: URL(fileURLWithPath: begin.snapshot, isDirectory: true))
             try member.begin(
@@ -115,7 +115,7 @@ final class TrainingHost: @unchecked Sendable {
         for cell in cells.cells { self.cells[cell.index] = cell.sequences.map(TrainingSequence.init) }
     }
 
-    func step(_ step: WireTrainStep, _ teacher: ModelHost?) {
+    func step(_ step: WireTrainStep, host find: (UInt32) -> ModelHost?) {
         if repeated("step", step.epoch, step.version) { return }
         guard step.epoch == epoch, let member, step.version == member.version else { return }
         perform(step.epoch, "training step \(step.version + 1)") {
@@ -130,7 +130,15 @@ final class TrainingHost: @unchecked Sendable {
                 return sequences
             }
             let objective = StepObjective(step.objective)
-            let guide = step.hasTeacher ? try self.teacher(step.teacher, teacher) : nil
+            var guides = StepGuides()
+            if step.hasTeacher {
+                guides.teacher = (
+                    try frozenModel(step.teacher.model, find(step.teacher.model)), TeacherDivergence(step.teacher)
+                )
+            }
+            if step.referenceModel != 0 {
+                guides.reference = try frozenModel(step.referenceModel, find(step.referenceModel))
+            }
             let firstCell = ranges[member.exchange.rank].lowerBound
             let sealed = try member.gradients(
                 TrainingStepOrder(
@@ -138,9 +146,9 @@ final class TrainingHost: @unchecked Sendable {
                     cells: own.enumerated().map { TrainingCell(index: firstCell + $0, $1) }, ranges: ranges,
                     waveCells: max(1, Int(step.waveCells)), temperature: step.temperature,
                     auxiliaryCoefficient: step.auxiliaryCoefficient),
-                teacher: guide
-            ) { cell, scores in
-                Self.evaluate(objective, own[cell.index - firstCell], scores)
+                guides: guides
+            ) { cell, scores, reference in
+                Self.evaluate(objective, own[cell.index - firstCell], scores, reference)
             }
             cells = [:]
             answer("step", step.version) { $0.stepSealed = sealed.wire(epoch: step.epoch, version: step.version) }
@@ -148,30 +156,27 @@ final class TrainingHost: @unchecked Sendable {
     }
 
     private static func evaluate(
-        _ objective: StepObjective, _ sequences: [TrainingSequence], _ scores: [TokenScore]
+        _ objective: StepObjective, _ sequences: [TrainingSequence], _ scores: [TokenScore], _ reference: [Float]?
     ) -> CellObjective {
         var statistics = StepStatistics()
         var gradients: [RowGradient] = []
         var first = 0
-        for sequence in sequences {
+        for var sequence in sequences {
             let range = first..<first + sequence.scored.count
+            if let reference { sequence.reference = Array(reference[range]) }
             gradients += objective.evaluate(sequence, scores[range], &statistics)
             first = range.upperBound
         }
         return CellObjective(gradients: gradients, statistics: statistics.sums, maxima: statistics.maxima)
     }
 
-    private func teacher(_ settings: WireTeacherSettings, _ host: ModelHost?) throws -> TrainingTeacher {
-        if let teacher, teacher.settings == settings { return teacher.teacher }
-        guard let host, let student = self.host else {
-            throw WorkerError("the teacher, model \(settings.model), is not loaded here")
-        }
-        let made = TrainingTeacher(
-            host.model, experts: host.exchange, divergence: TeacherDivergence(settings), student: student.model)
-        made.resume(host.exchange)
-        teacher = (settings.model, settings, made)
-        control.withLock { $0.teacher = made }
-        return made
+    private func frozenModel(_ id: UInt32, _ host: ModelHost?) throws -> FrozenModel {
+        if let model = frozen[id] { return model }
+        guard let host, let student = self.host else { throw WorkerError("model \(id) is not loaded here") }
+        let model = FrozenModel(host.model, experts: host.exchange, student: student.model)
+        frozen[id] = model
+        control.withLock { $0.frozen.append(model) }
+        return model
     }
 
     func apply(_ order: WireStepApply) {

@@ -37,6 +37,7 @@ extension StepObjective {
         self.init(
             policy: policy, aggregation: .init(rawValue: wire.aggregation) ?? .tokenMean,
             constantLength: wire.constantLength, entropyCoefficient: wire.entropyCoefficient, divisors: divisors)
+        klInReward = wire.klInReward
     }
 }
 
