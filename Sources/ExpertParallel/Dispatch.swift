@@ -105,7 +105,8 @@ package struct Dispatch: Sendable {
         let layout = RowParts(rowByteCount: header.width * header.compute.byteCount)
         let partCount = layout.partCount(header.rowCount)
         let rows = parts[2...]
-        guard rows.count == partCount * (isBackward ? 2 : 1), layout.fits(rows.prefix(partCount), rows: header.rowCount),
+        guard rows.count == partCount * (isBackward ? 2 : 1),
+            layout.fits(rows.prefix(partCount), rows: header.rowCount),
             !isBackward || layout.fits(ArraySlice(rows.suffix(partCount)), rows: header.rowCount)
         else { throw FrameError("the token rows are not what the header says") }
         guard parts[1...].checksum == header.checksum else { throw FrameError("checksum mismatch") }
@@ -209,7 +210,8 @@ package struct Combine: Sendable {
             }
             entryGradients = entries.withUnsafeBytes { bytes in
                 (0..<header.entryCount).map {
-                    Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self)))
+                    Float(
+                        bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self)))
                 }
             }
         } else {
@@ -233,7 +235,8 @@ package struct Combine: Sendable {
     ) -> [Payload] {
         let isBackward = dispatch.backward != nil
         var header = ExchangeHeader(
-            kind: isBackward ? .backwardCombine : .combine, status: status, compute: dispatch.compute, topic: dispatch.topic,
+            kind: isBackward ? .backwardCombine : .combine, status: status, compute: dispatch.compute,
+            topic: dispatch.topic,
             request: dispatch.request,
             rowCount: rowCount, width: dispatch.width)
         var rest = sums

@@ -91,7 +91,8 @@ package struct TrainJob: Equatable, Sendable {
         }
         switch method {
         case .sft:
-            for key in ["teacher", "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling"] where fields[key] != nil {
+            for key in ["teacher", "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling"]
+            where fields[key] != nil {
                 throw fields.error(key, "method sft generates nothing; remove it")
             }
         case .grpo:
@@ -102,7 +103,8 @@ package struct TrainJob: Equatable, Sendable {
             guard !rewards.isEmpty else { throw fields.error("reward", "method grpo needs a reward") }
             guard groupSize > 1 else { throw fields.error("group_size", "a group of one has no relative advantage") }
             if rowsPerStep % updatesPerBatch != 0 {
-                throw fields.error("rows_per_step", "\(rowsPerStep) is no multiple of updates_per_batch \(updatesPerBatch)")
+                throw fields.error(
+                    "rows_per_step", "\(rowsPerStep) is no multiple of updates_per_batch \(updatesPerBatch)")
             }
         case .distill:
             guard teacher != nil else { throw fields.error("teacher", "method distill needs a teacher") }
@@ -117,8 +119,10 @@ package struct TrainJob: Equatable, Sendable {
 
     package var resolved: ResolvedValue {
         .section([
-            "kind": .string("train"), "name": .string(name), "model": model.resolved, "method": .string(method.rawValue),
-            "teacher": teacher?.resolved, "reference": reference?.resolved, "data": data.resolved, "steps": .integer(stepCount),
+            "kind": .string("train"), "name": .string(name), "model": model.resolved,
+            "method": .string(method.rawValue),
+            "teacher": teacher?.resolved, "reference": reference?.resolved, "data": data.resolved,
+            "steps": .integer(stepCount),
             "rows_per_step": .integer(rowsPerStep), "group_size": method == .sft ? nil : .integer(groupSize),
             "updates_per_batch": method == .sft ? nil : .integer(updatesPerBatch),
             "sampling": method == .sft ? nil : sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),

@@ -36,7 +36,8 @@ package struct DistillationParity {
             let name = "\(item.kind) \(item.id)"
             if item.kind == "distillation_trainer_chunked" { return try fromHidden(item, tensors, name) }
             guard item.kind == "gkd_generalized_jsd", let input = item.input, item.options.all_masked != true else {
-                return .skipped("distill", name, "teachers that send less than their whole distribution are not implemented")
+                return .skipped(
+                    "distill", name, "teachers that send less than their whole distribution are not implemented")
             }
             return try divergence(item, input, tensors, name)
         }
@@ -129,8 +130,10 @@ package struct DistillationParity {
             for token in 0..<head.rows {
                 let weight = gradient[row * head.rows + token]
                 for column in 0..<hidden.columns {
-                    hiddenGradient[row * hidden.columns + column] += weight * head.values[token * hidden.columns + column]
-                    headGradient[token * hidden.columns + column] += weight * hidden.values[row * hidden.columns + column]
+                    hiddenGradient[row * hidden.columns + column] +=
+                        weight * head.values[token * hidden.columns + column]
+                    headGradient[token * hidden.columns + column] +=
+                        weight * hidden.values[row * hidden.columns + column]
                 }
             }
         }
@@ -141,7 +144,8 @@ package struct DistillationParity {
             worst = max(worst, zip(actual, expected).reduce(0) { max($0, abs(Double($1.0) - Double($1.1))) } / scale)
         }
         return ParityCase(
-            kind: "distill", name: name, worstError: worst, tolerance: 2e-5, detail: "loss \(loss / Double(active.count))")
+            kind: "distill", name: name, worstError: worst, tolerance: 2e-5,
+            detail: "loss \(loss / Double(active.count))")
     }
 
     private static func key(_ id: Int) -> String {

@@ -18,7 +18,8 @@ package struct PolicyGradientParity {
 
     package func run() throws -> [ParityCase] {
         let names = try FileManager.default.contentsOfDirectory(atPath: root.path).sorted()
-        var cases = FileManager.default.fileExists(atPath: root.appending(path: "loss_cases.json").path)
+        var cases =
+            FileManager.default.fileExists(atPath: root.appending(path: "loss_cases.json").path)
             ? try losses() : []
         for name in names where name.hasPrefix("full_") {
             cases += try WholeStep(root.appending(path: name), pool: pool).run()
@@ -76,7 +77,8 @@ package struct PolicyGradientParity {
             let worst = zip(gradient, expected).reduce(0) { max($0, abs($1.0 - $1.1)) } / scale
             let error = max(worst, abs(loss - item.loss_f64) / max(1, abs(item.loss_f64)))
             return ParityCase(
-                kind: "grpo", name: name, worstError: error, tolerance: 1e-9, detail: "loss and gradient against float64")
+                kind: "grpo", name: name, worstError: error, tolerance: 1e-9,
+                detail: "loss and gradient against float64")
         }
     }
 
@@ -217,7 +219,8 @@ private struct WholeStep {
                 kind: "grpo", name: "\(name) loss", worstError: abs(loss - meta.loss), tolerance: 5e-5,
                 detail: "\(loss), expected \(meta.loss)"),
             ParityCase(
-                kind: "grpo", name: "\(name) gradient norm", worstError: abs(step.norm - meta.grad_norm) / meta.grad_norm,
+                kind: "grpo", name: "\(name) gradient norm",
+                worstError: abs(step.norm - meta.grad_norm) / meta.grad_norm,
                 tolerance: 1e-4),
             try step.compare(
                 kind: "grpo", name: "\(name) gradient", FixtureTensors(root.appending(path: "grads.safetensors")),

@@ -25,13 +25,16 @@ struct TrainingJobTests {
                     at: world.appendingPathComponent("\(name).yaml"), to: bench.url("\(name).yaml"))
             }
             try run(
-                "model", "init", "model", "--preset", preset, "--tokenizer", world.appendingPathComponent("tokenizer").path,
+                "model", "init", "model", "--preset", preset, "--tokenizer",
+                world.appendingPathComponent("tokenizer").path,
                 "--dtype", "fp32", "--seed", "1")
             try run(
                 "data", "registers", "cold-start.jsonl", "-n", "4000", "--seed", "1", "--form", "demonstrations",
                 "--under-thinking", "0.8")
             try run("data", "registers", "prompts.jsonl", "-n", "2000", "--seed", "2")
-            try run("data", "registers", "evaluation.jsonl", "-n", "60", "--seed", "999", "--steps-min", "3", "--evaluation")
+            try run(
+                "data", "registers", "evaluation.jsonl", "-n", "60", "--seed", "999", "--steps-min", "3", "--evaluation"
+            )
             try run(
                 "run", "cold-start.yaml", "--workers", "1",
                 "--set", "router_aux_loss_coef=\(auxiliary ? "0.01" : "0")")
@@ -98,7 +101,8 @@ struct TrainingJobTests {
     private static func weights(_ run: URL) throws -> [String: Data] {
         var files: [String: Data] = ["metrics": try Data(contentsOf: run.appendingPathComponent("metrics.jsonl"))]
         let model = run.appendingPathComponent("checkpoints/step-000010")
-        for case let name as String in FileManager.default.enumerator(atPath: model.path)! where name.hasSuffix(".safetensors") {
+        for case let name as String in FileManager.default.enumerator(atPath: model.path)!
+        where name.hasSuffix(".safetensors") {
             files[name] = try Data(contentsOf: model.appendingPathComponent(name))
         }
         try #require(files.count > 30)

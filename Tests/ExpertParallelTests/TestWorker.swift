@@ -32,7 +32,9 @@ final class TestWorker: Sendable {
     }
 
     func serve() {
-        server.withLock { $0 = ExpertServer(port: port, store: store, training: training, pool: pool, onTrouble: onTrouble) }
+        server.withLock {
+            $0 = ExpertServer(port: port, store: store, training: training, pool: pool, onTrouble: onTrouble)
+        }
     }
 
     var counts: ExchangeStatistics { port.counters.snapshot }

@@ -103,7 +103,9 @@ struct TrainingRun: Sendable {
         (0..<9).map { cell in
             let sequences = (0...(cell % 3)).map { index in
                 (0..<(4 + (cell * 7 + index * 5) % 19)).map { place in
-                    Int32((place * place * 31 + cell * 17 + index * 5 + (place < 2 ? step : 0)) % configuration.vocabularySize)
+                    Int32(
+                        (place * place * 31 + cell * 17 + index * 5 + (place < 2 ? step : 0))
+                            % configuration.vocabularySize)
                 }
             }
             return TrainingCell(

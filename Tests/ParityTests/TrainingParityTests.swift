@@ -14,7 +14,9 @@ struct TrainingParityTests {
         }
     }
 
-    @Test("gradients of every parameter and three AdamW steps", arguments: ["dense_tied_bf16", "dense_untied_fp32", "moe_norm_bf16", "moe_nonorm_sparse2_fp32"])
+    @Test(
+        "gradients of every parameter and three AdamW steps",
+        arguments: ["dense_tied_bf16", "dense_untied_fp32", "moe_norm_bf16", "moe_nonorm_sparse2_fp32"])
     func gradients(name: String) throws {
         check(try GradientParity(Fixtures.url("grads/\(name)"), pool: ComputePool(threadCount: 2)).run(), atLeast: 3)
     }

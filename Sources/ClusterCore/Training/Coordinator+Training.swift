@@ -129,7 +129,10 @@ extension Coordinator {
         guard now.milliseconds(since: run.orderedAt) > Self.repeatMilliseconds else { return }
         run.orderedAt = now
         switch run.phase {
-        case .loading: for (rank, worker) in run.members.enumerated() where !run.answered.contains(worker) { sendBegin(job, run, rank) }
+        case .loading:
+            for (rank, worker) in run.members.enumerated() where !run.answered.contains(worker) {
+                sendBegin(job, run, rank)
+            }
         case .gradients:
             let behind = run.members.filter { run.sealed[$0] == nil }
             emit(.sendStep(job: job.id, epoch: run.epoch, version: run.version, to: behind))

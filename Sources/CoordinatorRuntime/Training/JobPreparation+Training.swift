@@ -48,7 +48,8 @@ extension JobPreparation {
         let settings = try settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
         return PreparedSubmission(
-            admitted: admitted, policy: try trained(model, job), scorer: try (teacher ?? reference)?.description, settings: settings,
+            admitted: admitted, policy: try trained(model, job), scorer: try (teacher ?? reference)?.description,
+            settings: settings,
             rows: rows, warnings: warnings)
     }
 
@@ -140,9 +141,11 @@ extension PromptRenderer {
                     id: record.id, content: .messages(Array(messages.dropLast())), answer: nil,
                     lineNumber: record.lineNumber))
             let whole = try tokens(of: record)
-            guard whole.starts(with: prompt), let end = whole.lastIndex(where: ends.contains), end >= prompt.count else {
+            guard whole.starts(with: prompt), let end = whole.lastIndex(where: ends.contains), end >= prompt.count
+            else {
                 throw SubmissionError(
-                    description: "\(line): the template does not render the answer as what follows the prompt; is it the "
+                    description:
+                        "\(line): the template does not render the answer as what follows the prompt; is it the "
                         + "model's own template?")
             }
             // What the template writes after the end of the answer is not the answer's.

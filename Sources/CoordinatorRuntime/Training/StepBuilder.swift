@@ -47,7 +47,9 @@ struct StepBuilder {
         report.put("num_tokens", Double(counts.reduce(0, +)))
         report.put("cells", Double(cells.count))
         // Steps since the weights that generated: 0 is on policy.
-        if specification.method == .grpo { report.put("staleness", Double(Int(version) % specification.updatesPerBatch)) }
+        if specification.method == .grpo {
+            report.put("staleness", Double(Int(version) % specification.updatesPerBatch))
+        }
         let step = step(divisors, rangeEnds: ranges.map { UInt32($0.upperBound) })
         let messages = ranges.map { range in cellMessages(cells[range]) + [envelope { $0.trainStep = step }] }
         return BuiltStep(plan: plan(report), messages: messages)
@@ -254,7 +256,9 @@ struct Demonstration: Codable {
 
     /// Of a row that this coordinator stored.
     init(_ json: String) {
-        self = (try? JSONDecoder().decode(Demonstration.self, from: Data(json.utf8))) ?? Demonstration(id: "", firstScored: 1)
+        self =
+            (try? JSONDecoder().decode(Demonstration.self, from: Data(json.utf8)))
+            ?? Demonstration(id: "", firstScored: 1)
     }
 
     var json: String {

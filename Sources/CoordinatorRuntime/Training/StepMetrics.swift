@@ -107,7 +107,8 @@ package struct StepMetrics {
             values[name].map { "\(label) " + String(format: format, $0) }
         }
         return [
-            text("loss", "loss", "%.4f"), text("reward", "reward"), text("distillation/divergence", "divergence", "%.4f"),
+            text("loss", "loss", "%.4f"), text("reward", "reward"),
+            text("distillation/divergence", "divergence", "%.4f"),
             text("completions/mean_length", "length", "%.1f"), text("entropy", "entropy"),
             text("grad_norm", "|g|", "%.2f"), text("clip_ratio/high_mean", "clipped high", "%.4f"),
             text("logprob_drift_max", "drift", "%g"),

@@ -31,7 +31,11 @@ struct TrainingOutput {
         lineage.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
         lineage.put("parent", models[job.admitted.policyModel]?.contentHash)
         lineage.put("teacher", models[job.admitted.scoreModel]?.contentHash)
-        lineage.put("state", job.committed[job.stepCount].map { $0.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() })
+        lineage.put(
+            "state",
+            job.committed[job.stepCount].map {
+                $0.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+            })
         try DurableFile.write(lineage.text + "\n", to: directory.appendingPathComponent("lineage.json"))
         if let last = job.snapshot {
             let link = directory.appendingPathComponent("model").path

@@ -1,3 +1,4 @@
+internal import CKernels
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the members of a training epoch exchange among themselves, on the thread that trains. A step has points that all
@@ -5,7 +6,6 @@
 // their segments and the new weights to everybody. Nobody pushes data at a member that still computes: it would fill the
 // connection on which that member waits for its experts.
 package import ClusterTransport
-internal import CKernels
 internal import Foundation
 package import Qwen3
 package import RuntimeSupport
@@ -102,7 +102,8 @@ package final class TrainingExchange: @unchecked Sendable {
     package func meet(
         version: UInt64, point: Int, _ counts: [Int64] = [], name: (PeerIdentity) -> String = { "\($0)" }
     ) throws(TrainingExchangeError) -> [Int64] {
-        let payload = counts.isEmpty ? nil : Payload(counts.flatMap { withUnsafeBytes(of: $0.littleEndian, Array.init) })
+        let payload =
+            counts.isEmpty ? nil : Payload(counts.flatMap { withUnsafeBytes(of: $0.littleEndian, Array.init) })
         let frame = TrainingFrame(
             kind: .ready, model: model, epoch: epoch, version: version, index: point, payload: payload)
         for peer in others { try send(frame, to: peer) }
@@ -157,7 +158,8 @@ package final class TrainingExchange: @unchecked Sendable {
                     let bytes = UnsafeRawBufferPointer(
                         start: item.vector.base + (elements.lowerBound + offset) * 4, count: count * 4)
                     let frame = TrainingFrame(
-                        kind: .gradient, model: model, epoch: epoch, version: version, index: segment, first: item.first,
+                        kind: .gradient, model: model, epoch: epoch, version: version, index: segment,
+                        first: item.first,
                         size: item.size, offset: offset, payload: Payload(lending: bytes, owner: item.vector))
                     try send(frame, to: members[owner])
                 }
@@ -193,7 +195,9 @@ package final class TrainingExchange: @unchecked Sendable {
                 guard payload.byteCount % 4 == 0, offset + payload.byteCount / 4 <= count else {
                     throw TrainingExchangeError.stalled("\(peer) sent a gradient of another size")
                 }
-                payload.withUnsafeBytes { (buffer.base + offset * 4).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+                payload.withUnsafeBytes {
+                    (buffer.base + offset * 4).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+                }
                 filled += payload.byteCount / 4
                 deadline = MonotonicInstant.now.advanced(byMilliseconds: Self.stallMilliseconds)
             }

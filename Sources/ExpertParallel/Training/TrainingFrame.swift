@@ -60,7 +60,9 @@ struct TrainingFrame {
     }
 
     init(_ parts: [Payload]) throws(FrameError) {
-        guard let head = parts.first, parts.count <= 2 else { throw FrameError("a training frame of \(parts.count) parts") }
+        guard let head = parts.first, parts.count <= 2 else {
+            throw FrameError("a training frame of \(parts.count) parts")
+        }
         let header = try ExchangeHeader(head)
         guard header.kind == .training, let kind = Kind(rawValue: header.topic.layer) else {
             throw FrameError("not a training frame")

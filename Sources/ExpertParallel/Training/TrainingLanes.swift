@@ -40,7 +40,9 @@ final class TrainingLanes {
 
     /// How many cells at a time serve a model best: small models spend their time on meeting inside layers, large ones
     /// fill all threads with one cell and would only need more memory.
-    static func count(for model: Qwen3Model) -> Int { model.configuration.hiddenSize <= 1024 ? model.pool.threadCount : 1 }
+    static func count(for model: Qwen3Model) -> Int {
+        model.configuration.hiddenSize <= 1024 ? model.pool.threadCount : 1
+    }
 
     /// Takes over the weights and the version of the model after a refresh.
     func follow(_ exchange: ClusterExpertExchange?) {
@@ -63,7 +65,7 @@ final class TrainingLanes {
             return
         }
         let state = Locked<(next: Int, error: (any Error)?)>((0, nil))
-        // Lanes and body are used by one thread each at a time; the threads are joined before this returns.
+        // @unchecked: lanes and body are used by one thread each; the threads are joined before this returns.
         nonisolated(unsafe) let (lanes, body) = (lanes, body)
         let threads = (0..<workers).map { index in
             DedicatedThread.start(name: "lane-\(index)") {

@@ -309,7 +309,9 @@ package final class TrainingMember {
         sum.add(cell: cell.index, vector)
         FailPoint.pass("training.cell-done")
         var divergence = 0.0
-        for (value, gradient) in zip(divergences, wanted.gradients) { divergence += value * Double(gradient.divergence) }
+        for (value, gradient) in zip(divergences, wanted.gradients) {
+            divergence += value * Double(gradient.divergence)
+        }
         return (cell.index, wanted.statistics + [divergence, auxiliaryLoss ?? 0], wanted.maxima)
     }
 
@@ -425,7 +427,8 @@ package final class TrainingMember {
         let payload = Payload(byteCount: block.count * type.byteCount) { target in
             switch type {
             case .fp32: memcpy(target.baseAddress!, values, block.count * 4)
-            case .bf16: ck_f32_to_bf16(values, Int64(block.count), target.assumingMemoryBound(to: UInt16.self).baseAddress)
+            case .bf16:
+                ck_f32_to_bf16(values, Int64(block.count), target.assumingMemoryBound(to: UInt16.self).baseAddress)
             }
         }
         try exchange.publish(version: version, block: place, type, payload)

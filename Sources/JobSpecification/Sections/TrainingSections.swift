@@ -106,7 +106,8 @@ package struct LossSection: Equatable, Sendable {
         ratioLevel = level.rawValue
         let aggregation: Aggregation = try fields.choice(
             "aggregation",
-            default: preset == .drGRPO ? .constant_length : preset == .grpo || preset == .gspo ? .sequence_mean : .token_mean)
+            default: preset == .drGRPO
+                ? .constant_length : preset == .grpo || preset == .gspo ? .sequence_mean : .token_mean)
         self.aggregation = aggregation.rawValue
         let (low, high): (Double, Double) =
             switch preset {
@@ -160,7 +161,8 @@ package struct OptimizerSection: Equatable, Sendable {
 
     init(_ reader: YAMLReader?) throws(JobError) {
         let fields = try (reader ?? .empty("optimizer")).fields([
-            "learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm", "lr_scheduler", "warmup_steps",
+            "learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm", "lr_scheduler",
+            "warmup_steps",
             "decay_start", "final_fraction",
         ])
         learningRate = try fields.number("learning_rate", .closed(0, 10), default: 1e-6)

@@ -187,9 +187,11 @@ package final class BackwardPass {
             stream, outputs: width, kept.attended, inputs: querySize, rows: rows,
             into: gradient + layout[names.oProj].offset, adds: false)
         try attend(index, tape, cache, b)
-        try unrotate(kept.rawQuery, layer.queryNorm, b.query, configuration.attentionHeadCount, tape, b,
+        try unrotate(
+            kept.rawQuery, layer.queryNorm, b.query, configuration.attentionHeadCount, tape, b,
             gradient + layout[names.qNorm].offset)
-        try unrotate(kept.rawKey, layer.keyNorm, b.key, configuration.keyValueHeadCount, tape, b,
+        try unrotate(
+            kept.rawKey, layer.keyNorm, b.key, configuration.keyValueHeadCount, tape, b,
             gradient + layout[names.kNorm].offset)
         model.norm(layer.inputNorm, kept.input, rows: rows, into: b.normed, as: model.compute)
         for (dy, matrix, name, size, adds) in [

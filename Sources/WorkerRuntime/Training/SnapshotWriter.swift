@@ -1,10 +1,10 @@
+internal import CKernels
 // SPDX-License-Identifier: Apache-2.0
 //
 // A member's part of a checkpoint: the files whose contents it owns, each atomic, cut by the model's shapes alone. The
 // first member writes the trunk's weights, an expert's owner its weights, and everybody the state of what it owns. The
 // coordinator adds configuration, index, tokenizer and manifest and gives the directory its name.
 internal import Checkpoints
-internal import CKernels
 internal import ExpertParallel
 internal import Foundation
 internal import Glibc

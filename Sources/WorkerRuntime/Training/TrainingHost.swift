@@ -106,7 +106,11 @@ final class TrainingHost: @unchecked Sendable {
                 from: TrainingSnapshot(checkpoint, compute: host.model.compute, pool: environment.pool))
             checkpoint.dropPages()
             host.weightsChanged()
-            answer("begin", begin.version) { $0.trainReady = .with { $0.epoch = begin.epoch; $0.version = begin.version } }
+            answer("begin", begin.version) {
+                $0.trainReady = .with {
+                    $0.epoch = begin.epoch; $0.version = begin.version
+                }
+            }
         }
     }
 

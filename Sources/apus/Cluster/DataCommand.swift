@@ -11,7 +11,8 @@ struct DataCommand: ParsableCommand {
     struct Registers: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Write register programs, the task of the tiny world, as JSON lines.",
-            discussion: "One query in eight is kept for evaluation: files with --evaluation hold only those, others none.")
+            discussion:
+                "One query in eight is kept for evaluation: files with --evaluation hold only those, others none.")
 
         @Argument(help: "File to write.")
         var file: String
@@ -22,7 +23,8 @@ struct DataCommand: ParsableCommand {
         @Option(help: "Seed: the same seed gives the same rows.")
         var seed: UInt64 = 0
 
-        @Option(help: "prompts: questions with answers, for rollouts; demonstrations: questions with thinking and answer.")
+        @Option(
+            help: "prompts: questions with answers, for rollouts; demonstrations: questions with thinking and answer.")
         var form = "prompts"
 
         @Option(help: "easy6, all8, or letters of abcmnpqrst.")

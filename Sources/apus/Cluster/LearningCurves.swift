@@ -36,7 +36,8 @@ struct LearningCurves {
     }
 
     private static func number(_ value: Double) -> String {
-        value == 0 || (abs(value) >= 0.001 && abs(value) < 1e5) ? String(format: "%.4g", value) : String(format: "%.2e", value)
+        value == 0 || (abs(value) >= 0.001 && abs(value) < 1e5)
+            ? String(format: "%.4g", value) : String(format: "%.2e", value)
     }
 
     /// Means over equal parts of the run, as heights between the smallest and the largest.
