@@ -9,17 +9,18 @@ import Tensors
 /// `apus bench`: measures this machine and what Apus makes of it.
 struct BenchCommand: ParsableCommand {
     enum Suite: String, ExpressibleByArgument, CaseIterable {
-        case kernels, decode, prefill, exchange, all
+        case kernels, decode, prefill, exchange, train, all
     }
 
     static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Measure kernels, decode and prefill beside the limits of this machine.",
+        commandName: "bench",
+        abstract: "Measure kernels, decode, prefill and training beside the limits of this machine.",
         discussion: """
             Limits are measured in the same run, between the repeats. decode and prefill write a Qwen3-30B-A3B with \
             few layers and random weights to the temporary directory and remove it: about 6 GB with 4 layers.
             """)
 
-    @Option(help: "kernels, decode, prefill, exchange (one process against two workers) or all.")
+    @Option(help: "kernels, decode, prefill, exchange (one process against two workers), train or all.")
     var suite = Suite.all
 
     @Option(help: "Compute threads.")
@@ -51,7 +52,8 @@ struct BenchCommand: ParsableCommand {
             let pool = ComputePool(threadCount: threads)
             var report = BenchmarkReport(instructionSet: String(cString: ck_isa()), threads: threads)
             if suite == .kernels || suite == .all { try runKernels(computes, pool, &report) }
-            if suite != .kernels, suite != .exchange { try runModel(computes[0], pool, &report) }
+            if suite == .train || suite == .all { try runTraining(computes, pool, &report) }
+            if [.decode, .prefill, .all].contains(suite) { try runModel(computes[0], pool, &report) }
             if suite == .exchange || suite == .all { try runExchange(&report) }
             if let json {
                 let encoder = JSONEncoder()
@@ -84,6 +86,18 @@ struct BenchCommand: ParsableCommand {
                 printHeader(report)
             }
             try model.prefill { add($0, &report) }
+        }
+    }
+
+    private func runTraining(_ computes: [ComputeType], _ pool: ComputePool, _ report: inout BenchmarkReport) throws {
+        for shape in TrainSuite.Shape.allCases {
+            for compute in computes {
+                let training = try TrainSuite(shape, compute: compute, pool: pool)
+                waitForIdleCores("train", &report)
+                report.limits = training.limits()
+                if shape == .moe, compute == computes[0] { printHeader(report) }
+                try training.run { add($0, &report) }
+            }
         }
     }
 

@@ -129,10 +129,10 @@ final class BackgroundCluster {
 
 extension Workbench {
     /// Starts `apus up` and waits until other verbs find it.
-    func startCluster(workers: Int) throws -> BackgroundCluster {
+    func startCluster(workers: Int, state: String = "state") throws -> BackgroundCluster {
         let process = Process()
         process.executableURL = Self.apus
-        process.arguments = ["up", "--workers", "\(workers)", "--state", url("state").path]
+        process.arguments = ["up", "--workers", "\(workers)", "--state", url(state).path]
         process.currentDirectoryURL = directory
         process.environment = ProcessInfo.processInfo.environment
             .merging(["APUS_CONTEXT": url("context.json").path, "APUS_HOME": url("home").path]) { $1 }

@@ -76,6 +76,70 @@ struct TrainingJobTests {
     @Test("and of the dense model")
     func denseLearns() throws { try learns(ColdStart("tiny-world-dense", auxiliary: false)) }
 
+    @Test("exactly on policy under bf16 too, with several workers")
+    func bf16OnPolicy() throws {
+        let bench = try Self.mixture.get().bench
+        let result = try bench.apus(
+            "run", "grpo.yaml", "--workers", "2", "--set", "steps=4", "--set", "output=bf16", "--set",
+            "model.compute=bf16", "--set", "rows_per_step=8")
+        try #require(result.status == 0, "\(result.errors)\(result.output)")
+        let metrics = try String(contentsOf: bench.url("bf16/metrics.jsonl"), encoding: .utf8)
+        let rows = try metrics.split(separator: "\n").map {
+            try JSONDecoder().decode([String: Double].self, from: Data($0.utf8))
+        }
+        #expect(rows.count == 4 && rows.allSatisfy { $0["logprob_drift_max"] == 0 && $0["ratio_max"] == 1 })
+        #expect(rows.contains { $0["grad_norm"]! > 0 })
+    }
+
+    // MARK: - Bad input
+
+    @Test("a gradient that is not finite ends the job with the parameter's name and the last checkpoint")
+    func notFinite() throws {
+        let bench = try Self.mixture.get().bench
+        let result = try bench.apus(
+            "run", "cold-start.yaml", "--workers", "2", "--set", "output=burst", "--set", "steps=12", "--set",
+            "checkpoint.every=2", "--set", "optimizer.learning_rate=10", "--set", "optimizer.warmup_steps=8", "--set",
+            "optimizer.max_grad_norm=0", "--set", "optimizer.weight_decay=10")
+        #expect(result.status == 5, "\(result.output)")
+        #expect(result.errors.contains("is not finite; the last checkpoint is"), "\(result.errors)")
+        let kept = try FileManager.default.contentsOfDirectory(atPath: bench.url("burst/checkpoints").path)
+        #expect(kept.contains { $0.hasPrefix("step-") && !$0.hasSuffix(".partial") }, "\(kept)")
+    }
+
+    @Test("a teacher of another vocabulary, a method without its parts: one line, exit 3")
+    func refusals() throws {
+        let bench = try Self.mixture.get().bench
+        try #require(
+            try bench.apus(
+                "model", "init", "stranger", "--preset", "tiny-moe", "--tokenizer", Fixtures.url("tokenizer/main").path
+            ).status == 0)
+        func refused(_ arguments: [String], _ text: String) throws {
+            let result = try bench.apus(["run", "grpo.yaml", "--set", "output=never"] + arguments)
+            #expect(result.status == 3, "\(arguments): \(result.status)")
+            #expect(result.errors.contains(text), "\(arguments): \(result.errors)")
+            #expect(result.errors.split(separator: "\n").count { $0.hasPrefix("apus: ") } <= 2, "\(result.errors)")
+        }
+        try refused(["--set", "method=distill"], "method distill needs a teacher")
+        try refused(["--set", "loss.kl_coef=0.1", "--set", "loss.kl_estimator=k1"], "k1 as a loss has no gradient")
+        try refused(["--set", "model.replicas=2"], "one copy of each expert")
+        try refused(["--set", "steps=7", "--set", "updates_per_batch=2"], "is no multiple of updates_per_batch")
+        try bench.write(
+            "strange.yaml",
+            """
+            kind: train
+            name: strange
+            method: distill
+            model: {path: cold-start/model, compute: fp32}
+            teacher: {path: stranger, compute: fp32}
+            data: {path: prompts.jsonl}
+            steps: 1
+            resources: {kv_cache_bytes: 16MiB}
+            output: never
+            """)
+        let result = try bench.apus("run", "strange.yaml")
+        #expect(result.status == 3 && result.errors.contains("different tokenizers"), "\(result.errors)")
+    }
+
     // MARK: - The same bytes
 
     /// Ten steps, two per batch of rollouts so that clipping is at work, more than eight unequal cells each.

@@ -58,6 +58,9 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private var lastJob: UInt64
     private var settings: [UInt64: WireGenerationSettings] = [:]
     private var isStopping = false
+    /// Effects that wait for room on the disk, in order; nothing behind them gets out before they are durable.
+    private var blocked: [Coordinator.Effect] = []
+    private var retryAt = MonotonicInstant.now
 
     struct JobOutputOrder: Sendable {
         let job: JobRecord
@@ -210,6 +213,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 }
                 effects += coordinator.apply(.message(envelope, from: message.peer, role: role), at: .now)
             case .bulk:
+                // Workers send again what is not acknowledged: while the disk is full nothing more is taken in.
+                guard blocked.isEmpty else { return }
                 guard role == .worker, let transfer = try reassembler.accept(message) else { return }
                 let result = try WireUnitResult(encoded: transfer.content)
                 effects += coordinator.apply(.result(result, from: message.peer), at: .now)
@@ -231,10 +236,42 @@ package final class CoordinatorProcess: @unchecked Sendable {
     // MARK: - Out
 
     private func execute(_ effects: [Coordinator.Effect]) {
-        let entries = effects.compactMap { effect -> (entry: WireJournalEntry, record: WireUnitResult?)? in
-            if case .journal(let entry, let record) = effect { (entry, record) } else { nil }
+        if blocked.isEmpty {
+            if commit(effects) { perform(effects) } else { block(effects) }
+            return
         }
-        if !entries.isEmpty { commit(entries) }
+        for effect in effects {
+            if let answer = answerWhileBlocked(effect) { perform([answer]) } else { blocked.append(effect) }
+        }
+        guard MonotonicInstant.now >= retryAt else { return }
+        guard commit(blocked) else { return block([]) }
+        logger.info("there is room on the disk again")
+        let waiting = blocked
+        blocked = []
+        perform(waiting)
+    }
+
+    private func block(_ effects: [Coordinator.Effect]) {
+        blocked += effects
+        retryAt = MonotonicInstant.now.advanced(byMilliseconds: 1000)
+    }
+
+    /// What may go out while decisions are not durable: answers to questions, and signs of life.
+    private func answerWhileBlocked(_ effect: Coordinator.Effect) -> Coordinator.Effect? {
+        guard case .send(var envelope, let peer) = effect else { return nil }
+        switch envelope.body {
+        case .done, .workerList: return effect
+        case .jobList(var list):
+            for index in list.jobs.indices where list.jobs[index].status != "queued" {
+                list.jobs[index].waitingFor = "room on the disk of \(configuration.state.path)"
+            }
+            envelope.jobList = list
+            return .send(envelope, to: peer)
+        default: return nil
+        }
+    }
+
+    private func perform(_ effects: [Coordinator.Effect]) {
         for effect in effects {
             switch effect {
             case .journal: break
@@ -282,19 +319,21 @@ package final class CoordinatorProcess: @unchecked Sendable {
         return dataOrders[job]?.row(at: group) ?? group
     }
 
-    /// One group commit. A full disk stops everything until there is room: nothing that was not stored gets out.
-    private func commit(_ entries: [(entry: WireJournalEntry, record: WireUnitResult?)]) {
-        while true {
-            do { return try journal.append(entries) } catch {
-                logger.error("\(error)")
-                guard error.isDiskFull else {
-                    // What was decided cannot be kept; a fresh process starts from what is on disk.
-                    logger.critical("the journal cannot be written; the coordinator ends")
-                    exit(4)
-                }
-                Thread.sleep(forTimeInterval: 1)
-            }
+    /// One group commit of the entries among `effects`. False when the disk is full: nothing that was not stored may get
+    /// out.
+    private func commit(_ effects: [Coordinator.Effect]) -> Bool {
+        let entries = effects.compactMap { effect -> (entry: WireJournalEntry, record: WireUnitResult?)? in
+            if case .journal(let entry, let record) = effect { (entry, record) } else { nil }
         }
+        if entries.isEmpty { return true }
+        do { try journal.append(entries) } catch {
+            logger.error("\(error)")
+            if error.isDiskFull { return false }
+            // What was decided cannot be kept; a fresh process starts from what is on disk.
+            logger.critical("the journal cannot be written; the coordinator ends")
+            exit(4)
+        }
+        return true
     }
 
     private func grant(

@@ -23,8 +23,9 @@ package final class GradientProducts {
     private var packedRows = ScratchBuffer()
     private var sums = ScratchBuffer()
 
-    /// Outputs of one weight-gradient task.
-    private static let outputBlock = 64
+    /// Outputs of one weight-gradient task: by shape alone, since OpenBLAS's sums depend on how it is called. Larger
+    /// blocks pack the rows less often.
+    private static func outputBlock(_ outputs: Int) -> Int { outputs >= 512 ? 256 : 64 }
 
     package init(compute: ComputeType, pool: ComputePool, priority: ComputePool.Priority = .local) {
         self.compute = compute
@@ -86,7 +87,7 @@ package final class GradientProducts {
             if !adds { dw.update(repeating: 0, count: outputs * inputs) }
             return
         }
-        let block = Self.outputBlock
+        let block = Self.outputBlock(outputs)
         let tasks = (outputs + block - 1) / block
         switch compute {
         case .fp32:
