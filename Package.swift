@@ -133,7 +133,7 @@ let package = Package(
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("PostTraining", ["Checkpoints", "Qwen3"]),
-        tests("Parity", ["Checkpoints", "RuntimeSupport"]),
+        tests("Parity", ["Checkpoints", "Qwen3", "RuntimeSupport", "Tensors"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
         tests(
             "ClusterCore",

@@ -1578,6 +1578,9 @@ package nonisolated struct WireTrainStep: Sendable {
   /// Model whose log-probabilities of the same tokens the objective wants; 0: none.
   package var referenceModel: UInt32 = 0
 
+  /// Equal beginnings of neighbours in a cell are computed once.
+  package var sharesPrompts: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -5634,7 +5637,7 @@ nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainStep"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0\u{3}reference_model\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0\u{3}reference_model\0\u{3}shares_prompts\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5651,6 +5654,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
       case 7: try { try decoder.decodeSingularMessageField(value: &self._objective) }()
       case 8: try { try decoder.decodeSingularMessageField(value: &self._teacher) }()
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self.referenceModel) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.sharesPrompts) }()
       default: break
       }
     }
@@ -5688,6 +5692,9 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if self.referenceModel != 0 {
       try visitor.visitSingularUInt32Field(value: self.referenceModel, fieldNumber: 9)
     }
+    if self.sharesPrompts != false {
+      try visitor.visitSingularBoolField(value: self.sharesPrompts, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5701,6 +5708,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs._objective != rhs._objective {return false}
     if lhs._teacher != rhs._teacher {return false}
     if lhs.referenceModel != rhs.referenceModel {return false}
+    if lhs.sharesPrompts != rhs.sharesPrompts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -5,16 +5,20 @@ package import Qwen3
 /// A rule of the data alone, so cells are the same whoever computes them.
 package enum CellPacking {
     /// For each cell the indices of its sequences.
-    package static func pack(tokenCounts: [Int], budget: Int) -> [[Int]] {
+    ///
+    /// - Parameter shared: tokens that a sequence need not bring when it follows the one before it in a cell.
+    package static func pack(tokenCounts: [Int], shared: [Int]? = nil, budget: Int) -> [[Int]] {
         var cells: [[Int]] = []
         var used = 0
         for (index, count) in tokenCounts.enumerated() {
-            if cells.isEmpty || used + count > budget {
-                cells.append([])
-                used = 0
+            let added = count - (shared?[index] ?? 0)
+            if cells.isEmpty || used + added > budget {
+                cells.append([index])
+                used = count
+            } else {
+                cells[cells.count - 1].append(index)
+                used += added
             }
-            cells[cells.count - 1].append(index)
-            used += count
         }
         return cells
     }
@@ -40,7 +44,9 @@ package enum CellPacking {
 }
 
 extension TrainingCell {
-    package init(index: Int, _ sequences: [TrainingSequence]) {
-        self.init(index: index, sequences: sequences.map(\.tokens), scored: sequences.map(\.scored))
+    package init(index: Int, _ sequences: [TrainingSequence], sharesPrompts: Bool = false) {
+        self.init(
+            index: index, sequences: sequences.map(\.tokens), scored: sequences.map(\.scored),
+            sharesPrompts: sharesPrompts)
     }
 }

@@ -35,16 +35,25 @@ struct StepBuilder {
         var report = StepReport()
         let sequences = try self.sequences(&report)
         let divisors = StepDivisors(sequences)
-        let packed = CellPacking.pack(tokenCounts: sequences.map(\.tokens.count), budget: specification.cellTokens)
+        let shared = sequences.indices.map { index -> Int in
+            guard sharesPrompts, index > 0 else { return 0 }
+            let (a, b) = (sequences[index - 1], sequences[index])
+            return TrainingCell.sharedCount(a.tokens, a.scored, b.tokens, b.scored)
+        }
+        let packed = CellPacking.pack(
+            tokenCounts: sequences.map(\.tokens.count), shared: shared, budget: specification.cellTokens)
         let cells = packed.enumerated().map { index, members in
             WireTrainCell.with {
                 $0.index = UInt32(index)
                 $0.sequences = members.map { sequences[$0].wire }
             }
         }
-        let counts = packed.map { $0.reduce(0) { $0 + sequences[$1].tokens.count } }
+        let counts = packed.map { cell in
+            cell.reduce(0) { $0 + sequences[$1].tokens.count } - cell.dropFirst().reduce(0) { $0 + shared[$1] }
+        }
         let ranges = CellPacking.share(cellTokenCounts: counts, members: memberCount)
-        report.put("num_tokens", Double(counts.reduce(0, +)))
+        report.put("num_tokens", Double(sequences.reduce(0) { $0 + $1.tokens.count }))
+        report.put("num_rows", Double(counts.reduce(0, +)))
         report.put("cells", Double(cells.count))
         // Steps since the weights that generated: 0 is on policy.
         if specification.method == .grpo {
@@ -53,6 +62,12 @@ struct StepBuilder {
         let step = step(divisors, rangeEnds: ranges.map { UInt32($0.upperBound) })
         let messages = ranges.map { range in cellMessages(cells[range]) + [envelope { $0.trainStep = step }] }
         return BuiltStep(plan: plan(report), messages: messages)
+    }
+
+    /// Siblings' prompts are computed once. The load-balancing loss counts every token of every sequence, as its
+    /// definition has it, so with it they are not.
+    private var sharesPrompts: Bool {
+        specification.method != .sft && specification.routerAuxiliaryCoefficient == 0
     }
 
     private func envelope(_ fill: (inout WireEnvelope) -> Void) -> WireEnvelope {
@@ -95,6 +110,7 @@ struct StepBuilder {
             $0.version = version
             $0.rangeEnds = rangeEnds
             $0.waveCells = UInt32(specification.waveCells)
+            $0.sharesPrompts = sharesPrompts
             $0.temperature = specification.method == .sft ? 1 : Float(specification.sampling.temperature)
             $0.auxiliaryCoefficient = specification.routerAuxiliaryCoefficient
             $0.objective = objective(divisors)

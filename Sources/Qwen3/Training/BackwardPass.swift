@@ -207,38 +207,60 @@ package final class BackwardPass {
             kept.input, layer.inputNorm, b.input, stream, rows, b, gradient + layout[names.inputNorm].offset)
     }
 
-    /// Gradients of the rotated queries and keys and of the values; one task per sequence and key/value head.
+    /// Gradients of the rotated queries and keys and of the values; one task per key/value head and run of sequences that
+    /// share a beginning, which adds up what all of them ask of the shared rows in their order.
     private func attend(_ index: Int, _ tape: ActivationTape, _ cache: KVCache, _ b: Buffers) throws {
         let (size, heads) = (configuration.headSize, configuration.attentionHeadCount)
         let keyHeads = configuration.keyValueHeadCount
+        let keyWidth = keyHeads * size
         let scale = Float(1 / Double(size).squareRoot())
         let spans = tape.batch.spans
-        memset(b.key, 0, tape.rowCount * configuration.keyValueSize * 4)
-        memset(b.value, 0, tape.rowCount * configuration.keyValueSize * 4)
-        let longest = spans.reduce(0) { max($0, $1.tokens.count) }
-        let workCount = 8 * ((longest + 15) / 16 * 16)
-        let work = try attentionScratch.reserve(spans.count * keyHeads * workCount * 4)
+        memset(b.key, 0, tape.rowCount * keyWidth * 4)
+        memset(b.value, 0, tape.rowCount * keyWidth * 4)
+        let runs = SharedRuns(spans)
+        let longest = spans.reduce(0) { max($0, $1.start + $1.tokens.count) }
+        let padded = (longest + 15) / 16 * 16
+        // Scores of four heads twice, then gradients of all keys and values where some are shared.
+        let workCount = 8 * padded + (runs.isShared ? 2 * longest * keyWidth : 0)
+        let work = try attentionScratch.reserve(runs.runs.count * keyHeads * workCount * 4)
             .assumingMemoryBound(to: Float.self)
-        var firstRow: [Int] = [0]
-        for span in spans { firstRow.append(firstRow.last! + span.tokens.count) }
         let query = tape.layers[index].query
         let compute = model.compute
-        model.pool.parallel(spans.count * keyHeads) { task in
-            let (which, head) = (task / keyHeads, task % keyHeads)
-            let span = spans[which]
-            precondition(span.start == 0, "a cell holds whole sequences")
-            let keys = span.pages.map {
-                UnsafeRawPointer(cache.keys(layer: index, page: Int($0))) as UnsafeRawPointer?
+        model.pool.parallel(runs.runs.count * keyHeads) { task in
+            let (run, head) = (runs.runs[task / keyHeads], task % keyHeads)
+            let scores = work + task * workCount
+            for which in run {
+                let span = spans[which]
+                let keys = span.pages.map {
+                    UnsafeRawPointer(cache.keys(layer: index, page: Int($0))) as UnsafeRawPointer?
+                }
+                let values = span.pages.map {
+                    UnsafeRawPointer(cache.values(layer: index, page: Int($0))) as UnsafeRawPointer?
+                }
+                let row = runs.firstRow[which]
+                var (dKey, dValue) = (b.key + row * keyWidth, b.value + row * keyWidth)
+                let whole = span.start + span.tokens.count
+                if span.start > 0 {
+                    dKey = scores + 8 * padded
+                    dValue = dKey + longest * keyWidth
+                    for place in 0..<whole {
+                        let offset = place * keyWidth + head * size
+                        memset(dKey + offset, 0, size * 4)
+                        memset(dValue + offset, 0, size * 4)
+                    }
+                }
+                ck_attention_backward(
+                    compute.kernelValue, query + row * heads * size, keys, values, Int64(cache.pageSize),
+                    Int64(span.start), Int64(span.tokens.count), Int64(heads), Int64(keyHeads), Int64(size), scale,
+                    Int64(head), b.attended + row * heads * size, b.query + row * heads * size, dKey, dValue, scores)
+                if span.start == 0 { continue }
+                for place in 0..<whole {
+                    let target = runs.row(which, place) * keyWidth + head * size
+                    let offset = place * keyWidth + head * size
+                    ck_add(b.key + target, dKey + offset, Int64(size), b.key + target)
+                    ck_add(b.value + target, dValue + offset, Int64(size), b.value + target)
+                }
             }
-            let values = span.pages.map {
-                UnsafeRawPointer(cache.values(layer: index, page: Int($0))) as UnsafeRawPointer?
-            }
-            let row = firstRow[which]
-            ck_attention_backward(
-                compute.kernelValue, query + row * heads * size, keys, values, Int64(cache.pageSize), 0,
-                Int64(span.tokens.count), Int64(heads), Int64(keyHeads), Int64(size), scale, Int64(head),
-                b.attended + row * heads * size, b.query + row * heads * size, b.key + row * keyHeads * size,
-                b.value + row * keyHeads * size, work + task * workCount)
         }
     }
 
@@ -342,4 +364,35 @@ package final class BackwardPass {
 extension Qwen3Configuration {
     /// Whether some layer has no experts.
     fileprivate var isDenseAnywhere: Bool { (0..<layerCount).contains { !isMoELayer($0) } }
+}
+
+/// Which sequences of a cell share rows, and where each position's row is.
+private struct SharedRuns {
+    /// Neighbours of which each but the first shares with the one before.
+    let runs: [Range<Int>]
+    let firstRow: [Int]
+    let isShared: Bool
+    private let starts: [Int]
+
+    init(_ spans: [ForwardSpan]) {
+        var rows = 0
+        var firstRow: [Int] = []
+        var begins: [Int] = []
+        for (index, span) in spans.enumerated() {
+            firstRow.append(rows)
+            rows += span.tokens.count
+            if span.start == 0 { begins.append(index) }
+        }
+        self.firstRow = firstRow
+        starts = spans.map(\.start)
+        runs = zip(begins, begins.dropFirst() + [spans.count]).map { $0..<$1 }
+        isShared = starts.contains { $0 > 0 }
+    }
+
+    /// The row of a position of a sequence: its own, or that of the nearest one before it that computed it.
+    func row(_ sequence: Int, _ position: Int) -> Int {
+        var owner = sequence
+        while position < starts[owner] { owner -= 1 }
+        return firstRow[owner] + position - starts[owner]
+    }
 }

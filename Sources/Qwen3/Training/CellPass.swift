@@ -14,13 +14,36 @@ package struct TrainingCell: Sendable, Equatable {
     package let sequences: [[Int32]]
     /// Per sequence the positions of the tokens that are scored, ascending, each at least 1.
     package let scored: [[Int32]]
+    /// Per sequence the tokens at its start that it shares with the one before it, a multiple of ``sharedUnit``: siblings
+    /// of a group share their prompt, which then is computed once. Every scored token is predicted by a row of its own.
+    package let shared: [Int]
 
-    package init(index: Int, sequences: [[Int32]], scored: [[Int32]]) {
+    /// Tokens of a key/value page of a cell.
+    package static let sharedUnit = 16
+
+    /// - Parameter sharesPrompts: compute equal beginnings of neighbours once.
+    package init(index: Int, sequences: [[Int32]], scored: [[Int32]], sharesPrompts: Bool = false) {
         precondition(sequences.count == scored.count)
         self.index = index
         self.sequences = sequences
         self.scored = scored
+        shared = sequences.indices.map { place in
+            guard sharesPrompts, place > 0 else { return 0 }
+            return Self.sharedCount(sequences[place - 1], scored[place - 1], sequences[place], scored[place])
+        }
     }
+
+    /// Tokens that `b` may share with the sequence before it.
+    package static func sharedCount(_ a: [Int32], _ scoredA: [Int32], _ b: [Int32], _ scoredB: [Int32]) -> Int {
+        // The row before the first scored token belongs to each sequence alone.
+        let most = min(Int(scoredA.first ?? Int32(a.count)), Int(scoredB.first ?? Int32(b.count)), a.count, b.count) - 1
+        var common = 0
+        while common < most, a[common] == b[common] { common += 1 }
+        return common / sharedUnit * sharedUnit
+    }
+
+    /// Rows of a pass over the cell: shared tokens count once.
+    package var rowCount: Int { sequences.reduce(0) { $0 + $1.count } - shared.reduce(0, +) }
 
     package var tokenCount: Int { sequences.reduce(0) { $0 + $1.count } }
 
@@ -28,11 +51,11 @@ package struct TrainingCell: Sendable, Equatable {
     package var scoredRows: [ScoredRow] {
         var rows: [ScoredRow] = []
         var first = 0
-        for (tokens, positions) in zip(sequences, scored) {
+        for (place, (tokens, positions)) in zip(sequences, scored).enumerated() {
             for position in positions {
-                rows.append(ScoredRow(row: first + Int(position) - 1, target: tokens[Int(position)]))
+                rows.append(ScoredRow(row: first + Int(position) - 1 - shared[place], target: tokens[Int(position)]))
             }
-            first += tokens.count
+            first += tokens.count - shared[place]
         }
         return rows
     }
@@ -51,7 +74,7 @@ package final class CellPass {
     private var cell: TrainingCell?
     private var temperature: Float = 1
 
-    private static let pageSize = 16
+    private static let pageSize = TrainingCell.sharedUnit
 
     package init(_ model: Qwen3Model, layout: ParameterLayout) {
         self.model = model
@@ -129,10 +152,16 @@ package final class CellPass {
     /// Pages for every sequence of the cell.
     private func spans(_ cell: TrainingCell) throws(MemoryError) -> [ForwardSpan] {
         var next: Int32 = 0
-        let spans = cell.sequences.map { tokens in
-            let count = Int32((tokens.count + Self.pageSize - 1) / Self.pageSize)
-            defer { next += count }
-            return ForwardSpan(tokens: tokens, start: 0, pages: (next..<next + count).map { $0 }, logits: .none)
+        var spans: [ForwardSpan] = []
+        for (place, tokens) in cell.sequences.enumerated() {
+            let shared = cell.shared[place]
+            let count = Int32((tokens.count - shared + Self.pageSize - 1) / Self.pageSize)
+            let borrowed = shared == 0 ? [] : Array(spans[place - 1].pages.prefix(shared / Self.pageSize))
+            spans.append(
+                ForwardSpan(
+                    tokens: Array(tokens[shared...]), start: shared, pages: borrowed + (next..<next + count).map { $0 },
+                    logits: .none))
+            next += count
         }
         if (cache?.pageCount ?? 0) < Int(next) {
             cache = nil

@@ -147,7 +147,9 @@ final class TrainingHost: @unchecked Sendable {
             let sealed = try member.gradients(
                 TrainingStepOrder(
                     version: step.version,
-                    cells: own.enumerated().map { TrainingCell(index: firstCell + $0, $1) }, ranges: ranges,
+                    cells: own.enumerated().map {
+                        TrainingCell(index: firstCell + $0, $1, sharesPrompts: step.sharesPrompts)
+                    }, ranges: ranges,
                     waveCells: max(1, Int(step.waveCells)), temperature: step.temperature,
                     auxiliaryCoefficient: step.auxiliaryCoefficient),
                 guides: guides
