@@ -108,7 +108,9 @@ package final class TrainSuite {
             let (model, gradients) = (model, gradients)
             let fold = try onLanes { lane, _ in
                 guard lane < gradients.count else { return }
-                for layer in 0..<model.configuration.layerCount { try gradients[lane].fold(layer: layer) }
+                for layer in 0..<model.configuration.layerCount {
+                    try gradients[lane].fold(layer: layer, cellsBelow: .max)
+                }
                 gradients[lane].reset()
             }
             if round == 0 { continue }  // working memory grows

@@ -263,7 +263,7 @@ final class StepOnFixture {
             sum.add(cell: cell.index, vector)
         }
         total = sum.finish()
-        for layer in 0..<configuration.layerCount { try self.experts?.fold(layer: layer) }
+        for layer in 0..<configuration.layerCount { try self.experts?.fold(layer: layer, cellsBelow: .max) }
         return auxiliaryLoss
     }
 

@@ -244,6 +244,9 @@ package final class TrainingMember {
         objective: @escaping @Sendable (TrainingCell, [TokenScore], _ reference: [Float]?) throws -> CellObjective
     ) throws -> SealedGradients {
         precondition(order.version == version, "a step from version \(order.version), this member is at \(version)")
+        // Sums of members' parts are made on this thread, with the pool's rounding of denormals.
+        let mode = ck_thread_setup()
+        defer { ck_thread_restore(mode) }
         var sealed = SealedGradients()
         trained?.begin(epoch: epoch.number, version: version)
         sum.begin(cells: order.cells.map(\.index))
@@ -259,7 +262,9 @@ package final class TrainingMember {
             try run(Array(order.cells[begin..<next]), order, auxiliary, guides, objective, &sealed)
             _ = try exchange.meet(version: version, point: 2 + wave)
             try trained?.withGradients { gradients in
-                for layer in 0..<model.configuration.layerCount { try gradients.fold(layer: layer) }
+                for layer in 0..<model.configuration.layerCount {
+                    try gradients.fold(layer: layer, cellsBelow: first + order.waveCells)
+                }
             }
         }
         try exchange.reduce(version: version, sum.items, cells: order.ranges, segments) { index, gradient in
@@ -379,6 +384,8 @@ package final class TrainingMember {
     /// - Returns: CRC-32C over master weights and moments of each own segment and expert, in that order.
     /// - Throws: ``TrainingExchangeError``.
     package func apply(_ step: AdamWStep) throws -> [UInt32] {
+        let mode = ck_thread_setup()
+        defer { ck_thread_restore(mode) }
         var hashes: [UInt32] = []
         for index in segmentStates.keys.sorted() {
             let (segment, state) = (segments.segments[index], segmentStates[index]!)

@@ -83,10 +83,14 @@ package final class ExpertGradients {
         pending[layer, default: []].append(Delivery(cell: cell, rows: rows, contribution: contribution))
     }
 
-    /// Folds everything that was delivered for `layer`. Once per wave, in the order of waves.
+    /// Folds what cells below `end` delivered for `layer`. Once per wave, in the order of waves, after all members have
+    /// finished the wave; what a faster member already delivered for the next wave keeps waiting.
     /// - Throws: ``MemoryError``.
-    package func fold(layer: Int) throws(MemoryError) {
-        guard let deliveries = pending.removeValue(forKey: layer) else { return }
+    package func fold(layer: Int, cellsBelow end: Int) throws(MemoryError) {
+        guard var deliveries = pending.removeValue(forKey: layer) else { return }
+        let later = deliveries.filter { $0.cell >= end }
+        if !later.isEmpty { pending[layer] = later }
+        deliveries.removeAll { $0.cell >= end }
         for id in owned where id.layer == layer {
             var places: [(cell: Int, row: Int32, delivery: Int, place: Int)] = []
             for (index, delivery) in deliveries.enumerated() {

@@ -27,12 +27,15 @@ package final class GradientProducts {
     /// blocks pack the rows less often.
     private static func outputBlock(_ outputs: Int) -> Int { outputs >= 512 ? 256 : 64 }
 
+    /// OpenBLAS threads of its own would compete with the pool's and change how sums are cut. Set once: the call is not
+    /// safe beside running products.
+    private static let singleThreaded: Void = openblas_set_num_threads(1)
+
     package init(compute: ComputeType, pool: ComputePool, priority: ComputePool.Priority = .local) {
         self.compute = compute
         self.pool = pool
         self.priority = priority
-        // OpenBLAS threads of its own would compete with the pool's and change how sums are cut.
-        openblas_set_num_threads(1)
+        Self.singleThreaded
     }
 
     /// dx[r, i] = Σₒ dy[r, o] · W[o, i], or added to what `dx` holds.
