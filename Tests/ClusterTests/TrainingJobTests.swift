@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import Glibc
 import TestSupport
 import Testing
 
@@ -138,6 +139,49 @@ struct TrainingJobTests {
             """)
         let result = try bench.apus("run", "strange.yaml")
         #expect(result.status == 3 && result.errors.contains("different tokenizers"), "\(result.errors)")
+    }
+
+    @Test("a full disk during a checkpoint: the one before stays whole, the job says what it waits for and finishes")
+    func fullDisk() throws {
+        let bench = try Self.mixture.get().bench
+        let mount = bench.url("small")
+        try FileManager.default.createDirectory(at: mount, withIntermediateDirectories: false)
+        // Room for one checkpoint and a half.
+        guard getuid() == 0, Glibc.mount("tmpfs", mount.path, "tmpfs", 0, "size=34m") == 0 else {
+            print("skipped: a full disk needs root to mount a small one")
+            return
+        }
+        defer { umount2(mount.path, Int32(MNT_DETACH)) }
+        let settings = [
+            "--set", "steps=4", "--set", "checkpoint.every=2", "--set", "checkpoint.keep=1", "--set", "rows_per_step=4",
+        ]
+        let quiet = try bench.apus(["run", "grpo.yaml", "--workers", "2", "--set", "output=roomy"] + settings)
+        try #require(quiet.status == 0, "\(quiet.errors)")
+        let cluster = try bench.startCluster(workers: 2, state: "disk-state")
+        defer {
+            cluster.stop()
+            try? FileManager.default.removeItem(at: bench.url("context.json"))
+        }
+        let submitted = try bench.apus(["submit", "grpo.yaml", "--set", "output=small/out"] + settings)
+        try #require(submitted.status == 0, "\(submitted.errors)")
+        let deadline = Date().addingTimeInterval(60)
+        var said = ""
+        while Date() < deadline, !said.contains("the checkpoint to be written again") {
+            said = try bench.apus("job", "1").output
+            Thread.sleep(forTimeInterval: 0.1)
+        }
+        #expect(said.contains("the checkpoint to be written again"), "\(said)")
+        #expect(said.contains("No space left on device"), "\(said)")
+        let first = bench.url("small/out/checkpoints/step-000002")
+        let whole = try bench.apus("model", "verify", first.path)
+        #expect(whole.status == 0, "\(whole.errors)\(whole.output)")
+        #expect(Glibc.mount("tmpfs", mount.path, "tmpfs", UInt(MS_REMOUNT), "size=64m") == 0)
+        let watched = try bench.apus("watch", "1")
+        #expect(watched.status == 0, "\(watched.errors)\(watched.output)")
+        let last = "checkpoints/step-000004/model-trunk.safetensors"
+        #expect(
+            try Data(contentsOf: mount.appendingPathComponent("out/\(last)"))
+                == Data(contentsOf: bench.url("roomy/\(last)")))
     }
 
     // MARK: - The same bytes

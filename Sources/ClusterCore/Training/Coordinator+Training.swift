@@ -150,7 +150,9 @@ extension Coordinator {
         let every = UInt64(max(1, job.admitted.snapshotEvery))
         let isDue = run.version > 0 && (run.version % every == 0 || run.version == job.stepCount)
         if isDue, (job.snapshot?.version ?? 0) < run.version {
-            if let after = run.snapshotNotBefore, now < after { return "room for the checkpoint" }
+            if let failed = run.failedSnapshot, now < failed.retryAt {
+                return "the checkpoint to be written again: \(failed.problem)"
+            }
             run.enter(.snapshot, now)
             for worker in run.members { sendSnapshot(job, run, to: worker) }
             return waiting(run, "to write the checkpoint")
@@ -211,7 +213,7 @@ extension Coordinator {
             } else {
                 log("the checkpoint of version \(run.version) could not be written: \(written.problem)")
                 run.enter(.ready, now)
-                run.snapshotNotBefore = now.advanced(byMilliseconds: Self.repeatMilliseconds)
+                run.failedSnapshot = (written.problem, now.advanced(byMilliseconds: Self.repeatMilliseconds))
             }
         case .trainFailed(let failed):
             guard failed.epoch == run.epoch else { return }
@@ -373,7 +375,7 @@ extension Coordinator {
         }
         if let problem {
             log("the checkpoint of version \(version) could not be named: \(problem)")
-            run.snapshotNotBefore = now.advanced(byMilliseconds: Self.repeatMilliseconds)
+            run.failedSnapshot = (problem, now.advanced(byMilliseconds: Self.repeatMilliseconds))
         } else {
             record(
                 .with {
@@ -381,6 +383,7 @@ extension Coordinator {
                         $0.job = id; $0.version = version; $0.directory = directory
                     }
                 })
+            run.failedSnapshot = nil
             log("checkpoint \(directory)")
         }
         run.enter(.ready, now)

@@ -65,8 +65,8 @@ struct TrainingRun: Sendable {
     var applied: [WorkerNumber: WireStepApplied] = [:]
     /// First version whose groups have been opened in the ledger.
     var openedBatch: Int?
-    /// A snapshot that failed is tried again later.
-    var snapshotNotBefore: MonotonicInstant?
+    /// A snapshot that failed, and why, is tried again later.
+    var failedSnapshot: (problem: String, retryAt: MonotonicInstant)?
 
     mutating func enter(_ phase: Phase, _ now: MonotonicInstant) {
         self.phase = phase
