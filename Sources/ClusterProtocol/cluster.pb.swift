@@ -2580,6 +2580,56 @@ package nonisolated struct WireJobEnded: Sendable {
   package init() {}
 }
 
+/// One training step as it was taken, so that it can be taken again anywhere: training/replay beside a run's output.
+package nonisolated struct WireStepReplay: @unchecked Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Checkpoint that it starts from, relative to the run's directory; empty: the model that the job starts from.
+  package var checkpoint: String {
+    get {_storage._checkpoint}
+    set {_uniqueStorage()._checkpoint = newValue}
+  }
+
+  /// Cells, then the step, for a single member of epoch 1.
+  package var messages: [WireEnvelope] {
+    get {_storage._messages}
+    set {_uniqueStorage()._messages = newValue}
+  }
+
+  /// What the members made of it.
+  package var prepared: WireStepPrepared {
+    get {_storage._prepared ?? WireStepPrepared()}
+    set {_uniqueStorage()._prepared = newValue}
+  }
+  /// Returns true if `prepared` has been explicitly set.
+  package var hasPrepared: Bool {_storage._prepared != nil}
+  /// Clears the value of `prepared`. Subsequent reads from it will return its default value.
+  package mutating func clearPrepared() {_uniqueStorage()._prepared = nil}
+
+  package var apply: WireStepApply {
+    get {_storage._apply ?? WireStepApply()}
+    set {_uniqueStorage()._apply = newValue}
+  }
+  /// Returns true if `apply` has been explicitly set.
+  package var hasApply: Bool {_storage._apply != nil}
+  /// Clears the value of `apply`. Subsequent reads from it will return its default value.
+  package mutating func clearApply() {_uniqueStorage()._apply = nil}
+
+  /// Hash of the state after the step.
+  package var digest: Data {
+    get {_storage._digest}
+    set {_uniqueStorage()._digest = newValue}
+  }
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
+}
+
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
 
 fileprivate nonisolated let _protobuf_package = "apus.cluster"
@@ -7725,6 +7775,104 @@ nonisolated extension WireJobEnded: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.job != rhs.job {return false}
     if lhs.status != rhs.status {return false}
     if lhs.problem != rhs.problem {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStepReplay: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StepReplay"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}checkpoint\0\u{1}messages\0\u{1}prepared\0\u{1}apply\0\u{1}digest\0")
+
+  fileprivate class _StorageClass {
+    var _checkpoint: String = String()
+    var _messages: [WireEnvelope] = []
+    var _prepared: WireStepPrepared? = nil
+    var _apply: WireStepApply? = nil
+    var _digest: Data = Data()
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _checkpoint = source._checkpoint
+      _messages = source._messages
+      _prepared = source._prepared
+      _apply = source._apply
+      _digest = source._digest
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._checkpoint) }()
+        case 2: try { try decoder.decodeRepeatedMessageField(value: &_storage._messages) }()
+        case 3: try { try decoder.decodeSingularMessageField(value: &_storage._prepared) }()
+        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._apply) }()
+        case 5: try { try decoder.decodeSingularBytesField(value: &_storage._digest) }()
+        default: break
+        }
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if !_storage._checkpoint.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._checkpoint, fieldNumber: 1)
+      }
+      if !_storage._messages.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._messages, fieldNumber: 2)
+      }
+      try { if let v = _storage._prepared {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+      } }()
+      try { if let v = _storage._apply {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      } }()
+      if !_storage._digest.isEmpty {
+        try visitor.visitSingularBytesField(value: _storage._digest, fieldNumber: 5)
+      }
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStepReplay, rhs: WireStepReplay) -> Bool {
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._checkpoint != rhs_storage._checkpoint {return false}
+        if _storage._messages != rhs_storage._messages {return false}
+        if _storage._prepared != rhs_storage._prepared {return false}
+        if _storage._apply != rhs_storage._apply {return false}
+        if _storage._digest != rhs_storage._digest {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -158,10 +158,7 @@ struct TrainingJobTests {
         let quiet = try bench.apus(["run", "grpo.yaml", "--workers", "2", "--set", "output=roomy"] + settings)
         try #require(quiet.status == 0, "\(quiet.errors)")
         let cluster = try bench.startCluster(workers: 2, state: "disk-state")
-        defer {
-            cluster.stop()
-            try? FileManager.default.removeItem(at: bench.url("context.json"))
-        }
+        defer { cluster.stop() }
         let submitted = try bench.apus(["submit", "grpo.yaml", "--set", "output=small/out"] + settings)
         try #require(submitted.status == 0, "\(submitted.errors)")
         let deadline = Date().addingTimeInterval(60)
@@ -233,6 +230,28 @@ struct TrainingJobTests {
         #expect(rows.contains { $0["clip_ratio/high_mean"]! + $0["clip_ratio/low_mean"]! > 0 }, "nothing was clipped")
     }
 
+    @Test("recorded steps taken again in one process: the same bits; with another start: refused")
+    func verified() throws {
+        _ = try Self.quiet.get()
+        let bench = try Self.mixture.get().bench
+        let result = try bench.apus("verify", "quiet", "-n", "0", "--threads", "2")
+        #expect(result.status == 0, "\(result.errors)\(result.output)")
+        // From the cold start, and from the checkpoint before the last.
+        for step in ["step 1 ", "step 10 "] { #expect(result.output.contains(step), "\(result.output)") }
+        #expect(result.output.contains("all bits are equal"), "\(result.output)")
+        let other = try bench.apus("verify", "quiet", "-n", "0", "--model", "model")
+        #expect(other.status == 3 && other.errors.contains("is not the checkpoint"), "\(other.errors)")
+        // One bit of the recorded state's start shows.
+        let copy = bench.url("tampered")
+        try FileManager.default.copyItem(at: bench.url("quiet"), to: copy)
+        let file = copy.appendingPathComponent("checkpoints/step-000009/training/segment-00003.safetensors")
+        var bytes = try Data(contentsOf: file)
+        bytes[bytes.count / 6] ^= 1
+        try bytes.write(to: file)
+        let tampered = try bench.apus("verify", "tampered", "-n", "1")
+        #expect(tampered.status == 5 && tampered.errors.contains("step 10 differs"), "\(tampered.errors)")
+    }
+
     @Test(
         "a process killed in the middle of a step costs nothing",
         arguments: [
@@ -264,7 +283,6 @@ struct TrainingJobTests {
             Thread.sleep(forTimeInterval: 0.01)
         }
         cluster.stop()
-        try FileManager.default.removeItem(at: bench.url("context.json"))
         cluster = try bench.startCluster(workers: 2)
         defer { cluster.stop() }
         let watched = try bench.apus("watch", "1")

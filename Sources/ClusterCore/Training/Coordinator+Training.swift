@@ -236,7 +236,9 @@ extension Coordinator {
             end(job.id, "failed", "step \(run.version + 1): the gradient of \(name) is not finite; \(kept)")
             return nil
         }
-        let prepared = summary(reports, plan, job: job.id, version: run.version)
+        let prepared = StepReduction.prepared(
+            reports, clipNorm: plan.clipNorm, learningRate: plan.learningRate, report: plan.report, job: job.id,
+            version: run.version)
         if let earlier = job.prepared[run.version] {
             guard earlier == prepared else {
                 end(
@@ -253,39 +255,6 @@ extension Coordinator {
         run.enter(.applying, now)
         for worker in run.members { sendApply(run, to: worker) }
         return waiting(run, "to apply the step")
-    }
-
-    /// Adds up what the members report, in an order of the data: segments, then experts, then cells.
-    private func summary(
-        _ reports: [WireStepSealed], _ plan: StepPlan, job: UInt64, version: UInt64
-    ) -> WireStepPrepared {
-        var squares = 0.0
-        for segment in reports.flatMap(\.segments).sorted(by: { $0.segment < $1.segment }) {
-            squares += segment.sumOfSquares
-        }
-        for expert in reports.flatMap(\.experts).sorted(by: { ($0.layer, $0.expert) < ($1.layer, $1.expert) }) {
-            squares += expert.sumOfSquares
-        }
-        let cells = reports.flatMap(\.cells).sorted { $0.cell < $1.cell }
-        var sums = [Double](repeating: 0, count: cells.first?.sums.count ?? 0)
-        var maxima = [Double](repeating: 0, count: cells.first?.maxima.count ?? 0)
-        for cell in cells {
-            for (index, value) in cell.sums.enumerated() where index < sums.count { sums[index] += value }
-            for (index, value) in cell.maxima.enumerated() where index < maxima.count {
-                maxima[index] = max(maxima[index], value)
-            }
-        }
-        return .with {
-            $0.job = job
-            $0.version = version
-            $0.sumOfSquares = squares
-            // torch.nn.utils.clip_grad_norm_
-            $0.gradientScale = plan.clipNorm.map { Float(min(1, $0 / (squares.squareRoot() + 1e-6))) } ?? 1
-            $0.learningRate = plan.learningRate
-            $0.sums = sums
-            $0.maxima = maxima
-            $0.report = plan.report
-        }
     }
 
     private mutating func sendApply(_ run: TrainingRun, to worker: WorkerNumber) {
@@ -306,7 +275,8 @@ extension Coordinator {
     }
 
     private mutating func commit(_ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant) -> String? {
-        let digest = digest(run)
+        let digest = StepReduction.digest(
+            run.members.enumerated().compactMap { rank, worker in run.applied[worker].map { ($0, run.experts[rank]) } })
         let version = run.version + 1
         if let earlier = job.committed[version] {
             guard earlier == digest else {
@@ -328,23 +298,6 @@ extension Coordinator {
         run.version = version
         run.enter(.ready, now)
         return nil
-    }
-
-    /// Segments in order, then experts by (layer, expert), whoever owns them.
-    private func digest(_ run: TrainingRun) -> Data {
-        var segments: [(UInt32, UInt32)] = []
-        var experts: [(layer: Int, expert: Int, checksum: UInt32)] = []
-        for (rank, worker) in run.members.enumerated() {
-            guard let applied = run.applied[worker] else { continue }
-            segments += zip(applied.segmentNumbers, applied.segments).map { ($0, $1) }
-            let owned = run.experts[rank]
-            for (index, checksum) in applied.experts.enumerated() where !owned.isEmpty {
-                experts.append((index / owned.count, owned[index % owned.count], checksum))
-            }
-        }
-        segments.sort { $0.0 < $1.0 }
-        experts.sort { ($0.layer, $0.expert) < ($1.layer, $1.expert) }
-        return StateDigest.of(segments.map(\.1) + experts.map(\.checksum))
     }
 
     // MARK: - Snapshots

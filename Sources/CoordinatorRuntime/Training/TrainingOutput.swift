@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a training run leaves beside its checkpoints: job.yaml, metrics.jsonl, rollouts, lineage.json, and `model`, a link
-// to the last checkpoint. No time, host or attempt: the same job gives the same bytes.
+// What a training run leaves beside its checkpoints: job.yaml, metrics.jsonl, rollouts, lineage.json, recorded steps, and
+// `model`, a link to the last checkpoint. No time, host or attempt: the same job gives the same bytes.
 internal import Checkpoints
 internal import ClusterCore
 internal import ClusterProtocol
@@ -43,6 +43,7 @@ struct TrainingOutput {
             let name = URL(fileURLWithPath: last.directory).lastPathComponent
             try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "checkpoints/\(name)")
         }
+        try ReplayFiles.write(journal, job, specification, to: directory)
         // Last: whoever finds it finds everything else.
         try DurableFile.write(job.admitted.resolvedYaml, to: directory.appendingPathComponent("job.yaml"))
     }

@@ -65,6 +65,12 @@ struct ClusterContext: Codable {
         try encoder.encode(self).write(to: url, options: .atomic)
     }
 
+    /// Forgets the cluster, unless another one has been started since.
+    func remove() {
+        guard let known = try? Self.load(nil), known.address == address, known.key == key else { return }
+        try? FileManager.default.removeItem(at: Self.file)
+    }
+
     static func load(_ path: String?) throws -> ClusterContext {
         let url = path.map { URL(fileURLWithPath: $0) } ?? file
         guard let data = try? Data(contentsOf: url) else {

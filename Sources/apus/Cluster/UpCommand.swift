@@ -24,6 +24,7 @@ struct UpCommand: ParsableCommand {
                 ?? ClusterFiles.standard.appendingPathComponent("local", isDirectory: true)
             let cluster = try LocalCluster(options, directory: directory)
             try cluster.context.save()
+            defer { cluster.context.remove() }
             let stopping = Locked(false)
             onTermination { stopping.withLock { $0 = true } }
             print("cluster of \(options.workers) workers; logs in \(directory.path); Ctrl-C ends it")

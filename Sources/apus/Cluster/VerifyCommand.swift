@@ -9,17 +9,21 @@ import RuntimeSupport
 import Tensors
 import Tokenization
 
-/// `apus verify RUN`: computes some rollouts of a finished run again, in this process alone, and compares bits.
+/// `apus verify RUN`: computes some rollouts or steps of a finished run again, in this process alone, and compares bits.
 struct VerifyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
-        abstract: "Compute rollouts of a finished run again and compare tokens and log-prob bits.",
-        discussion: "Runs in this process with all experts local, so it also checks that distribution changed nothing.")
+        abstract: "Compute rollouts or training steps of a finished run again and compare bits.",
+        discussion: """
+            Runs in this process with all experts local, so it also checks that distribution changed nothing. Of a \
+            training run it takes the recorded steps again that start from the job's model or from a kept checkpoint: \
+            losses, log-probs, gradient norm and the hash of all weights and moments after the step must be the same.
+            """)
 
     @Argument(help: ArgumentHelp("A run directory.", valueName: "run"))
     var directory: String
 
-    @Option(name: .customShort("n"), help: "Responses to compute again, spread over the run; 0 is all.")
+    @Option(name: .customShort("n"), help: "Responses or steps to compute again; 0 is all.")
     var count = 8
 
     @Option(help: "Compute threads.")
@@ -45,8 +49,12 @@ struct VerifyCommand: ParsableCommand {
     /// - Returns: how many responses differ.
     private func verify() throws -> Int {
         let run = URL(fileURLWithPath: directory)
-        guard case .rollout(let job) = try Job.read(run.appendingPathComponent("job.yaml")) else {
-            throw InputError("\(directory): only rollout jobs can be verified")
+        let job: RolloutJob
+        switch try Job.read(run.appendingPathComponent("job.yaml")) {
+        case .rollout(let rollout): job = rollout
+        case .train(let training):
+            return try StepVerification(run: run, job: training, model: model, threads: threads).verify(count: count)
+        case .score: throw InputError("\(directory): a run that scores has nothing of its own to verify")
         }
         let records = try sample(run.appendingPathComponent("rollouts/records.jsonl"))
         let url = URL(fileURLWithPath: model ?? job.model.path).standardizedFileURL
