@@ -787,38 +787,109 @@ package nonisolated struct WireStop: Sendable {
 }
 
 /// What a worker must hold of a model from now on. Repeated with growing epochs; the last one counts.
-package nonisolated struct WireDeploy: @unchecked Sendable {
+package nonisolated struct WireDeploy: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   package var model: WireModelDescription {
-    get {_storage._model ?? WireModelDescription()}
-    set {_uniqueStorage()._model = newValue}
+    get {_model ?? WireModelDescription()}
+    set {_model = newValue}
   }
   /// Returns true if `model` has been explicitly set.
-  package var hasModel: Bool {_storage._model != nil}
+  package var hasModel: Bool {self._model != nil}
   /// Clears the value of `model`. Subsequent reads from it will return its default value.
-  package mutating func clearModel() {_uniqueStorage()._model = nil}
+  package mutating func clearModel() {self._model = nil}
 
-  package var epoch: UInt64 {
-    get {_storage._epoch}
-    set {_uniqueStorage()._epoch = newValue}
-  }
+  package var epoch: UInt64 = 0
 
-  package var experts: [UInt32] {
-    get {_storage._experts}
-    set {_uniqueStorage()._experts = newValue}
-  }
+  package var experts: [UInt32] = []
 
   package var engine: WireEngineSettings {
-    get {_storage._engine ?? WireEngineSettings()}
-    set {_uniqueStorage()._engine = newValue}
+    get {_engine ?? WireEngineSettings()}
+    set {_engine = newValue}
   }
   /// Returns true if `engine` has been explicitly set.
-  package var hasEngine: Bool {_storage._engine != nil}
+  package var hasEngine: Bool {self._engine != nil}
   /// Clears the value of `engine`. Subsequent reads from it will return its default value.
-  package mutating func clearEngine() {_uniqueStorage()._engine = nil}
+  package mutating func clearEngine() {self._engine = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _model: WireModelDescription? = nil
+  fileprivate var _engine: WireEngineSettings? = nil
+}
+
+package nonisolated struct WireModelDescription: @unchecked Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Short number of the model in this cluster.
+  package var id: UInt32 {
+    get {_storage._id}
+    set {_uniqueStorage()._id = newValue}
+  }
+
+  package var path: String {
+    get {_storage._path}
+    set {_uniqueStorage()._path = newValue}
+  }
+
+  /// SHA-256 over configuration and tensor headers: whether two hosts see the same checkpoint.
+  package var contentHash: String {
+    get {_storage._contentHash}
+    set {_uniqueStorage()._contentHash = newValue}
+  }
+
+  package var compute: String {
+    get {_storage._compute}
+    set {_uniqueStorage()._compute = newValue}
+  }
+
+  package var policyVersion: UInt64 {
+    get {_storage._policyVersion}
+    set {_uniqueStorage()._policyVersion = newValue}
+  }
+
+  package var expertCount: UInt32 {
+    get {_storage._expertCount}
+    set {_uniqueStorage()._expertCount = newValue}
+  }
+
+  package var sparseLayerCount: UInt32 {
+    get {_storage._sparseLayerCount}
+    set {_uniqueStorage()._sparseLayerCount = newValue}
+  }
+
+  /// Bytes of one expert over all layers, in compute type.
+  package var expertByteCount: UInt64 {
+    get {_storage._expertByteCount}
+    set {_uniqueStorage()._expertByteCount = newValue}
+  }
+
+  package var trunkByteCount: UInt64 {
+    get {_storage._trunkByteCount}
+    set {_uniqueStorage()._trunkByteCount = newValue}
+  }
+
+  /// Its weights change: no other job shares it.
+  package var isTrained: Bool {
+    get {_storage._isTrained}
+    set {_uniqueStorage()._isTrained = newValue}
+  }
+
+  /// Set when it is trained.
+  package var training: WireTrainingMemory {
+    get {_storage._training ?? WireTrainingMemory()}
+    set {_uniqueStorage()._training = newValue}
+  }
+  /// Returns true if `training` has been explicitly set.
+  package var hasTraining: Bool {_storage._training != nil}
+  /// Clears the value of `training`. Subsequent reads from it will return its default value.
+  package mutating func clearTraining() {_uniqueStorage()._training = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -827,34 +898,33 @@ package nonisolated struct WireDeploy: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
-package nonisolated struct WireModelDescription: Sendable {
+/// Bytes that training takes beside weights and cache, from shapes and the job alone.
+package nonisolated struct WireTrainingMemory: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// Short number of the model in this cluster.
-  package var id: UInt32 = 0
+  /// Of the whole trunk, shared evenly: master weights and moments, gradients.
+  package var trunkState: UInt64 = 0
 
-  package var path: String = String()
+  package var trunkGradient: UInt64 = 0
 
-  /// SHA-256 over configuration and tensor headers: whether two hosts see the same checkpoint.
-  package var contentHash: String = String()
+  /// Of one expert over all layers.
+  package var expertState: UInt64 = 0
 
-  package var compute: String = String()
+  package var expertGradient: UInt64 = 0
 
-  package var policyVersion: UInt64 = 0
+  /// Rows of a wave that wait for their fold, for one expert with its even share.
+  package var expertRows: UInt64 = 0
 
-  package var expertCount: UInt32 = 0
+  /// Of every member: partial sums of the trunk's gradient, and new weights on their way.
+  package var partialSums: UInt64 = 0
 
-  package var sparseLayerCount: UInt32 = 0
+  /// Of every cell under way: its gradient of the trunk, activations and working memory.
+  package var liveCell: UInt64 = 0
 
-  /// Bytes of one expert over all layers, in compute type.
-  package var expertByteCount: UInt64 = 0
-
-  package var trunkByteCount: UInt64 = 0
-
-  /// Its weights change: no other job shares it.
-  package var isTrained: Bool = false
+  /// Cells under way at once, one per compute thread at most; 0: one per thread.
+  package var lanesMax: UInt32 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -4057,11 +4127,67 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
   package static let protoMessageName: String = _protobuf_package + ".Deploy"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}epoch\0\u{1}experts\0\u{1}engine\0")
 
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._model) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeRepeatedUInt32Field(value: &self.experts) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._engine) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._model {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if !self.experts.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.experts, fieldNumber: 3)
+    }
+    try { if let v = self._engine {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireDeploy, rhs: WireDeploy) -> Bool {
+    if lhs._model != rhs._model {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.experts != rhs.experts {return false}
+    if lhs._engine != rhs._engine {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ModelDescription"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0")
+
   fileprivate class _StorageClass {
-    var _model: WireModelDescription? = nil
-    var _epoch: UInt64 = 0
-    var _experts: [UInt32] = []
-    var _engine: WireEngineSettings? = nil
+    var _id: UInt32 = 0
+    var _path: String = String()
+    var _contentHash: String = String()
+    var _compute: String = String()
+    var _policyVersion: UInt64 = 0
+    var _expertCount: UInt32 = 0
+    var _sparseLayerCount: UInt32 = 0
+    var _expertByteCount: UInt64 = 0
+    var _trunkByteCount: UInt64 = 0
+    var _isTrained: Bool = false
+    var _training: WireTrainingMemory? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4072,10 +4198,17 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     private init() {}
 
     init(copying source: _StorageClass) {
-      _model = source._model
-      _epoch = source._epoch
-      _experts = source._experts
-      _engine = source._engine
+      _id = source._id
+      _path = source._path
+      _contentHash = source._contentHash
+      _compute = source._compute
+      _policyVersion = source._policyVersion
+      _expertCount = source._expertCount
+      _sparseLayerCount = source._sparseLayerCount
+      _expertByteCount = source._expertByteCount
+      _trunkByteCount = source._trunkByteCount
+      _isTrained = source._isTrained
+      _training = source._training
     }
   }
 
@@ -4094,10 +4227,17 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
         // allocates stack space for every case branch when no optimizations are
         // enabled. https://github.com/apple/swift-protobuf/issues/1034
         switch fieldNumber {
-        case 1: try { try decoder.decodeSingularMessageField(value: &_storage._model) }()
-        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._epoch) }()
-        case 3: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._experts) }()
-        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._engine) }()
+        case 1: try { try decoder.decodeSingularUInt32Field(value: &_storage._id) }()
+        case 2: try { try decoder.decodeSingularStringField(value: &_storage._path) }()
+        case 3: try { try decoder.decodeSingularStringField(value: &_storage._contentHash) }()
+        case 4: try { try decoder.decodeSingularStringField(value: &_storage._compute) }()
+        case 5: try { try decoder.decodeSingularUInt64Field(value: &_storage._policyVersion) }()
+        case 6: try { try decoder.decodeSingularUInt32Field(value: &_storage._expertCount) }()
+        case 7: try { try decoder.decodeSingularUInt32Field(value: &_storage._sparseLayerCount) }()
+        case 8: try { try decoder.decodeSingularUInt64Field(value: &_storage._expertByteCount) }()
+        case 9: try { try decoder.decodeSingularUInt64Field(value: &_storage._trunkByteCount) }()
+        case 10: try { try decoder.decodeSingularBoolField(value: &_storage._isTrained) }()
+        case 11: try { try decoder.decodeSingularMessageField(value: &_storage._training) }()
         default: break
         }
       }
@@ -4110,31 +4250,59 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       // allocates stack space for every if/case branch local when no optimizations
       // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
       // https://github.com/apple/swift-protobuf/issues/1182
-      try { if let v = _storage._model {
-        try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
-      } }()
-      if _storage._epoch != 0 {
-        try visitor.visitSingularUInt64Field(value: _storage._epoch, fieldNumber: 2)
+      if _storage._id != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._id, fieldNumber: 1)
       }
-      if !_storage._experts.isEmpty {
-        try visitor.visitPackedUInt32Field(value: _storage._experts, fieldNumber: 3)
+      if !_storage._path.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._path, fieldNumber: 2)
       }
-      try { if let v = _storage._engine {
-        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      if !_storage._contentHash.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._contentHash, fieldNumber: 3)
+      }
+      if !_storage._compute.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._compute, fieldNumber: 4)
+      }
+      if _storage._policyVersion != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._policyVersion, fieldNumber: 5)
+      }
+      if _storage._expertCount != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._expertCount, fieldNumber: 6)
+      }
+      if _storage._sparseLayerCount != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._sparseLayerCount, fieldNumber: 7)
+      }
+      if _storage._expertByteCount != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._expertByteCount, fieldNumber: 8)
+      }
+      if _storage._trunkByteCount != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._trunkByteCount, fieldNumber: 9)
+      }
+      if _storage._isTrained != false {
+        try visitor.visitSingularBoolField(value: _storage._isTrained, fieldNumber: 10)
+      }
+      try { if let v = _storage._training {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
       } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  package static func ==(lhs: WireDeploy, rhs: WireDeploy) -> Bool {
+  package static func ==(lhs: WireModelDescription, rhs: WireModelDescription) -> Bool {
     if lhs._storage !== rhs._storage {
       let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
         let _storage = _args.0
         let rhs_storage = _args.1
-        if _storage._model != rhs_storage._model {return false}
-        if _storage._epoch != rhs_storage._epoch {return false}
-        if _storage._experts != rhs_storage._experts {return false}
-        if _storage._engine != rhs_storage._engine {return false}
+        if _storage._id != rhs_storage._id {return false}
+        if _storage._path != rhs_storage._path {return false}
+        if _storage._contentHash != rhs_storage._contentHash {return false}
+        if _storage._compute != rhs_storage._compute {return false}
+        if _storage._policyVersion != rhs_storage._policyVersion {return false}
+        if _storage._expertCount != rhs_storage._expertCount {return false}
+        if _storage._sparseLayerCount != rhs_storage._sparseLayerCount {return false}
+        if _storage._expertByteCount != rhs_storage._expertByteCount {return false}
+        if _storage._trunkByteCount != rhs_storage._trunkByteCount {return false}
+        if _storage._isTrained != rhs_storage._isTrained {return false}
+        if _storage._training != rhs_storage._training {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -4144,9 +4312,9 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
   }
 }
 
-nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  package static let protoMessageName: String = _protobuf_package + ".ModelDescription"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0")
+nonisolated extension WireTrainingMemory: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TrainingMemory"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}trunk_state\0\u{3}trunk_gradient\0\u{3}expert_state\0\u{3}expert_gradient\0\u{3}expert_rows\0\u{3}partial_sums\0\u{3}live_cell\0\u{3}lanes_max\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4154,66 +4322,56 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.id) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.path) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.contentHash) }()
-      case 4: try { try decoder.decodeSingularStringField(value: &self.compute) }()
-      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.policyVersion) }()
-      case 6: try { try decoder.decodeSingularUInt32Field(value: &self.expertCount) }()
-      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.sparseLayerCount) }()
-      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.expertByteCount) }()
-      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.trunkByteCount) }()
-      case 10: try { try decoder.decodeSingularBoolField(value: &self.isTrained) }()
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.trunkState) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.trunkGradient) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.expertState) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.expertGradient) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.expertRows) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.partialSums) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.liveCell) }()
+      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.lanesMax) }()
       default: break
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.id != 0 {
-      try visitor.visitSingularUInt32Field(value: self.id, fieldNumber: 1)
+    if self.trunkState != 0 {
+      try visitor.visitSingularUInt64Field(value: self.trunkState, fieldNumber: 1)
     }
-    if !self.path.isEmpty {
-      try visitor.visitSingularStringField(value: self.path, fieldNumber: 2)
+    if self.trunkGradient != 0 {
+      try visitor.visitSingularUInt64Field(value: self.trunkGradient, fieldNumber: 2)
     }
-    if !self.contentHash.isEmpty {
-      try visitor.visitSingularStringField(value: self.contentHash, fieldNumber: 3)
+    if self.expertState != 0 {
+      try visitor.visitSingularUInt64Field(value: self.expertState, fieldNumber: 3)
     }
-    if !self.compute.isEmpty {
-      try visitor.visitSingularStringField(value: self.compute, fieldNumber: 4)
+    if self.expertGradient != 0 {
+      try visitor.visitSingularUInt64Field(value: self.expertGradient, fieldNumber: 4)
     }
-    if self.policyVersion != 0 {
-      try visitor.visitSingularUInt64Field(value: self.policyVersion, fieldNumber: 5)
+    if self.expertRows != 0 {
+      try visitor.visitSingularUInt64Field(value: self.expertRows, fieldNumber: 5)
     }
-    if self.expertCount != 0 {
-      try visitor.visitSingularUInt32Field(value: self.expertCount, fieldNumber: 6)
+    if self.partialSums != 0 {
+      try visitor.visitSingularUInt64Field(value: self.partialSums, fieldNumber: 6)
     }
-    if self.sparseLayerCount != 0 {
-      try visitor.visitSingularUInt32Field(value: self.sparseLayerCount, fieldNumber: 7)
+    if self.liveCell != 0 {
+      try visitor.visitSingularUInt64Field(value: self.liveCell, fieldNumber: 7)
     }
-    if self.expertByteCount != 0 {
-      try visitor.visitSingularUInt64Field(value: self.expertByteCount, fieldNumber: 8)
-    }
-    if self.trunkByteCount != 0 {
-      try visitor.visitSingularUInt64Field(value: self.trunkByteCount, fieldNumber: 9)
-    }
-    if self.isTrained != false {
-      try visitor.visitSingularBoolField(value: self.isTrained, fieldNumber: 10)
+    if self.lanesMax != 0 {
+      try visitor.visitSingularUInt32Field(value: self.lanesMax, fieldNumber: 8)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  package static func ==(lhs: WireModelDescription, rhs: WireModelDescription) -> Bool {
-    if lhs.id != rhs.id {return false}
-    if lhs.path != rhs.path {return false}
-    if lhs.contentHash != rhs.contentHash {return false}
-    if lhs.compute != rhs.compute {return false}
-    if lhs.policyVersion != rhs.policyVersion {return false}
-    if lhs.expertCount != rhs.expertCount {return false}
-    if lhs.sparseLayerCount != rhs.sparseLayerCount {return false}
-    if lhs.expertByteCount != rhs.expertByteCount {return false}
-    if lhs.trunkByteCount != rhs.trunkByteCount {return false}
-    if lhs.isTrained != rhs.isTrained {return false}
+  package static func ==(lhs: WireTrainingMemory, rhs: WireTrainingMemory) -> Bool {
+    if lhs.trunkState != rhs.trunkState {return false}
+    if lhs.trunkGradient != rhs.trunkGradient {return false}
+    if lhs.expertState != rhs.expertState {return false}
+    if lhs.expertGradient != rhs.expertGradient {return false}
+    if lhs.expertRows != rhs.expertRows {return false}
+    if lhs.partialSums != rhs.partialSums {return false}
+    if lhs.liveCell != rhs.liveCell {return false}
+    if lhs.lanesMax != rhs.lanesMax {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

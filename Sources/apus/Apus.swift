@@ -18,7 +18,8 @@ struct Apus: AsyncParsableCommand {
             CommandGroup(
                 name: "Jobs",
                 subcommands: [
-                    SubmitCommand.self, JobsCommand.self, JobCommand.self, WatchCommand.self, CancelCommand.self,
+                    PlanCommand.self, SubmitCommand.self, JobsCommand.self, JobCommand.self, WatchCommand.self,
+                    CancelCommand.self,
                     WorkersCommand.self, ShowCommand.self, VerifyCommand.self,
                 ]),
             CommandGroup(

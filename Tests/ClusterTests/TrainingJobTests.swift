@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
 import Glibc
+import RuntimeSupport
 import TestSupport
 import Testing
 
@@ -105,6 +106,62 @@ struct TrainingJobTests {
         #expect(result.errors.contains("is not finite; the last checkpoint is"), "\(result.errors)")
         let kept = try FileManager.default.contentsOfDirectory(atPath: bench.url("burst/checkpoints").path)
         #expect(kept.contains { $0.hasPrefix("step-") && !$0.hasSuffix(".partial") }, "\(kept)")
+    }
+
+    @Test("a training state that does not fit is refused before anything is loaded, with the parts in apus plan")
+    func memory() throws {
+        let bench = try Self.mixture.get().bench
+        let plan = try bench.apus("plan", "grpo.yaml", "--workers", "2", "--threads", "1")
+        #expect(plan.status == 0, "\(plan.errors)")
+        for part in ["trunk", "experts", "master weights and moments", "gradients", "1 cell under way", "in all"] {
+            #expect(plan.output.contains(part), "\(plan.output)")
+        }
+        #expect(try bench.apus("plan", "grpo.yaml", "--workers", "2", "--memory", "40MiB").status == 3)
+        // Enough for weights and cache, not for the optimizer.
+        let result = try bench.apus(
+            "run", "grpo.yaml", "--workers", "2", "--memory", "40MiB", "--set", "output=tight", seconds: 60)
+        #expect(result.status == 5)
+        #expect(result.errors.contains("40 MiB") && result.errors.contains("apus plan"), "\(result.errors)")
+    }
+
+    @Test("what a worker takes stays within the plan")
+    func measuredMemory() throws {
+        let bench = try Self.mixture.get().bench
+        try #require(
+            try bench.apus(
+                "model", "init", "wide", "--preset", "qwen3-0.6b", "--layers", "1", "--tokenizer",
+                bench.url("model").path
+            ).status == 0)
+        let settings = [
+            "--set", "model.path=wide", "--set", "model.compute=bf16", "--set", "output=wide-run", "--set", "steps=1",
+            "--set", "router_aux_loss_coef=0", "--set", "rows_per_step=16", "--set", "checkpoint.every=1",
+        ]
+        let plan = try bench.apus(["plan", "cold-start.yaml", "--workers", "2", "--threads", "1"] + settings)
+        let total = try #require(
+            plan.output.firstMatch(of: /in all +([0-9.]+) GiB/).flatMap { Double($0.output.1) }, "\(plan.output)")
+        let peak = Locked(0.0)
+        let isDone = Locked(false)
+        let watcher = Thread {
+            while !isDone.withLock({ $0 }) {
+                for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
+                    guard let line = try? String(contentsOfFile: "/proc/\(name)/cmdline", encoding: .utf8),
+                        line.contains("\0worker\0"), line.contains("wide-run"),
+                        let status = try? String(contentsOfFile: "/proc/\(name)/status", encoding: .utf8),
+                        let kibibytes = status.firstMatch(of: /VmHWM:\s+([0-9]+)/).flatMap({ Double($0.output.1) })
+                    else { continue }
+                    peak.withLock { $0 = max($0, kibibytes / 1_048_576) }
+                }
+                Thread.sleep(forTimeInterval: 0.05)
+            }
+        }
+        watcher.start()
+        let result = try bench.apus(
+            ["run", "cold-start.yaml", "--workers", "2", "--threads", "1"] + settings)
+        isDone.withLock { $0 = true }
+        #expect(result.status == 0, "\(result.errors)")
+        // Code, tokenizer and the transport's queues are not in the plan.
+        let measured = peak.withLock { $0 }
+        #expect(measured > 0.5 * total && measured < total + 0.2, "\(measured) GiB of \(plan.output)")
     }
 
     @Test("a teacher of another vocabulary, a method without its parts: one line, exit 3")

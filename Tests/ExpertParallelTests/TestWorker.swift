@@ -87,6 +87,31 @@ final class TestCluster: Sendable {
         }
     }
 
+    /// The same over ZeroMQ with CURVE on loopback.
+    ///
+    /// - Parameter exchange: limits of the channel that everything here goes over.
+    init(zeroMQ count: Int, threads: Int = 1, exchange: ChannelLimits = .exchange) throws {
+        network = InMemoryNetwork()
+        let keys = try (0..<count).map { _ in try CurveKeyPair.generate() }
+        let allowed = AllowList(Dictionary(uniqueKeysWithValues: keys.map { ($0.publicKey, Role.worker) }))
+        workers = try keys.map { keys in
+            try TestWorker(threads: threads) { delivery in
+                var configuration = ZeroMQConfiguration(
+                    security: .curve(keys: keys, allowList: allowed), listen: .anyPort(on: "127.0.0.1"),
+                    deliveries: ChannelDeliveries(
+                        control: .direct { _ in }, exchange: delivery, bulk: .direct { _ in }))
+                configuration.exchange = exchange
+                return try ZeroMQTransport(configuration)
+            }
+        }
+        for (index, worker) in workers.enumerated() {
+            for other in workers[..<index] {
+                guard let endpoints = (other.transport as? ZeroMQTransport)?.endpoints else { continue }
+                try worker.transport.connect(to: PeerAddress(identity: other.identity, endpoints: endpoints))
+            }
+        }
+    }
+
     /// Gives experts to workers and publishes the table.
     ///
     /// - Parameter holders: for each expert the indices of its holders.

@@ -17,10 +17,14 @@ struct TrainingRun: Sendable {
     let placement: @Sendable (_ expert: Int, _ members: Int) -> Int
     var auxiliary = 0.01
     var waveCells = 3
+    /// Over ZeroMQ with these limits; nil: in memory.
+    var limits: ChannelLimits?
 
     /// State checksums of all segments and experts after `steps`, and the losses.
     func run(members count: Int, threads: Int, steps: Int) throws -> (state: [String: UInt32], losses: [Double]) {
-        let cluster = try TestCluster(count: count, threads: threads)
+        let cluster =
+            try limits.map { try TestCluster(zeroMQ: count, threads: threads, exchange: $0) }
+            ?? TestCluster(count: count, threads: threads)
         defer { cluster.stop() }
         let configuration = checkpoint.configuration
         let owners = (0..<configuration.expertCount).map { placement($0, count) }
@@ -138,6 +142,23 @@ struct TrainingTests {
             #expect(try run.run(members: 4, threads: 2, steps: 3) == alone)
             let lonely = TrainingRun(checkpoint: checkpoint, compute: compute) { $0 == 3 ? $1 - 1 : 0 }
             #expect(try lonely.run(members: 3, threads: 1, steps: 3) == alone)
+        }
+    }
+
+    @Test(
+        "a trunk far larger than what may be under way between two members",
+        arguments: [ModelPreset.tinyDense, .tinyMoE])
+    func smallWindows(preset: ModelPreset) throws {
+        try withCheckpoint(preset) { checkpoint in
+            var run = TrainingRun(checkpoint: checkpoint, compute: .fp32) { $0 % $1 }
+            let alone = try run.run(members: 1, threads: 1, steps: 2)
+            var limits = ChannelLimits.exchange
+            (limits.partByteCountMax, limits.messageByteCountMax) = (512 << 10, 512 << 10)
+            (limits.windowByteCount, limits.queueByteCountMax) = (768 << 10, 768 << 10)
+            run.limits = limits
+            let trunk = ParameterLayout.trunk(of: checkpoint.configuration).count * 4
+            #expect(trunk > 2 * limits.windowByteCount, "\(trunk)")
+            #expect(try run.run(members: 3, threads: 1, steps: 2) == alone)
         }
     }
 

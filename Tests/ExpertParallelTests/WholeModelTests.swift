@@ -76,36 +76,10 @@ struct WholeModelTests {
     func zeroMQ() throws {
         let shape = ExpertShape(compute: .bf16, expertCount: 12, hiddenSize: 512, intermediateSize: 64)
         let experts = try RandomExperts(shape, layerCount: 2, seed: 31)
-        let keys = try (0..<3).map { _ in try CurveKeyPair.generate() }
-        let allowed = AllowList(Dictionary(uniqueKeysWithValues: keys.map { ($0.publicKey, Role.worker) }))
-        let workers = try keys.map { keys in
-            try TestWorker { delivery in
-                try ZeroMQTransport(
-                    ZeroMQConfiguration(
-                        security: .curve(keys: keys, allowList: allowed), listen: .anyPort(on: "127.0.0.1"),
-                        deliveries: ChannelDeliveries(
-                            control: .direct { _ in }, exchange: delivery, bulk: .direct { _ in })))
-            }
-        }
-        defer { for worker in workers { worker.stop() } }
-        for (index, worker) in workers.enumerated() {
-            for other in workers[..<index] {
-                let endpoints = try #require((other.transport as? ZeroMQTransport)?.endpoints)
-                try worker.transport.connect(to: PeerAddress(identity: other.identity, endpoints: endpoints))
-            }
-        }
-        let holders = Placement.strided.holders(expertCount: 12, workerCount: 3)
-        for (index, worker) in workers.enumerated() {
-            worker.store.add(
-                model: TestCluster.model, policyVersion: 1, shape: shape,
-                layers: experts.layers(owned: Set(holders.indices.filter { holders[$0] == [index] })))
-            worker.routing.update(
-                model: TestCluster.model,
-                ExpertRouteTable(
-                    epoch: 1, holders: holders.map { $0.map { workers[$0].identity } },
-                    requester: worker.identity,
-                    requesterIndex: index))
-        }
+        let cluster = try TestCluster(zeroMQ: 3)
+        defer { cluster.stop() }
+        let workers = cluster.workers
+        cluster.place(experts, holders: Placement.strided.holders(expertCount: 12, workerCount: 3))
         // A decode step, and a prefill whose answers exceed one message.
         let inputs = [1, 16, 3000].map { RoutedRows(shape, rowCount: $0, topK: 6, seed: UInt64($0)) }
         let expected = try inputs.map { input in try [0, 1].map { try experts.expected(input, layer: $0) } }

@@ -44,13 +44,17 @@ extension Coordinator {
 
     /// The first worker whose memory is too small, in words.
     func shortfall(_ models: [UInt32], _ engine: WireEngineSettings, on workers: [WorkerNumber]) -> String? {
-        let needed = models.compactMap { state.models[$0] }
-            .reduce(0) { $0 + Deployment.byteCount($1, engine, workerCount: max(1, workers.count)) }
+        let descriptions = models.compactMap { state.models[$0] }
         for worker in workers {
-            guard let member = members[worker], member.hello.memoryByteCount < needed else { continue }
+            guard let member = members[worker] else { continue }
+            let plan = MemoryPlan(
+                descriptions, engine, workerCount: workers.count, threadCount: Int(member.hello.threadCount))
+            if member.hello.memoryByteCount >= plan.byteCount { continue }
+            let isTraining = descriptions.contains(where: \.hasTraining)
             return "\(member.name) has \(gibibytes(member.hello.memoryByteCount)), its part needs "
-                + "\(gibibytes(needed)) with \(workers.count) worker\(workers.count == 1 ? "" : "s"): add workers, "
-                + "lower resources.kv_cache_bytes or replicas, or raise the worker's --memory"
+                + "\(gibibytes(plan.byteCount)) with \(workers.count) worker\(workers.count == 1 ? "" : "s"): add "
+                + "workers, lower resources.kv_cache_bytes\(isTraining ? ", cell_tokens or wave_cells" : " or replicas")"
+                + ", or raise the worker's --memory (apus plan shows the parts)"
         }
         return nil
     }

@@ -84,11 +84,4 @@ struct Deployment: Sendable {
         }
         return news
     }
-
-    /// Bytes of weights and cache that one of `workerCount` workers needs.
-    static func byteCount(_ model: WireModelDescription, _ engine: WireEngineSettings, workerCount: Int) -> UInt64 {
-        let copies = min(max(1, Int(engine.replicas)), workerCount)
-        let experts = (Int(model.expertCount) * copies + workerCount - 1) / max(1, workerCount)
-        return model.trunkByteCount + UInt64(experts) * model.expertByteCount + engine.cacheByteCount
-    }
 }

@@ -7,6 +7,7 @@ internal import ClusterCore
 internal import ClusterProtocol
 internal import Foundation
 internal import JobSpecification
+internal import Rewards
 internal import RuntimeSupport
 internal import SwiftProtobuf
 internal import Tokenization
@@ -30,19 +31,14 @@ struct PreparedSubmission {
 /// Reads, checks and tokenizes a submitted job.
 struct JobPreparation {
     let submission: WireSubmitJob
-    let rewardNames: [String]
-    /// What is wrong with a reward's options; nil when they are fine.
-    let rewardProblem: RewardProblem
-    /// Whether every row must have an answer for this reward.
-    let needsAnswer: @Sendable (_ name: String) -> Bool
-
     /// - Throws: ``SubmissionError``.
     func run(job id: UInt64) throws(SubmissionError) -> PreparedSubmission {
         do {
             // The client read and checked the file; this is the same again, in case it is older than we are.
             let job: Job
             do {
-                job = try Job.parse(submission.jobText, rewardNames: rewardNames, rewardProblem: rewardProblem)
+                job = try Job.parse(
+                    submission.jobText, rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem)
             } catch { throw error.inFile(submission.file) }
             switch job {
             case .rollout(let rollout): return try prepare(rollout, job, id)
@@ -55,6 +51,9 @@ struct JobPreparation {
             throw SubmissionError(description: String(describing: error))
         }
     }
+
+    /// Whether every row must have an answer for this reward.
+    func needsAnswer(_ name: String) -> Bool { (try? RewardRegistry.needsAnswer(name)) ?? false }
 
     func url(_ path: String) -> URL { URL(fileURLWithPath: path).standardizedFileURL }
 

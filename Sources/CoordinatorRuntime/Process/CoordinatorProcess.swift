@@ -425,11 +425,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             .start(name: "job-reader") {
                 while let (submission, job, client, request) = submissions.pop() {
                     do throws(SubmissionError) {
-                        let preparation = JobPreparation(
-                            submission: submission, rewardNames: RewardRegistry.names,
-                            rewardProblem: RewardRegistry.problem,
-                            needsAnswer: { (try? RewardRegistry.needsAnswer($0)) ?? false })
-                        let prepared = try preparation.run(job: job)
+                        let prepared = try JobPreparation(submission: submission).run(job: job)
                         do throws(JournalError) {
                             try shared.value.store(job: job, settings: prepared.settings, rows: prepared.rows)
                         } catch {

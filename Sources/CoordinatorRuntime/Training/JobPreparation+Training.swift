@@ -3,7 +3,9 @@ internal import Checkpoints
 internal import ClusterProtocol
 internal import Foundation
 internal import JobSpecification
+internal import Qwen3
 internal import SwiftProtobuf
+internal import Tensors
 internal import Tokenization
 
 extension JobPreparation {
@@ -48,15 +50,35 @@ extension JobPreparation {
         let settings = try settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
         return PreparedSubmission(
-            admitted: admitted, policy: try trained(model, job), scorer: try (teacher ?? reference)?.description,
+            admitted: admitted, policy: try trained(model, job, rows, teacher),
+            scorer: try (teacher ?? reference)?.description,
             settings: settings,
             rows: rows, warnings: warnings)
     }
 
     /// The policy has a number of its own even where another job uses the same files: its weights will change.
-    private func trained(_ model: ModelFiles, _ job: TrainJob) throws -> WireModelDescription {
+    private func trained(
+        _ model: ModelFiles, _ job: TrainJob, _ rows: [JobRow], _ teacher: ModelFiles?
+    ) throws -> WireModelDescription {
         var description = try model.description
         description.isTrained = true
+        let longest = rows.map(\.tokens.count).max()! + (job.method == .sft ? 0 : job.sampling.maxNewTokens)
+        let sequences = job.rowsPerStep * (job.method == .sft ? 1 : job.groupSize) / job.updatesPerBatch
+        let load = TrainingMemory.Load(
+            cellTokens: max(job.cellTokens, longest), waveCells: job.waveCells, stepTokens: sequences * longest)
+        let memory = TrainingMemory(
+            model.checkpoint.configuration, Tensors.ComputeType(rawValue: job.model.compute.rawValue)!, load,
+            teacher: job.teacher?.divergence == .sampled ? nil : teacher?.checkpoint.configuration)
+        description.training = .with {
+            $0.trunkState = UInt64(memory.trunkState)
+            $0.trunkGradient = UInt64(memory.trunkGradient)
+            $0.expertState = UInt64(memory.expertState)
+            $0.expertGradient = UInt64(memory.expertGradient)
+            $0.expertRows = UInt64(memory.expertRows)
+            $0.partialSums = UInt64(memory.partialSums)
+            $0.liveCell = UInt64(memory.liveCell)
+            $0.lanesMax = UInt32(memory.lanesMax ?? 0)
+        }
         return description
     }
 

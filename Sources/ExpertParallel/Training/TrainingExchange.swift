@@ -5,6 +5,10 @@ internal import CKernels
 // members reach (`meet`); between the last of them and the next step the gradients' partial sums go to the owners of
 // their segments and the new weights to everybody. Nobody pushes data at a member that still computes: it would fill the
 // connection on which that member waits for its experts.
+//
+// A message that is kept holds its sender's credit, and a trunk is larger than any window of credit. So what comes is
+// used as it comes (weights) or in an order that all members send in (gradients): whoever waits for the lowest segment
+// that is not added up yet waits for a member that no other segment holds up.
 package import ClusterTransport
 internal import Foundation
 package import Qwen3
@@ -46,6 +50,14 @@ package final class TrainingExchange: @unchecked Sendable {
         let first: Int
     }
 
+    /// New weights that are still to come, and what is done with them.
+    private struct Installation {
+        let version: UInt64
+        var missing: Set<Int>
+        let install: (_ block: Int, ComputeType, Payload) throws -> Void
+        var error: (any Error)?
+    }
+
     private let port: ExchangePort
     private let model: UInt32
     private let flags = Locked(Flags())
@@ -57,14 +69,18 @@ package final class TrainingExchange: @unchecked Sendable {
     /// Points that this member has left, with what it said there: for members that lost the message.
     private var left: [Point: TrainingFrame] = [:]
     private var parts: [PartKey: [(offset: Int, payload: Payload)]] = [:]
-    private var weights: [Point: (type: ComputeType, payload: Payload)] = [:]
+    private var installation: Installation?
+    /// New weights that came before this member was ready for them; no more than a window of credit per member.
+    private var earlyWeights: [TrainingFrame] = []
+    /// When gradients or weights came last.
+    private var lastMessage = MonotonicInstant.now
     /// Of an epoch that has not begun here yet.
     private var early: [(TrainingFrame, PeerIdentity)] = []
 
     /// Elements of one gradient message: 1 MiB.
     private static let partElements = 262_144
     /// Without any message for this long, after all members said they were ready, something was lost.
-    private static let stallMilliseconds: UInt64 = 15_000
+    private static let stallMilliseconds: UInt64 = 60_000
 
     package init(port: ExchangePort, model: UInt32) {
         self.port = port
@@ -85,7 +101,8 @@ package final class TrainingExchange: @unchecked Sendable {
         ready = [:]
         left = [:]
         parts = [:]
-        weights = [:]
+        installation = nil
+        earlyWeights = []
         let waiting = early
         early = []
         for (frame, peer) in waiting { take(frame, from: peer) }
@@ -148,25 +165,13 @@ package final class TrainingExchange: @unchecked Sendable {
         version: UInt64, _ own: [PairwiseSum.Item], cells: [Range<Int>], _ segments: TrunkSegments,
         total: (_ segment: Int, UnsafeMutablePointer<Float>) throws -> Void
     ) throws {
-        for item in own {
-            for segment in segments.segments.indices {
-                let owner = segments.owner(of: segment, memberCount: members.count)
-                if owner == rank { continue }
-                let elements = segments.segments[segment].elements
-                for offset in stride(from: 0, to: elements.count, by: Self.partElements) {
-                    let count = min(Self.partElements, elements.count - offset)
-                    let bytes = UnsafeRawBufferPointer(
-                        start: item.vector.base + (elements.lowerBound + offset) * 4, count: count * 4)
-                    let frame = TrainingFrame(
-                        kind: .gradient, model: model, epoch: epoch, version: version, index: segment,
-                        first: item.first,
-                        size: item.size, offset: offset, payload: Payload(lending: bytes, owner: item.vector))
-                    try send(frame, to: members[owner])
-                }
-            }
-        }
-        for segment in segments.owned(by: rank, memberCount: members.count) {
+        for segment in segments.segments.indices {
             let elements = segments.segments[segment].elements
+            let owner = segments.owner(of: segment, memberCount: members.count)
+            if owner != rank {
+                for item in own { try sendPart(item, segment, elements, version: version, to: members[owner]) }
+                continue
+            }
             var rows: [(first: Int, vector: PageBuffer, base: UnsafeMutablePointer<Float>)] = own.map {
                 ($0.first, $0.vector, $0.vector.floats() + elements.lowerBound)
             }
@@ -184,12 +189,27 @@ package final class TrainingExchange: @unchecked Sendable {
         }
     }
 
+    /// One partial sum's part of a segment.
+    private func sendPart(
+        _ item: PairwiseSum.Item, _ segment: Int, _ elements: Range<Int>, version: UInt64, to peer: PeerIdentity
+    ) throws {
+        for offset in stride(from: 0, to: elements.count, by: Self.partElements) {
+            let count = min(Self.partElements, elements.count - offset)
+            let bytes = UnsafeRawBufferPointer(
+                start: item.vector.base + (elements.lowerBound + offset) * 4, count: count * 4)
+            let frame = TrainingFrame(
+                kind: .gradient, model: model, epoch: epoch, version: version, index: segment, first: item.first,
+                size: item.size, offset: offset, payload: Payload(lending: bytes, owner: item.vector))
+            try send(frame, to: peer)
+        }
+    }
+
     /// All parts of one partial sum of a segment.
     private func collect(_ key: PartKey, _ count: Int, from peer: PeerIdentity) throws -> PageBuffer {
         let buffer = try PageBuffer(byteCount: count * 4)
         var filled = 0
         var seen: Set<Int> = []
-        var deadline = MonotonicInstant.now.advanced(byMilliseconds: Self.stallMilliseconds)
+        lastMessage = .now
         while filled < count {
             for (offset, payload) in parts.removeValue(forKey: key) ?? [] where seen.insert(offset).inserted {
                 guard payload.byteCount % 4 == 0, offset + payload.byteCount / 4 <= count else {
@@ -199,10 +219,9 @@ package final class TrainingExchange: @unchecked Sendable {
                     (buffer.base + offset * 4).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
                 }
                 filled += payload.byteCount / 4
-                deadline = MonotonicInstant.now.advanced(byMilliseconds: Self.stallMilliseconds)
             }
             if filled >= count { break }
-            if MonotonicInstant.now >= deadline {
+            if isStalled {
                 throw TrainingExchangeError.stalled("gradients of segment \(key.segment) from \(peer) did not come")
             }
             flags.withLock { $0.waiting = "gradients from \(peer)" }
@@ -227,40 +246,52 @@ package final class TrainingExchange: @unchecked Sendable {
 
     // MARK: - Weights
 
-    /// Sends a block's new weights to all members.
-    package func publish(version: UInt64, block: Int, _ type: ComputeType, _ payload: Payload)
-        throws(TrainingExchangeError)
-    {
-        let frame = TrainingFrame(
-            kind: .weights, model: model, epoch: epoch, version: version, index: block, elementType: type,
-            payload: payload)
-        for peer in others { try send(frame, to: peer) }
-    }
-
-    /// A block's new weights from its owner.
-    package func weights(version: UInt64, block: Int, owner: Int) throws(TrainingExchangeError) -> (
-        type: ComputeType, payload: Payload
-    ) {
-        let point = Point(version: version, index: block)
-        let deadline = MonotonicInstant.now.advanced(byMilliseconds: 4 * Self.stallMilliseconds)
-        while true {
-            if let found = weights.removeValue(forKey: point) {
-                flags.withLock { $0.waiting = nil }
-                return found
-            }
-            if MonotonicInstant.now >= deadline {
-                throw .stalled("weights of block \(block) from \(members[owner]) did not come")
-            }
-            flags.withLock { $0.waiting = "weights from \(members[owner])" }
+    /// Sends the own blocks' new weights to all members and installs theirs as they come.
+    ///
+    /// - Parameters:
+    ///   - missing: blocks of the others.
+    ///   - install: called on this thread, also while `body` publishes.
+    ///   - body: makes the own blocks and gives each to `publish`.
+    package func exchangeWeights(
+        version: UInt64, missing: Set<Int>, install: @escaping (_ block: Int, ComputeType, Payload) throws -> Void,
+        _ body: (_ publish: (_ block: Int, ComputeType, Payload) throws -> Void) throws -> Void
+    ) throws {
+        installation = Installation(version: version, missing: missing, install: install)
+        defer { installation = nil }
+        let early = earlyWeights
+        earlyWeights = []
+        for frame in early { use(frame) }
+        try body { block, type, payload in
+            let frame = TrainingFrame(
+                kind: .weights, model: model, epoch: epoch, version: version, index: block, elementType: type,
+                payload: payload)
+            for peer in others { try send(frame, to: peer) }
+        }
+        lastMessage = .now
+        while let first = installation?.missing.min() {
+            if let error = installation?.error { throw error }
+            if isStalled { throw TrainingExchangeError.stalled("weights of block \(first) did not come") }
+            flags.withLock { $0.waiting = "other members' weights" }
             try pump(milliseconds: 20)
         }
+        flags.withLock { $0.waiting = nil }
+        if let error = installation?.error { throw error }
+    }
+
+    private func use(_ frame: TrainingFrame) {
+        guard let payload = frame.payload, installation?.version == frame.version,
+            installation?.missing.remove(frame.index) != nil
+        else { return }
+        do { try installation?.install(frame.index, frame.elementType, payload) } catch { installation?.error = error }
     }
 
     // MARK: - Messages
 
     private func send(_ frame: TrainingFrame, to peer: PeerIdentity) throws(TrainingExchangeError) {
         let message = frame.encode()
+        let deadline = MonotonicInstant.now.advanced(byMilliseconds: 4 * Self.stallMilliseconds)
         while true {
+            if MonotonicInstant.now >= deadline { throw .stalled("\(peer) takes nothing") }
             do throws(TransportError) {
                 return try port.send(message, to: peer, waitingUntil: MonotonicInstant.now.advanced(byMilliseconds: 2))
             } catch {
@@ -277,6 +308,9 @@ package final class TrainingExchange: @unchecked Sendable {
             }
         }
     }
+
+    /// Whether nothing has come for so long that something must have been lost.
+    private var isStalled: Bool { MonotonicInstant.now.milliseconds(since: lastMessage) > Self.stallMilliseconds }
 
     /// Takes what has come; waits for the first message at most so long.
     private func pump(milliseconds: UInt64) throws(TrainingExchangeError) {
@@ -316,12 +350,13 @@ package final class TrainingExchange: @unchecked Sendable {
                 counts[at..<at + 8].enumerated().reduce(Int64(0)) { $0 | Int64($1.element) << (8 * $1.offset) }
             }
         case .gradient:
+            lastMessage = .now
             guard let payload = frame.payload else { return }
             parts[PartKey(version: frame.version, segment: frame.index, first: frame.first), default: []].append(
                 (frame.offset, payload))
         case .weights:
-            guard let payload = frame.payload else { return }
-            weights[Point(version: frame.version, index: frame.index)] = (frame.elementType, payload)
+            lastMessage = .now
+            if installation == nil { earlyWeights.append(frame) } else { use(frame) }
         }
     }
 }

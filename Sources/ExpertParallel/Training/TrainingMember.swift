@@ -387,20 +387,27 @@ package final class TrainingMember {
         let mode = ck_thread_setup()
         defer { ck_thread_restore(mode) }
         var hashes: [UInt32] = []
-        for index in segmentStates.keys.sorted() {
-            let (segment, state) = (segments.segments[index], segmentStates[index]!)
-            let gradient = segmentGradients[index]!.floats()
-            let blocks = Array(layout.blocks[segment.blocks])
-            model.pool.parallel(blocks.count) { place in
-                let block = blocks[place]
-                let first = block.offset - segment.elements.lowerBound
-                state.apply(
-                    step, first..<first + block.count, decays: layout.entries[block.entry].decays,
-                    gradient: gradient + first)
-            }
-            hashes.append(state.checksum)
-            for (place, block) in zip(segment.blocks, blocks) {
-                try publish(place, block, state.master + block.offset - segment.elements.lowerBound)
+        let others = segments.segments.indices.filter { segmentStates[$0] == nil }
+        try exchange.exchangeWeights(
+            version: version, missing: Set(others.flatMap { segments.segments[$0].blocks }), install: install
+        ) { publish in
+            for index in segmentStates.keys.sorted() {
+                let (segment, state) = (segments.segments[index], segmentStates[index]!)
+                let gradient = segmentGradients[index]!.floats()
+                let blocks = Array(layout.blocks[segment.blocks])
+                model.pool.parallel(blocks.count) { place in
+                    let block = blocks[place]
+                    let first = block.offset - segment.elements.lowerBound
+                    state.apply(
+                        step, first..<first + block.count, decays: layout.entries[block.entry].decays,
+                        gradient: gradient + first)
+                }
+                hashes.append(state.checksum)
+                for (place, block) in zip(segment.blocks, blocks) {
+                    let values = state.master + block.offset - segment.elements.lowerBound
+                    model.refresh(layout.entries[block.entry].tensor, rows: block.rows, values)
+                    if epoch.members.count > 1 { try publish(place, type(of: block), payload(of: block, values)) }
+                }
             }
         }
         if let experts, let trained {
@@ -417,34 +424,29 @@ package final class TrainingMember {
             store.renumber(model: modelID, from: version, to: version + 1)
             experts.policyVersion = version + 1
         }
-        defer { lanes.follow(experts) }
-        for index in segments.segments.indices where segmentStates[index] == nil {
-            let owner = segments.owner(of: index, memberCount: epoch.members.count)
-            for place in segments.segments[index].blocks { try receive(place, from: owner) }
-        }
+        lanes.follow(experts)
         version += 1
         return hashes
     }
 
-    private func publish(_ place: Int, _ block: ParameterLayout.Block, _ values: UnsafePointer<Float>) throws {
-        let entry = layout.entries[block.entry]
-        model.refresh(entry.tensor, rows: block.rows, values)
-        if epoch.members.count == 1 { return }
-        let type: ComputeType = entry.tensor.kind == .norm ? .fp32 : model.compute
-        let payload = Payload(byteCount: block.count * type.byteCount) { target in
+    /// What a block's weights travel as: norms stay fp32, all else is of the compute type.
+    private func type(of block: ParameterLayout.Block) -> ComputeType {
+        layout.entries[block.entry].tensor.kind == .norm ? .fp32 : model.compute
+    }
+
+    private func payload(of block: ParameterLayout.Block, _ values: UnsafePointer<Float>) -> Payload {
+        let type = type(of: block)
+        return Payload(byteCount: block.count * type.byteCount) { target in
             switch type {
             case .fp32: memcpy(target.baseAddress!, values, block.count * 4)
             case .bf16:
                 ck_f32_to_bf16(values, Int64(block.count), target.assumingMemoryBound(to: UInt16.self).baseAddress)
             }
         }
-        try exchange.publish(version: version, block: place, type, payload)
     }
 
-    private func receive(_ place: Int, from owner: Int) throws {
+    private func install(_ place: Int, _ type: ComputeType, _ payload: Payload) throws {
         let block = layout.blocks[place]
-        let entry = layout.entries[block.entry]
-        let (type, payload) = try exchange.weights(version: version, block: place, owner: owner)
         guard payload.byteCount == block.count * type.byteCount else {
             throw TrainingExchangeError.stalled("weights of block \(place) have another size")
         }
@@ -459,7 +461,7 @@ package final class TrainingMember {
                     }
                 }
             }
-            model.refresh(entry.tensor, rows: block.rows, wide.baseAddress!)
+            model.refresh(layout.entries[block.entry].tensor, rows: block.rows, wide.baseAddress!)
         }
     }
 

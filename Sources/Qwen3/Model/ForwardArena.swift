@@ -26,20 +26,25 @@ struct ForwardArena {
     private var scratch = ScratchBuffer()
     private var logitScratch = ScratchBuffer()
 
-    mutating func reserve(
-        for rows: Int, _ configuration: Qwen3Configuration, _ compute: ComputeType
-    ) throws(MemoryError) -> ForwardBuffers {
+    /// Bytes of each of ``ForwardBuffers`` for `rows` rows.
+    static func bufferSizes(rows: Int, _ configuration: Qwen3Configuration, _ compute: ComputeType) -> [Int] {
         let width = configuration.hiddenSize
         let size = configuration.headSize
         let queryWidth = configuration.attentionHeadCount * size
         let keyWidth = configuration.keyValueHeadCount * size
         let half = size / 2
-        let sizes = [
+        return [
             rows * width * 4, max(rows, Self.headBlockRows) * width * compute.byteCount, rows * queryWidth * 4,
             rows * keyWidth * 4, rows * keyWidth * 4, rows * queryWidth * compute.byteCount, rows * width * 4,
             rows * configuration.intermediateSize * compute.byteCount, rows * max(configuration.expertCount, 1) * 4,
             rows * half * 4, rows * half * 4, Self.headBlockRows * width * 4,
         ]
+    }
+
+    mutating func reserve(
+        for rows: Int, _ configuration: Qwen3Configuration, _ compute: ComputeType
+    ) throws(MemoryError) -> ForwardBuffers {
+        let sizes = Self.bufferSizes(rows: rows, configuration, compute)
         var offsets: [Int] = []
         var total = 0
         for size in sizes {

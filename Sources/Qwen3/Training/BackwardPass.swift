@@ -45,16 +45,20 @@ package final class BackwardPass {
         let routerWeights: UnsafeMutablePointer<Float>  // one per assignment entry
     }
 
-    private func reserve(_ rows: Int) throws(MemoryError) -> Buffers {
-        let c = configuration
-        let bytes = model.compute.byteCount
+    /// Bytes of each of ``Buffers`` for a cell of `rows` tokens.
+    static func bufferSizes(rows: Int, _ c: Qwen3Configuration, _ compute: ComputeType) -> [Int] {
+        let bytes = compute.byteCount
         let inner = c.isDenseAnywhere ? c.intermediateSize : 0
-        let sizes = [
+        return [
             rows * c.hiddenSize * bytes, rows * c.hiddenSize * 4, rows * c.querySize * 4, rows * c.querySize * 4,
             rows * c.keyValueSize * 4, rows * c.keyValueSize * 4, rows * inner * 4, rows * inner * 4, rows * inner * 4,
             rows * inner * bytes, rows * c.attentionHeadCount * 4, rows * c.hiddenSize * bytes,
             rows * c.expertsPerToken * 4,
         ].map { ($0 + 63) / 64 * 64 }
+    }
+
+    private func reserve(_ rows: Int) throws(MemoryError) -> Buffers {
+        let sizes = Self.bufferSizes(rows: rows, configuration, model.compute)
         let base = try scratch.reserve(sizes.reduce(0, +))
         var starts: [UnsafeMutableRawPointer] = []
         var offset = 0
@@ -363,7 +367,7 @@ package final class BackwardPass {
 
 extension Qwen3Configuration {
     /// Whether some layer has no experts.
-    fileprivate var isDenseAnywhere: Bool { (0..<layerCount).contains { !isMoELayer($0) } }
+    var isDenseAnywhere: Bool { (0..<layerCount).contains { !isMoELayer($0) } }
 }
 
 /// Which sequences of a cell share rows, and where each position's row is.

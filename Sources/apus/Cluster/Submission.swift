@@ -22,6 +22,9 @@ struct Submission {
         }
     }
 
+    /// The job with every setting.
+    var resolvedYAML: String { parsed.resolvedYAML }
+
     /// Where the run will be written; it must not exist.
     func outputDirectory() throws -> URL {
         let path =

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+package import ClusterProtocol
+
+/// What one worker needs for its part of some models. A pure function of shapes, so that `apus plan` and the coordinator
+/// say the same.
+package struct MemoryPlan: Sendable, Equatable {
+    /// A part, in words, and its bytes.
+    package struct Item: Sendable, Equatable {
+        package let name: String
+        package let byteCount: UInt64
+    }
+
+    package private(set) var items: [Item] = []
+    package var byteCount: UInt64 { items.reduce(0) { $0 + $1.byteCount } }
+
+    /// Largest part of trunk and experts that one of `workerCount` workers has.
+    package init(_ models: [WireModelDescription], _ engine: WireEngineSettings, workerCount: Int, threadCount: Int) {
+        let workers = max(1, workerCount)
+        for model in models {
+            let name = model.isTrained ? "" : models.count > 1 ? " of the frozen model" : ""
+            let copies = min(max(1, Int(engine.replicas)), workers)
+            let experts = UInt64((Int(model.expertCount) * copies + workers - 1) / workers)
+            add("trunk" + name, model.trunkByteCount)
+            add("\(experts) experts" + name, experts * model.expertByteCount)
+            add("key/value cache" + name, engine.cacheByteCount)
+            guard model.hasTraining else { continue }
+            let training = model.training
+            // A trunk has about 48 segments, which have one owner each.
+            let segments = UInt64((48 + workers - 1) / workers)
+            func share(_ bytes: UInt64) -> UInt64 { bytes / 48 * segments }
+            add("master weights and moments", share(training.trunkState) + experts * training.expertState)
+            add("gradients", share(training.trunkGradient) + experts * training.expertGradient)
+            add("rows that wait for a wave's fold", experts * training.expertRows)
+            add("partial sums of the trunk's gradient", training.partialSums)
+            let lanes = training.lanesMax == 0 ? max(1, threadCount) : Int(training.lanesMax)
+            add("\(lanes) cell\(lanes == 1 ? "" : "s") under way", UInt64(lanes) * training.liveCell)
+        }
+    }
+
+    private mutating func add(_ name: String, _ byteCount: UInt64) {
+        if byteCount > 0 { items.append(Item(name: name, byteCount: byteCount)) }
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+package import ClusterCore
+internal import ClusterProtocol
+internal import JobSpecification
+internal import SwiftProtobuf
+
+/// A job as a coordinator would admit it, without a coordinator: data read, models looked at, nothing loaded.
+package struct JobPlan {
+    package let kind: String
+    package let rowCount: Int
+    package let warnings: [String]
+    private let models: [WireModelDescription]
+    private let engine: WireEngineSettings
+
+    /// - Parameters:
+    ///   - text: the job with all settings.
+    ///   - file: what messages call it.
+    /// - Throws: one line about what a coordinator would refuse.
+    package init(_ text: String, file: String) throws {
+        let prepared = try JobPreparation(
+            submission: .with {
+                $0.jobText = text
+                $0.file = file
+            }
+        ).run(job: 0)
+        kind = prepared.admitted.kind
+        rowCount = prepared.rows.count
+        warnings = prepared.warnings
+        models = [prepared.policy, prepared.scorer].compactMap { $0 }
+        engine = prepared.admitted.engine
+    }
+
+    /// What each of `workerCount` workers with `threadCount` compute threads needs.
+    package func memory(workerCount: Int, threadCount: Int) -> MemoryPlan {
+        MemoryPlan(models, engine, workerCount: workerCount, threadCount: threadCount)
+    }
+}
