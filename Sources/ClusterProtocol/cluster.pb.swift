@@ -2583,11 +2583,37 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
     set {_uniqueStorage()._snapshotEvery = newValue}
   }
 
+  /// Times that a batch may ask for as many groups again, to replace those whose rewards are all equal; 0: never.
+  package var refillMax: UInt32 {
+    get {_storage._refillMax}
+    set {_uniqueStorage()._refillMax = newValue}
+  }
+
+  /// Of a mixture of files: what each has, in their order. Rows are numbered through.
+  package var sources: [WireDataSource] {
+    get {_storage._sources}
+    set {_uniqueStorage()._sources = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+package nonisolated struct WireDataSource: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var rowCount: UInt32 = 0
+
+  package var weight: Double = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 package nonisolated struct WireUnitRecorded: Sendable {
@@ -7613,7 +7639,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -7633,6 +7659,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _updatesPerBatch: UInt32 = 0
     var _rowCount: UInt32 = 0
     var _snapshotEvery: UInt32 = 0
+    var _refillMax: UInt32 = 0
+    var _sources: [WireDataSource] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -7660,6 +7688,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _updatesPerBatch = source._updatesPerBatch
       _rowCount = source._rowCount
       _snapshotEvery = source._snapshotEvery
+      _refillMax = source._refillMax
+      _sources = source._sources
     }
   }
 
@@ -7695,6 +7725,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 15: try { try decoder.decodeSingularUInt32Field(value: &_storage._updatesPerBatch) }()
         case 16: try { try decoder.decodeSingularUInt32Field(value: &_storage._rowCount) }()
         case 17: try { try decoder.decodeSingularUInt32Field(value: &_storage._snapshotEvery) }()
+        case 18: try { try decoder.decodeSingularUInt32Field(value: &_storage._refillMax) }()
+        case 19: try { try decoder.decodeRepeatedMessageField(value: &_storage._sources) }()
         default: break
         }
       }
@@ -7758,6 +7790,12 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       if _storage._snapshotEvery != 0 {
         try visitor.visitSingularUInt32Field(value: _storage._snapshotEvery, fieldNumber: 17)
       }
+      if _storage._refillMax != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._refillMax, fieldNumber: 18)
+      }
+      if !_storage._sources.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._sources, fieldNumber: 19)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -7784,10 +7822,47 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._updatesPerBatch != rhs_storage._updatesPerBatch {return false}
         if _storage._rowCount != rhs_storage._rowCount {return false}
         if _storage._snapshotEvery != rhs_storage._snapshotEvery {return false}
+        if _storage._refillMax != rhs_storage._refillMax {return false}
+        if _storage._sources != rhs_storage._sources {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireDataSource: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".DataSource"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}row_count\0\u{1}weight\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.rowCount) }()
+      case 2: try { try decoder.decodeSingularDoubleField(value: &self.weight) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.rowCount != 0 {
+      try visitor.visitSingularUInt32Field(value: self.rowCount, fieldNumber: 1)
+    }
+    if self.weight.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.weight, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireDataSource, rhs: WireDataSource) -> Bool {
+    if lhs.rowCount != rhs.rowCount {return false}
+    if lhs.weight != rhs.weight {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

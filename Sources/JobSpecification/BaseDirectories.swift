@@ -26,7 +26,9 @@ package struct BaseDirectories: Equatable, Sendable {
 
 extension YAMLNode {
     /// Keys whose values are paths.
-    private static let pathKeys = [["model", "path"], ["teacher", "path"], ["data", "path"], ["output"]]
+    private static let pathKeys = [
+        ["model", "path"], ["teacher", "path"], ["reference", "path"], ["data", "path"], ["output"],
+    ]
 
     /// This tree with its paths made whole; each knows from its origin what it counts from.
     func resolvingPaths(_ bases: BaseDirectories) -> YAMLNode {
@@ -39,7 +41,9 @@ extension YAMLNode {
             // An empty or null value stays what it is, and whoever reads it complains.
             guard keys.isEmpty, !isNull, !text.isEmpty else { return self }
             return YAMLNode(.scalar(bases.whole(text, origin), isPlain: isPlain), origin)
-        case .sequence: return self
+        case .sequence(let items):
+            // A mixture: each of its members has the keys.
+            return YAMLNode(.sequence(items.map { $0.resolvingPath(keys, bases) }), origin)
         case .mapping(var entries):
             guard let key = keys.first, let index = entries.firstIndex(where: { $0.key == key }) else {
                 return self

@@ -18,7 +18,8 @@ package struct TrainJob: Equatable, Sendable {
     package let teacher: DistillationSection?
     /// A frozen model that the policy is kept near; nil is the model that training starts from.
     package let reference: ModelSection?
-    package let data: DataSection
+    /// One file, or several with weights.
+    package let data: [DataSection]
     /// Optimizer steps.
     package let stepCount: Int
     /// Rows of data per batch: prompts of a batch of rollouts, or sequences of a step of SFT.
@@ -33,6 +34,10 @@ package struct TrainJob: Equatable, Sendable {
     package let rewards: [RewardSection]
     package let advantage: AdvantageSection
     package let droppedGroups: DroppedGroupsSection
+    package let overlong: OverlongSection?
+    /// Times that a batch may generate `rows_per_step` groups more, to replace groups without a difference (dynamic
+    /// sampling, Yu et al. 2025); 0: never.
+    package let refillMax: Int
     package let loss: LossSection
     package let optimizer: OptimizerSection
     /// Coefficient of the router's load-balancing loss.
@@ -47,7 +52,8 @@ package struct TrainJob: Equatable, Sendable {
 
     static let keys = [
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
-        "updates_per_batch", "sampling", "thinking", "seed", "reward", "advantage", "dropped_groups", "loss",
+        "updates_per_batch", "sampling", "thinking", "seed", "reward", "advantage", "dropped_groups", "overlong",
+        "dynamic_sampling", "loss",
         "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "checkpoint", "resources", "output",
     ]
 
@@ -58,10 +64,11 @@ package struct TrainJob: Equatable, Sendable {
         self.method = method
         teacher = if let reader = fields["teacher"] { try DistillationSection(reader) } else { nil }
         reference = if let reader = fields["reference"] { try ModelSection(reader) } else { nil }
-        data = try DataSection(fields.required("data"))
+        data = try DataSection.mixture(fields.required("data"))
         stepCount = try fields.required("steps").integer(1...100_000_000)
         rowsPerStep = try fields.integer("rows_per_step", 1...1_000_000, default: 16)
-        groupSize = try fields.integer("group_size", 1...4096, default: method == .grpo ? 8 : 1)
+        groupSize = try fields.integer(
+            "group_size", 1...4096, default: method == .grpo || fields["reward"] != nil ? 8 : 1)
         updatesPerBatch = try fields.integer("updates_per_batch", 1...1024, default: 1)
         sampling = try SamplingSection(fields["sampling"])
         thinking = try ThinkingSection(fields["thinking"], maxNewTokens: sampling.maxNewTokens)
@@ -69,6 +76,13 @@ package struct TrainJob: Equatable, Sendable {
         rewards = if let reader = fields["reward"] { try RewardSection.list(reader, rewardCheck) } else { [] }
         advantage = try AdvantageSection(fields["advantage"])
         droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
+        overlong =
+            if let reader = fields["overlong"] { try OverlongSection(reader, maxNewTokens: sampling.maxNewTokens) } else
+            {
+                nil
+            }
+        let dynamic = try fields["dynamic_sampling"]?.fields(["refills"])
+        refillMax = try dynamic?.integer("refills", 1...64, default: 3) ?? 0
         loss = try LossSection(fields["loss"])
         optimizer = try OptimizerSection(fields["optimizer"])
         routerAuxiliaryCoefficient = try fields.number("router_aux_loss_coef", .closed(0, 10), default: 0)
@@ -89,10 +103,16 @@ package struct TrainJob: Equatable, Sendable {
         if stepCount % updatesPerBatch != 0 {
             throw fields.error("steps", "\(stepCount) is no multiple of updates_per_batch \(updatesPerBatch)")
         }
+        if method != .sft, rowsPerStep % updatesPerBatch != 0 {
+            throw fields.error(
+                "rows_per_step", "\(rowsPerStep) is no multiple of updates_per_batch \(updatesPerBatch)")
+        }
         switch method {
         case .sft:
-            for key in ["teacher", "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling"]
-            where fields[key] != nil {
+            for key in [
+                "teacher", "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
+                "dynamic_sampling",
+            ] where fields[key] != nil {
                 throw fields.error(key, "method sft generates nothing; remove it")
             }
         case .grpo:
@@ -102,14 +122,17 @@ package struct TrainJob: Equatable, Sendable {
             }
             guard !rewards.isEmpty else { throw fields.error("reward", "method grpo needs a reward") }
             guard groupSize > 1 else { throw fields.error("group_size", "a group of one has no relative advantage") }
-            if rowsPerStep % updatesPerBatch != 0 {
-                throw fields.error(
-                    "rows_per_step", "\(rowsPerStep) is no multiple of updates_per_batch \(updatesPerBatch)")
-            }
         case .distill:
             guard teacher != nil else { throw fields.error("teacher", "method distill needs a teacher") }
-            for key in ["reward", "reference"] where fields[key] != nil {
-                throw fields.error(key, "method distill has none; remove it")
+            if fields["reference"] != nil {
+                throw fields.error("reference", "method distill has none; remove it")
+            }
+            if rewards.isEmpty {
+                for key in ["overlong", "dynamic_sampling"] where fields[key] != nil {
+                    throw fields.error(key, "needs a reward")
+                }
+            } else if groupSize < 2 {
+                throw fields.error("group_size", "a group of one has no relative advantage")
             }
         }
         if method != .sft, sampling.temperature == 0 {
@@ -121,13 +144,15 @@ package struct TrainJob: Equatable, Sendable {
         .section([
             "kind": .string("train"), "name": .string(name), "model": model.resolved,
             "method": .string(method.rawValue),
-            "teacher": teacher?.resolved, "reference": reference?.resolved, "data": data.resolved,
+            "teacher": teacher?.resolved, "reference": reference?.resolved, "data": DataSection.resolved(data),
             "steps": .integer(stepCount),
             "rows_per_step": .integer(rowsPerStep), "group_size": method == .sft ? nil : .integer(groupSize),
             "updates_per_batch": method == .sft ? nil : .integer(updatesPerBatch),
             "sampling": method == .sft ? nil : sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
-            "dropped_groups": droppedGroups.resolved, "loss": method == .sft ? nil : loss.resolved,
+            "dropped_groups": droppedGroups.resolved, "overlong": overlong?.resolved,
+            "dynamic_sampling": refillMax == 0 ? nil : .section(["refills": .integer(refillMax)]),
+            "loss": method == .sft ? nil : loss.resolved,
             "optimizer": optimizer.resolved, "router_aux_loss_coef": .number(routerAuxiliaryCoefficient),
             "cell_tokens": .integer(cellTokens), "wave_cells": .integer(waveCells),
             "checkpoint": .section(["every": .integer(checkpointEvery), "keep": .integer(checkpointKeep)]),

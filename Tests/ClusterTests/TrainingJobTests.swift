@@ -93,6 +93,61 @@ struct TrainingJobTests {
         #expect(rows.contains { $0["grad_norm"]! > 0 })
     }
 
+    @Test("dynamic sampling refills batches, a mixture of files, a teacher beside a reward: one worker's bytes")
+    func options() throws {
+        let bench = try Self.mixture.get().bench
+        try #require(
+            try bench.apus("data", "registers", "more.jsonl", "-n", "300", "--seed", "5").status == 0)
+        for (name, lines) in [
+            (
+                "refill",
+                "method: grpo\nreward: [exact]\ndynamic_sampling: {refills: 4}\noverlong: {buffer: 30, penalty: 0.5}"
+            ),
+            ("both", "method: distill\nreward: [exact]\nteacher: {path: cold-start/model, compute: fp32, weight: 0.5}"),
+        ] {
+            try bench.write(
+                "\(name).yaml",
+                """
+                kind: train
+                name: \(name)
+                model: {path: cold-start/model, compute: fp32}
+                data: [{path: prompts.jsonl, weight: 2}, {path: more.jsonl}]
+                \(lines)
+                steps: 3
+                rows_per_step: 4
+                group_size: 4
+                thinking: {mode: on}
+                sampling: {temperature: 1.0, max_new_tokens: 80}
+                optimizer: {learning_rate: 2.0e-4}
+                cell_tokens: 256
+                checkpoint: {every: 3}
+                resources: {kv_cache_bytes: 16MiB}
+                output: \(name)-1
+                """)
+            for workers in [1, 3] {
+                let result = try bench.apus(
+                    "run", "\(name).yaml", "--workers", "\(workers)", "--set", "output=\(name)-\(workers)")
+                try #require(result.status == 0, "\(name): \(result.errors)")
+            }
+            for file in ["metrics.jsonl", "rollouts/text.jsonl", "model/model-trunk.safetensors"] {
+                #expect(
+                    try Data(contentsOf: bench.url("\(name)-1/\(file)"))
+                        == Data(contentsOf: bench.url("\(name)-3/\(file)")), "\(name) \(file)")
+            }
+        }
+        func rows(_ name: String) throws -> [[String: Double]] {
+            try String(contentsOf: bench.url("\(name)/metrics.jsonl"), encoding: .utf8).split(separator: "\n").map {
+                try JSONDecoder().decode([String: Double].self, from: Data($0.utf8))
+            }
+        }
+        // Every group that is trained on has a difference, and some had to be generated for that.
+        #expect(try rows("refill-1").allSatisfy { $0["frac_reward_zero_std"] == 0 })
+        let answered = try String(contentsOf: bench.url("refill-1/rollouts/text.jsonl"), encoding: .utf8)
+        #expect(answered.split(separator: "\n").count > 3 * 4 * 4)
+        #expect(try rows("both-1").contains { ($0["distillation/divergence"] ?? 0) > 0 })
+        #expect(try rows("both-1").allSatisfy { $0["reward"] != nil })
+    }
+
     // MARK: - Bad input
 
     @Test("a gradient that is not finite ends the job with the parameter's name and the last checkpoint")

@@ -31,6 +31,8 @@ package struct JobRecord: Sendable {
     package private(set) var committed: [UInt64: Data] = [:]
     package private(set) var snapshot: WireSnapshotTaken?
     package private(set) var tokenCount: UInt64 = 0
+    /// Groups of which two recorded responses differ in their reward.
+    private var groupRewards: [Int: (first: Double, differs: Bool)] = [:]
     package private(set) var rewardSum = 0.0
     package private(set) var rewardCount: UInt64 = 0
 
@@ -60,10 +62,16 @@ package struct JobRecord: Sendable {
             tokenCount += UInt64(recorded.tokenCount)
             if recorded.hasReward_p {
                 rewardSum += recorded.reward
+                let first = groupRewards[id.group]?.first ?? recorded.reward
+                let differs = groupRewards[id.group]?.differs ?? false
+                groupRewards[id.group] = (first, differs || recorded.reward != first)
                 rewardCount += 1
             }
         }
     }
+
+    /// Whether the rewards of a recorded group are not all equal.
+    func hasDifference(_ group: Int) -> Bool { groupRewards[group]?.differs ?? false }
 
     mutating func fail(group: Int, _ reason: String) { failedGroups[group] = reason }
     mutating func end(_ ended: WireJobEnded) { self.ended = ended }

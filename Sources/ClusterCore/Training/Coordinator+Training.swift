@@ -160,12 +160,10 @@ extension Coordinator {
         if run.version >= job.stepCount { return nil }
         if job.admitted.promptsPerBatch > 0 {
             let batch = job.batch(of: run.version)
-            let open = job.groups(ofBatch: batch).filter {
-                job.failedGroups[$0] == nil && !job.missingSiblings($0).isEmpty
-            }
-            if !open.isEmpty {
-                if run.openedBatch != batch {
-                    run.openedBatch = batch
+            let open = job.groups(ofBatch: batch).open
+            if let last = open.last {
+                if (run.openedGroups ?? -1) < last {
+                    run.openedGroups = last
                     for group in open { current?.ledger.add(.rollout(group: group)) }
                 }
                 return grantWork(job, now)

@@ -63,8 +63,8 @@ struct TrainingRun: Sendable {
     var answered: Set<WorkerNumber> = []
     var sealed: [WorkerNumber: WireStepSealed] = [:]
     var applied: [WorkerNumber: WireStepApplied] = [:]
-    /// First version whose groups have been opened in the ledger.
-    var openedBatch: Int?
+    /// Last group that has been opened in the ledger.
+    var openedGroups: Int?
     /// A snapshot that failed, and why, is tried again later.
     var failedSnapshot: (problem: String, retryAt: MonotonicInstant)?
 
@@ -85,15 +85,40 @@ extension JobRecord {
     /// The batch of rollouts that the step from `version` is made of.
     func batch(of version: UInt64) -> Int { Int(version) / max(1, Int(admitted.updatesPerBatch)) }
 
-    /// The groups of a batch.
-    package func groups(ofBatch batch: Int) -> Range<Int> {
+    /// The groups of one round of a batch: its first `prompts_per_batch`, or a refill.
+    package func groups(ofBatch batch: Int, round: Int) -> Range<Int> {
         let count = Int(admitted.promptsPerBatch)
-        return batch * count..<(batch + 1) * count
+        let first = (batch * (1 + Int(admitted.refillMax)) + round) * count
+        return first..<first + count
+    }
+
+    /// The groups that a batch is trained on once all of its rounds are recorded, and those of its next round while they
+    /// are not: a pure function of what is recorded. With refills, groups whose rewards are all equal are passed over as
+    /// long as there are others.
+    package func groups(ofBatch batch: Int) -> (chosen: [Int], open: [Int]) {
+        let count = Int(admitted.promptsPerBatch)
+        var useful: [Int] = []
+        var others: [Int] = []
+        for round in 0...Int(admitted.refillMax) {
+            let groups = groups(ofBatch: batch, round: round)
+            let open = groups.filter { failedGroups[$0] == nil && !missingSiblings($0).isEmpty }
+            if !open.isEmpty { return ([], open) }
+            for group in groups where failedGroups[group] == nil {
+                if admitted.refillMax == 0 || hasDifference(group) {
+                    useful.append(group)
+                } else {
+                    others.append(group)
+                }
+            }
+            if useful.count >= count || admitted.refillMax == 0 { break }
+        }
+        return (Array((useful + others).prefix(count)).sorted(), [])
     }
 
     /// Version of the policy that generates a group.
     package func policyVersion(ofGroup group: Int) -> UInt64 {
         guard isTraining, admitted.promptsPerBatch > 0 else { return 0 }
-        return UInt64(group / Int(admitted.promptsPerBatch)) * UInt64(max(1, admitted.updatesPerBatch))
+        return UInt64(group / (Int(admitted.promptsPerBatch) * (1 + Int(admitted.refillMax))))
+            * UInt64(max(1, admitted.updatesPerBatch))
     }
 }

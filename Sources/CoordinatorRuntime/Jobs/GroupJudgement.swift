@@ -19,7 +19,7 @@ struct GroupJudgement {
 
     init(
         rewards sections: [RewardSection], advantage section: AdvantageSection,
-        droppedGroups policy: DroppedGroupsSection, _ members: [WireRolloutRecord]
+        droppedGroups policy: DroppedGroupsSection, overlong: OverlongSection? = nil, _ members: [WireRolloutRecord]
     ) {
         guard !sections.isEmpty else {
             rewards = members.map { _ in nil }
@@ -35,9 +35,10 @@ struct GroupJudgement {
         let selection = GroupSelection(
             dropsZeroVariance: policy.policy == .dropZeroVariance, keepsTruncated: policy.truncated == .keep,
             onFailure: .init(rawValue: policy.failed.rawValue)!)
-        let terms = sections.map { RewardTerm($0.name, weight: $0.weight, options: $0.options) }
+        var terms = sections.map { RewardTerm($0.name, weight: $0.weight, options: $0.options) }
+        if overlong != nil { terms.append(RewardTerm(WireRolloutRecord.overlongName, weight: 1)) }
         let judgement = selection.judge(
-            members.map { $0.report(terms) }, weights: terms.map(\.weight), estimator)
+            members.map { $0.report(terms, overlong) }, weights: terms.map(\.weight), estimator)
         rewards = judgement.rewards
         advantages = judgement.advantages
         drops = judgement.drops.map { $0?.rawValue }
@@ -46,12 +47,17 @@ struct GroupJudgement {
 }
 
 extension WireRolloutRecord {
+    /// Of the term that is no verifier's.
+    fileprivate static let overlongName = "overlong"
+
     /// What the verifiers said, as it was journaled.
-    fileprivate func report(_ terms: [RewardTerm]) -> RewardReport {
+    fileprivate func report(_ terms: [RewardTerm], _ overlong: OverlongSection?) -> RewardReport {
         switch outcome {
         case "ok", "truncated":
             let outcomes = terms.map { term -> RewardOutcome in
-                guard let value = rewards.first(where: { $0.name == term.name })?.value else {
+                let shaped =
+                    term.name == Self.overlongName ? overlong?.value(tokenCount: tokens.count / 4) : nil
+                guard let value = shaped ?? rewards.first(where: { $0.name == term.name })?.value else {
                     return .infrastructureError(reason: "no value of \(term.name)")
                 }
                 return outcome == "ok" ? .ok(value: value, detail: "") : .truncated(value: value, detail: "")

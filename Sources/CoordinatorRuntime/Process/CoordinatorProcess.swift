@@ -314,7 +314,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         guard let record = coordinator.state.jobs[job], record.isTraining else { return group }
         if specifications[job] == nil, case .train(let found)? = try? Job.parse(record.admitted.resolvedYaml) {
             specifications[job] = found
-            dataOrders[job] = DataOrder(seed: UInt64(found.seed), rowCount: Int(record.admitted.rowCount))
+            dataOrders[job] = DataOrder(seed: UInt64(found.seed), record.admitted)
         }
         return dataOrders[job]?.row(at: group) ?? group
     }

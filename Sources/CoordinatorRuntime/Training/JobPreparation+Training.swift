@@ -36,17 +36,39 @@ extension JobPreparation {
         }
         let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode)
         let isSupervised = job.method == .sft
-        let (rows, warnings) =
-            isSupervised
-            ? try demonstrations(job, model, renderer) : try prompts(job, model, teacher, renderer)
+        var rows: [JobRow] = []
+        var warnings: [String] = []
+        var sources: [WireDataSource] = []
+        for data in job.data {
+            let first = rows.count
+            if isSupervised {
+                try demonstrations(data, model, renderer, &rows, &warnings)
+            } else {
+                try prompts(job, data, model, teacher, renderer, &rows, &warnings)
+            }
+            guard rows.count > first else {
+                throw SubmissionError(description: "\(url(data.path).path): no usable row")
+            }
+            sources.append(
+                .with {
+                    $0.rowCount = UInt32(rows.count - first)
+                    $0.weight = data.weight
+                })
+        }
+        if !isSupervised {
+            try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
+        }
         var admitted = self.admitted(
-            parsed, id, kind: "train", isSupervised ? 0 : job.stepCount / job.updatesPerBatch * job.rowsPerStep,
+            parsed, id, kind: "train",
+            isSupervised ? 0 : job.stepCount / job.updatesPerBatch * job.rowsPerStep * (1 + job.refillMax),
             job.groupSize, job.resources, 1, job.output)
         admitted.stepCount = UInt32(job.stepCount)
         admitted.promptsPerBatch = isSupervised ? 0 : UInt32(job.rowsPerStep)
         admitted.updatesPerBatch = UInt32(job.updatesPerBatch)
         admitted.rowCount = UInt32(rows.count)
         admitted.snapshotEvery = UInt32(job.checkpointEvery)
+        admitted.refillMax = UInt32(job.refillMax)
+        if sources.count > 1 { admitted.sources = sources }
         let settings = try settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
         return PreparedSubmission(
@@ -83,37 +105,32 @@ extension JobPreparation {
     }
 
     private func prompts(
-        _ job: TrainJob, _ model: ModelFiles, _ teacher: ModelFiles?, _ renderer: PromptRenderer
-    ) throws -> ([JobRow], [String]) {
+        _ job: TrainJob, _ data: DataSection, _ model: ModelFiles, _ teacher: ModelFiles?, _ renderer: PromptRenderer,
+        _ rows: inout [JobRow], _ warnings: inout [String]
+    ) throws {
         var reader = try DataReader<PromptRecord>(
-            prompts: url(job.data.path), job.data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
-        var rows: [JobRow] = []
-        var warnings: [String] = []
+            prompts: url(data.path), data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
         let context = min(model.contextLength, teacher?.contextLength ?? .max)
         while let record = try reader.next() {
             let ids = try renderer.tokens(of: record)
             guard ids.count + 1 <= context else {
-                try tooLong(job, record.lineNumber, ids.count, context, &warnings)
+                try tooLong(data, record.lineNumber, ids.count, context, &warnings)
                 continue
             }
             rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: try json(record)))
         }
-        try requireRows(rows, job)
-        try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
-        return (rows, warnings)
     }
 
     private func demonstrations(
-        _ job: TrainJob, _ model: ModelFiles, _ renderer: PromptRenderer
-    ) throws -> ([JobRow], [String]) {
-        var reader = try DataReader<ScoreRecord>(scores: url(job.data.path), job.data)
+        _ data: DataSection, _ model: ModelFiles, _ renderer: PromptRenderer, _ rows: inout [JobRow],
+        _ warnings: inout [String]
+    ) throws {
+        var reader = try DataReader<ScoreRecord>(scores: url(data.path), data)
         let ends = Set(model.checkpoint.configuration.eosTokenIDs.map(Int32.init))
-        var rows: [JobRow] = []
-        var warnings: [String] = []
         while let record = try reader.next() {
             let (tokens, first) = try renderer.demonstration(of: record, ends: ends)
             guard tokens.count <= model.contextLength else {
-                try tooLong(job, record.lineNumber, tokens.count, model.contextLength, &warnings)
+                try tooLong(data, record.lineNumber, tokens.count, model.contextLength, &warnings)
                 continue
             }
             rows.append(
@@ -121,22 +138,16 @@ extension JobPreparation {
                     group: rows.count, id: record.id, tokens: tokens,
                     json: Demonstration(id: record.id, firstScored: first).json))
         }
-        try requireRows(rows, job)
-        return (rows, warnings)
     }
 
     private func tooLong(
-        _ job: TrainJob, _ line: Int, _ count: Int, _ context: Int, _ warnings: inout [String]
+        _ data: DataSection, _ line: Int, _ count: Int, _ context: Int, _ warnings: inout [String]
     ) throws(SubmissionError) {
-        let text = "\(url(job.data.path).path): line \(line) has \(count) tokens, the model's context is \(context)"
-        guard job.data.onBadRow == .skip else {
+        let text = "\(url(data.path).path): line \(line) has \(count) tokens, the model's context is \(context)"
+        guard data.onBadRow == .skip else {
             throw SubmissionError(description: text + "; shorten it or set data.on_bad_row: skip")
         }
         warnings.append(text)
-    }
-
-    private func requireRows(_ rows: [JobRow], _ job: TrainJob) throws(SubmissionError) {
-        guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
     }
 }
 

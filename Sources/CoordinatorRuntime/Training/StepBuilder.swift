@@ -56,7 +56,7 @@ struct StepBuilder {
         report.put("num_rows", Double(counts.reduce(0, +)))
         report.put("cells", Double(cells.count))
         // Steps since the weights that generated: 0 is on policy.
-        if specification.method == .grpo {
+        if !specification.rewards.isEmpty {
             report.put("staleness", Double(Int(version) % specification.updatesPerBatch))
         }
         let step = step(divisors, rangeEnds: ranges.map { UInt32($0.upperBound) })
@@ -152,7 +152,7 @@ struct StepBuilder {
             $0.clipHigh = loss.clipRatioHigh
             if let bound = loss.dualClip { $0.dualClip = bound }
             if specification.teacher?.divergence == .sampled {
-                $0.klInReward = 1
+                $0.klInReward = specification.teacher?.weight ?? 1
             } else if loss.klInReward {
                 $0.klInReward = loss.klCoefficient
             } else {
@@ -165,7 +165,10 @@ struct StepBuilder {
             $0.policyTokens = divisors.policyTokens
             $0.policySequences = divisors.policySequences
             $0.crossEntropyWeight = divisors.crossEntropyWeight
-            $0.divergenceWeight = divisors.divergenceWeight
+            // What the divergence counts beside a reward: its share of the whole divided by more or less.
+            $0.divergenceWeight = divisors.divergenceWeight / (specification.teacher?.weight ?? 1)
+            $0.klBiasCorrection = loss.klBiasCorrection
+            if let threshold = loss.offPolicyThreshold { $0.offPolicyThreshold = threshold }
         }
     }
 
@@ -202,7 +205,7 @@ struct StepBuilder {
     }
 
     private func demonstrations() throws -> [TrainingSequence] {
-        var order = DataOrder(seed: UInt64(specification.seed), rowCount: Int(job.admitted.rowCount))
+        var order = DataOrder(seed: UInt64(specification.seed), job.admitted)
         return try (0..<specification.rowsPerStep).map { slot in
             let position = Int(version) * specification.rowsPerStep + slot
             let row = try journal.row(job: job.id, group: order.row(at: position))
@@ -215,17 +218,17 @@ struct StepBuilder {
     }
 
     private func responses(_ report: inout StepReport) throws -> [TrainingSequence] {
-        let batch = job.groups(ofBatch: Int(version) / specification.updatesPerBatch)
-        let perUpdate = batch.count / specification.updatesPerBatch
-        let first = batch.lowerBound + Int(version) % specification.updatesPerBatch * perUpdate
-        var order = DataOrder(seed: UInt64(specification.seed), rowCount: Int(job.admitted.rowCount))
+        let batch = job.groups(ofBatch: Int(version) / specification.updatesPerBatch).chosen
+        let perUpdate = specification.rowsPerStep / specification.updatesPerBatch
+        let first = Int(version) % specification.updatesPerBatch * perUpdate
+        var order = DataOrder(seed: UInt64(specification.seed), job.admitted)
         var sequences: [TrainingSequence] = []
-        for group in first..<first + perUpdate where job.failedGroups[group] == nil {
+        for group in batch.dropFirst(first).prefix(perUpdate) {
             let row = try journal.row(job: job.id, group: order.row(at: group))
             let members = try (0..<job.groupSize).map { try rollout(group, $0) }
             let judged = GroupJudgement(
                 rewards: specification.rewards, advantage: specification.advantage,
-                droppedGroups: specification.droppedGroups, members)
+                droppedGroups: specification.droppedGroups, overlong: specification.overlong, members)
             report.add(members, judged)
             for (sibling, member) in members.enumerated() where judged.drops[sibling] == nil && !member.tokens.isEmpty {
                 sequences.append(sequence(row.tokens, member, advantage: judged.advantages[sibling]))
@@ -249,8 +252,14 @@ struct StepBuilder {
         let own = record.forced.map { $0 == 0 }
         switch specification.method {
         case .distill where specification.teacher?.divergence != .sampled:
-            return TrainingSequence(
+            var sequence = TrainingSequence(
                 tokens: prompt + response, scored: scored, divergence: own.map { $0 ? 1 : 0 })
+            if !specification.rewards.isEmpty {
+                sequence.advantages = [Float](repeating: Float(advantage), count: response.count)
+                sequence.old = record.logProbs.floatElements
+                sequence.policyMask = own
+            }
+            return sequence
         case .distill, .grpo, .sft:
             return TrainingSequence(
                 tokens: prompt + response, scored: scored,

@@ -53,7 +53,7 @@ struct TrainingOutput {
         let rollouts = directory.appendingPathComponent("rollouts", isDirectory: true)
         try FileManager.default.createDirectory(at: rollouts, withIntermediateDirectories: true)
         let texts = try LineFile(rollouts.appendingPathComponent("text.jsonl"))
-        var order = DataOrder(seed: UInt64(specification.seed), rowCount: Int(job.admitted.rowCount))
+        var order = DataOrder(seed: UInt64(specification.seed), job.admitted)
         for group in 0..<job.groupCount where job.failedGroups[group] == nil {
             let row = try journal.row(job: job.id, group: order.row(at: group))
             let fields = (try? JSONDecoder().decode([String: String].self, from: Data(row.json.utf8))) ?? [:]

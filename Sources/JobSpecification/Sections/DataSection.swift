@@ -21,16 +21,46 @@ package struct DataSection: Equatable, Sendable {
     /// Column that holds the reference answer when it has none of the usual names.
     package let answerColumn: String?
 
-    package init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields([
-            "path", "on_bad_row", "limit", "max_row_bytes", "prompt_column", "answer_column",
-        ])
+    /// Share of a mixture's rows that come from this file, relative to the others'.
+    package let weight: Double
+
+    package init(_ reader: YAMLReader) throws(JobError) { try self.init(reader, isWeighted: false) }
+
+    private init(_ reader: YAMLReader, isWeighted: Bool) throws(JobError) {
+        let fields = try reader.fields(
+            ["path", "on_bad_row", "limit", "max_row_bytes", "prompt_column", "answer_column"]
+                + (isWeighted ? ["weight"] : []))
+        weight = isWeighted ? try fields.number("weight", .above(0, upTo: 1_000_000), default: 1) : 1
         path = try fields.required("path").filePath()
         onBadRow = try fields.choice("on_bad_row", default: .fail)
         limit = try fields["limit"]?.integer(1...100_000_000)
         rowByteCountMax = try fields["max_row_bytes"]?.byteCount(64...(64 << 20)) ?? (1 << 20)
         promptColumn = try fields["prompt_column"]?.string(byteCountMax: 128)
         answerColumn = try fields["answer_column"]?.string(byteCountMax: 128)
+    }
+
+    /// One file, or a list of files with weights.
+    static func mixture(_ reader: YAMLReader) throws(JobError) -> [DataSection] {
+        guard case .sequence = reader.node.content else { return [try DataSection(reader)] }
+        var result: [DataSection] = []
+        for item in try reader.items(64) { result.append(try DataSection(item, isWeighted: true)) }
+        guard !result.isEmpty else { throw reader.error(.invalidValue, "is an empty list") }
+        let total = result.reduce(0) { $0 + $1.weight }
+        if let small = result.first(where: { $0.weight / total < 0.002 }) {
+            throw reader.error(.invalidValue, "\(small.path) would be less than 0.2 % of the rows; leave it out")
+        }
+        return result
+    }
+
+    static func resolved(_ mixture: [DataSection]) -> ResolvedValue {
+        mixture.count == 1
+            ? mixture[0].resolved
+            : .list(
+                mixture.map { source in
+                    guard case .mapping(var fields) = source.resolved else { return source.resolved }
+                    fields["weight"] = .number(source.weight)
+                    return .mapping(fields)
+                })
     }
 
     package var resolved: ResolvedValue {

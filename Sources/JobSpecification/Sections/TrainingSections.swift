@@ -22,14 +22,17 @@ package struct DistillationSection: Equatable, Sendable {
     package let beta: Double
     /// Of both distributions.
     package let temperature: Double
+    /// Of the divergence beside a task reward's policy gradient.
+    package let weight: Double
 
     init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields(["path", "compute", "divergence", "beta", "temperature"])
+        let fields = try reader.fields(["path", "compute", "divergence", "beta", "temperature", "weight"])
         path = try fields.required("path").filePath()
         compute = try fields.choice("compute", default: .bf16)
         divergence = try fields.choice("divergence", default: .reverse)
         beta = try fields.number("beta", .closed(0, 1), default: 0.5)
         temperature = try fields.number("temperature", .above(0, upTo: 100), default: 1)
+        weight = try fields.number("weight", .above(0, upTo: 1000), default: 1)
         if divergence == .jsd, beta == 0 || beta == 1 {
             throw fields.error("beta", "at 0 and 1 the divergence is none; use divergence: forward or reverse")
         }
@@ -38,9 +41,35 @@ package struct DistillationSection: Equatable, Sendable {
     package var resolved: ResolvedValue {
         .section([
             "path": .string(path), "compute": .string(compute.rawValue), "divergence": .string(divergence.rawValue),
-            "beta": .number(beta), "temperature": .number(temperature),
+            "beta": .number(beta), "temperature": .number(temperature), "weight": .number(weight),
         ])
     }
+}
+
+/// `overlong:` soft punishment of long responses (Yu et al. 2025): nothing up to `max_new_tokens` less `buffer`, then
+/// linearly down to -`penalty` at `max_new_tokens`, added to the reward.
+package struct OverlongSection: Equatable, Sendable {
+    package let buffer: Int
+    package let penalty: Double
+    package let maxNewTokens: Int
+
+    init(_ reader: YAMLReader, maxNewTokens: Int) throws(JobError) {
+        let fields = try reader.fields(["buffer", "penalty"])
+        buffer = try fields.required("buffer").integer(1...100_000_000)
+        penalty = try fields.number("penalty", .above(0, upTo: 1_000_000), default: 1)
+        self.maxNewTokens = maxNewTokens
+        guard buffer <= maxNewTokens else {
+            throw fields.error("buffer", "\(buffer) is more than sampling.max_new_tokens, \(maxNewTokens)")
+        }
+    }
+
+    /// What a response of `count` tokens earns beside its reward.
+    package func value(tokenCount count: Int) -> Double {
+        let excess = count - (maxNewTokens - buffer)
+        return excess <= 0 ? 0 : -penalty * Double(excess) / Double(buffer)
+    }
+
+    package var resolved: ResolvedValue { .section(["buffer": .integer(buffer), "penalty": .number(penalty)]) }
 }
 
 /// Named sets of loss settings.
@@ -77,6 +106,11 @@ package struct LossSection: Equatable, Sendable {
     package let klEstimator: String
     /// Whether it is subtracted from each token's advantage, not added to the loss.
     package let klInReward: Bool
+    /// Whether the divergence is multiplied by the importance ratio.
+    package let klBiasCorrection: Bool
+    /// Responses with a negative advantage from which the policy has moved further than this, in mean log-probability,
+    /// are left out; nil: none.
+    package let offPolicyThreshold: Double?
 
     private enum Estimator: String, CaseIterable { case k1, k2, k3 }
     private enum Place: String, CaseIterable { case loss, reward }
@@ -86,8 +120,11 @@ package struct LossSection: Equatable, Sendable {
     init(_ reader: YAMLReader?) throws(JobError) {
         let fields = try (reader ?? .empty("loss")).fields([
             "preset", "ratio_level", "aggregation", "clip_ratio_low", "clip_ratio_high", "dual_clip", "constant_length",
-            "entropy_coef", "target_entropy", "kl_coef", "kl_estimator", "kl_in",
+            "entropy_coef", "target_entropy", "kl_coef", "kl_estimator", "kl_in", "kl_bias_correction",
+            "off_policy_threshold",
         ])
+        klBiasCorrection = try fields["kl_bias_correction"]?.boolean() ?? false
+        offPolicyThreshold = try fields["off_policy_threshold"]?.number(.closed(0, 1000))
         klCoefficient = try fields.number("kl_coef", .closed(0, 1000), default: 0)
         let place: Place = try fields.choice("kl_in", default: .loss)
         klInReward = place == .reward
@@ -133,7 +170,8 @@ package struct LossSection: Equatable, Sendable {
             "clip_ratio_low": .number(clipRatioLow), "clip_ratio_high": .number(clipRatioHigh),
             "dual_clip": dualClip.map { .number($0) }, "constant_length": constantLength.map { .integer($0) },
             "kl_coef": .number(klCoefficient), "kl_estimator": .string(klEstimator),
-            "kl_in": .string(klInReward ? "reward" : "loss"),
+            "kl_in": .string(klInReward ? "reward" : "loss"), "kl_bias_correction": .boolean(klBiasCorrection),
+            "off_policy_threshold": offPolicyThreshold.map { .number($0) },
             "entropy_coef": .number(entropyCoefficient), "target_entropy": targetEntropy.map { .number($0) },
         ])
     }
