@@ -2,8 +2,11 @@
 #include "cplatform.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -58,6 +61,30 @@ void *cp_pages_allocate(size_t byte_count) {
 
 void cp_pages_free(void *base, size_t byte_count) {
     if (base) munmap(base, rounded(byte_count ? byte_count : 1));
+}
+
+void *cp_pages_on_disk(const char *directory, size_t byte_count) {
+    size_t size = rounded(byte_count ? byte_count : 1);
+    char name[4096];
+    if (snprintf(name, sizeof name, "%s/pages-XXXXXX", directory) >= (int)sizeof name) {
+        errno = ENAMETOOLONG;
+        return NULL;
+    }
+    int file = mkostemp(name, O_CLOEXEC);
+    if (file < 0) return NULL;
+    unlink(name);
+    // A hole would be found out by SIGBUS, in the middle of a step.
+    int error = posix_fallocate(file, 0, (off_t)size);
+    void *base = error ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (!error && base == MAP_FAILED) error = errno;
+    close(file);
+    errno = error;
+    return base == MAP_FAILED ? NULL : base;
+}
+
+void cp_pages_release(void *base, size_t byte_count) {
+    msync(base, rounded(byte_count), MS_ASYNC);
+    madvise(base, rounded(byte_count), MADV_DONTNEED);
 }
 
 void cp_die_with_parent(int signal) { prctl(PR_SET_PDEATHSIG, signal); }

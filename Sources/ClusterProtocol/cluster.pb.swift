@@ -1501,6 +1501,9 @@ package nonisolated struct WireTrainBegin: Sendable {
   /// Experts whose state this member owns.
   package var experts: [UInt32] = []
 
+  /// Directory in which optimizer state lies on disk; empty: in memory.
+  package var diskDirectory: String = String()
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2593,6 +2596,12 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
   package var sources: [WireDataSource] {
     get {_storage._sources}
     set {_uniqueStorage()._sources = newValue}
+  }
+
+  /// Optimizer state lies in files below the output.
+  package var optimizerOnDisk: Bool {
+    get {_storage._optimizerOnDisk}
+    set {_uniqueStorage()._optimizerOnDisk = newValue}
   }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -5561,7 +5570,7 @@ nonisolated extension WireResultAcknowledgement: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainBegin"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}model\0\u{1}epoch\0\u{1}version\0\u{1}snapshot\0\u{1}members\0\u{1}rank\0\u{1}experts\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}model\0\u{1}epoch\0\u{1}version\0\u{1}snapshot\0\u{1}members\0\u{1}rank\0\u{1}experts\0\u{3}disk_directory\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5577,6 +5586,7 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 6: try { try decoder.decodeRepeatedStringField(value: &self.members) }()
       case 7: try { try decoder.decodeSingularUInt32Field(value: &self.rank) }()
       case 8: try { try decoder.decodeRepeatedUInt32Field(value: &self.experts) }()
+      case 9: try { try decoder.decodeSingularStringField(value: &self.diskDirectory) }()
       default: break
       }
     }
@@ -5607,6 +5617,9 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if !self.experts.isEmpty {
       try visitor.visitPackedUInt32Field(value: self.experts, fieldNumber: 8)
     }
+    if !self.diskDirectory.isEmpty {
+      try visitor.visitSingularStringField(value: self.diskDirectory, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5619,6 +5632,7 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.members != rhs.members {return false}
     if lhs.rank != rhs.rank {return false}
     if lhs.experts != rhs.experts {return false}
+    if lhs.diskDirectory != rhs.diskDirectory {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7639,7 +7653,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -7661,6 +7675,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _snapshotEvery: UInt32 = 0
     var _refillMax: UInt32 = 0
     var _sources: [WireDataSource] = []
+    var _optimizerOnDisk: Bool = false
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -7690,6 +7705,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _snapshotEvery = source._snapshotEvery
       _refillMax = source._refillMax
       _sources = source._sources
+      _optimizerOnDisk = source._optimizerOnDisk
     }
   }
 
@@ -7727,6 +7743,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 17: try { try decoder.decodeSingularUInt32Field(value: &_storage._snapshotEvery) }()
         case 18: try { try decoder.decodeSingularUInt32Field(value: &_storage._refillMax) }()
         case 19: try { try decoder.decodeRepeatedMessageField(value: &_storage._sources) }()
+        case 20: try { try decoder.decodeSingularBoolField(value: &_storage._optimizerOnDisk) }()
         default: break
         }
       }
@@ -7796,6 +7813,9 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       if !_storage._sources.isEmpty {
         try visitor.visitRepeatedMessageField(value: _storage._sources, fieldNumber: 19)
       }
+      if _storage._optimizerOnDisk != false {
+        try visitor.visitSingularBoolField(value: _storage._optimizerOnDisk, fieldNumber: 20)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -7824,6 +7844,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._snapshotEvery != rhs_storage._snapshotEvery {return false}
         if _storage._refillMax != rhs_storage._refillMax {return false}
         if _storage._sources != rhs_storage._sources {return false}
+        if _storage._optimizerOnDisk != rhs_storage._optimizerOnDisk {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CPlatform
+internal import Glibc
 
 /// Anonymous zeroed memory on huge pages, freed with its last reference.
 ///
@@ -19,6 +20,20 @@ package final class PageBuffer: @unchecked Sendable {
         self.byteCount = byteCount
     }
 
+    /// Memory whose contents may live on a disk.
+    /// - Parameter directory: where an unnamed file takes the room at once.
+    /// - Throws: ``MemoryError`` when the disk has no room.
+    package init(byteCount: Int, onDisk directory: String) throws(MemoryError) {
+        guard byteCount >= 0, let base = cp_pages_on_disk(directory, byteCount) else {
+            throw MemoryError(byteCount: byteCount, directory: directory, reason: String(cString: strerror(errno)))
+        }
+        self.base = base
+        self.byteCount = byteCount
+    }
+
+    /// Lets go of resident pages of memory on a disk; contents stay.
+    package func release() { cp_pages_release(base, byteCount) }
+
     deinit { cp_pages_free(base, byteCount) }
 
     package func floats(at byteOffset: Int = 0) -> UnsafeMutablePointer<Float> {
@@ -29,7 +44,21 @@ package final class PageBuffer: @unchecked Sendable {
 /// Memory that could not be had.
 package struct MemoryError: Error, CustomStringConvertible {
     package let byteCount: Int
+    /// Of memory on a disk: where, and what the kernel said.
+    private let place: String?
+
+    package init(byteCount: Int) {
+        self.byteCount = byteCount
+        place = nil
+    }
+
+    init(byteCount: Int, directory: String, reason: String) {
+        self.byteCount = byteCount
+        place = "\(directory): \(reason)"
+    }
+
     package var description: String {
-        "cannot allocate \(byteCount) bytes; free memory, use fewer layers or more workers"
+        if let place { return "cannot take \(byteCount) bytes of \(place)" }
+        return "cannot allocate \(byteCount) bytes; free memory, use fewer layers or more workers"
     }
 }

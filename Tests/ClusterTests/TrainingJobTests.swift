@@ -380,6 +380,24 @@ struct TrainingJobTests {
         #expect(disturbed == quiet)
     }
 
+    @Test("optimizer state on a disk: the same bytes, and nothing of it stays")
+    func stateOnDisk() throws {
+        let quiet = try Self.quiet.get()
+        let bench = try Self.mixture.get().bench
+        let result = try bench.apus(
+            ["run", "grpo.yaml", "--workers", "2", "--set", "output=on-disk", "--set", "optimizer.store=disk"]
+                + Self.exact)
+        try #require(result.status == 0, "\(result.errors)\(result.output)")
+        #expect(try Self.weights(bench.url("on-disk")) == quiet)
+        #expect(!FileManager.default.fileExists(atPath: bench.url("on-disk/optimizer").path))
+        let parts = ["", "disk"].map { store in
+            try? bench.apus(
+                ["plan", "grpo.yaml"] + (store.isEmpty ? [] : ["--set", "optimizer.store=\(store)"])
+            ).output
+        }
+        #expect(parts[0]!.contains("master weights and moments") && !parts[1]!.contains("master weights"))
+    }
+
     @Test("stopped after a checkpoint and started again with other workers")
     func resumed() throws {
         let quiet = try Self.quiet.get()

@@ -20,6 +20,11 @@ uint64_t cp_monotonic_nanoseconds(void);
 /// Anonymous zeroed memory, 2 MiB aligned and advised huge when large; NULL on failure. Free with cp_pages_free.
 void *cp_pages_allocate(size_t byte_count);
 void cp_pages_free(void *base, size_t byte_count);
+/// Zeroed memory that the kernel may write to an unnamed file of `directory` and take away; NULL with errno on failure.
+/// The disk's room is taken at once. Free with cp_pages_free.
+void *cp_pages_on_disk(const char *directory, size_t byte_count);
+/// Lets go of the resident pages of memory of cp_pages_on_disk; its contents stay.
+void cp_pages_release(void *base, size_t byte_count);
 /// Sends `signal` to this process when its parent dies (PR_SET_PDEATHSIG).
 void cp_die_with_parent(int signal);
 

@@ -105,6 +105,7 @@ extension Coordinator {
                 $0.members = identities
                 $0.rank = UInt32(rank)
                 $0.experts = run.experts[rank].map(UInt32.init)
+                if job.admitted.optimizerOnDisk { $0.diskDirectory = "\(job.admitted.output)/optimizer" }
             }
         }
     }

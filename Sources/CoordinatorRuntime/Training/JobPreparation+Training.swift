@@ -67,6 +67,7 @@ extension JobPreparation {
         admitted.updatesPerBatch = UInt32(job.updatesPerBatch)
         admitted.rowCount = UInt32(rows.count)
         admitted.snapshotEvery = UInt32(job.checkpointEvery)
+        admitted.optimizerOnDisk = job.optimizer.store == .disk
         admitted.refillMax = UInt32(job.refillMax)
         if sources.count > 1 { admitted.sources = sources }
         let settings = try settings(
@@ -92,9 +93,11 @@ extension JobPreparation {
             model.checkpoint.configuration, Tensors.ComputeType(rawValue: job.model.compute.rawValue)!, load,
             teacher: job.teacher?.divergence == .sampled ? nil : teacher?.checkpoint.configuration)
         description.training = .with {
-            $0.trunkState = UInt64(memory.trunkState)
+            // What lies on a disk is in memory only while it is stepped.
+            let isOnDisk = job.optimizer.store == .disk
+            $0.trunkState = isOnDisk ? 0 : UInt64(memory.trunkState)
             $0.trunkGradient = UInt64(memory.trunkGradient)
-            $0.expertState = UInt64(memory.expertState)
+            $0.expertState = isOnDisk ? 0 : UInt64(memory.expertState)
             $0.expertGradient = UInt64(memory.expertGradient)
             $0.expertRows = UInt64(memory.expertRows)
             $0.partialSums = UInt64(memory.partialSums)

@@ -43,6 +43,8 @@ struct TrainingOutput {
             let name = URL(fileURLWithPath: last.directory).lastPathComponent
             try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "checkpoints/\(name)")
         }
+        // Its files had no names.
+        try? FileManager.default.removeItem(at: directory.appendingPathComponent("optimizer"))
         try ReplayFiles.write(journal, job, specification, to: directory)
         // Last: whoever finds it finds everything else.
         try DurableFile.write(job.admitted.resolvedYaml, to: directory.appendingPathComponent("job.yaml"))

@@ -191,6 +191,7 @@ package final class TrainingMember {
             let state = try snapshot.segment(index, segments)
             refresh(segment: index, state.master)
             if isOwn {
+                state.rest()
                 segmentStates[index] = state
                 segmentGradients[index] = try PageBuffer(byteCount: state.count * 4)
             }
@@ -207,6 +208,7 @@ package final class TrainingMember {
                 throw TrainingExchangeError.stalled("expert \(id.expert) of layer \(id.layer) is not loaded here")
             }
             refresh(id, weights, state.master)
+            state.rest()
             expertStates[id] = state
             try gradients.own(id)
         }
@@ -408,6 +410,7 @@ package final class TrainingMember {
                     model.refresh(layout.entries[block.entry].tensor, rows: block.rows, values)
                     if epoch.members.count > 1 { try publish(place, type(of: block), payload(of: block, values)) }
                 }
+                state.rest()
             }
         }
         if let experts, let trained {
@@ -420,7 +423,10 @@ package final class TrainingMember {
                     refresh(id, held!.layers[id.layer]!.experts[id.expert]!, state.master)
                 }
             }
-            hashes += owned.map { expertStates[$0]!.checksum }
+            for id in owned {
+                hashes.append(expertStates[id]!.checksum)
+                expertStates[id]!.rest()
+            }
             store.renumber(model: modelID, from: version, to: version + 1)
             experts.policyVersion = version + 1
         }

@@ -18,9 +18,14 @@ package struct TrainingSnapshot {
     package let checkpoint: Checkpoint
     private let loader: WeightLoader
     private let state: URL?
+    private let diskDirectory: String?
 
-    package init(_ checkpoint: Checkpoint, compute: ComputeType, pool: ComputePool) {
+    /// - Parameter diskDirectory: where optimizer state is kept; nil: in memory.
+    package init(
+        _ checkpoint: Checkpoint, compute: ComputeType, pool: ComputePool, diskDirectory: String? = nil
+    ) {
         self.checkpoint = checkpoint
+        self.diskDirectory = diskDirectory
         loader = WeightLoader(checkpoint, compute: compute, pool: pool)
         let directory = checkpoint.directory.appendingPathComponent(Self.directoryName, isDirectory: true)
         state = FileManager.default.fileExists(atPath: directory.path) ? directory : nil
@@ -38,7 +43,7 @@ package struct TrainingSnapshot {
     /// - Throws: ``CheckpointError``, ``MemoryError``.
     package func segment(_ index: Int, _ segments: TrunkSegments) throws -> OptimizerState {
         let segment = segments.segments[index]
-        let result = try OptimizerState(count: segment.elements.count)
+        let result = try OptimizerState(count: segment.elements.count, onDisk: diskDirectory)
         if let state {
             try read(state.appendingPathComponent(Self.segmentFile(index)), prefix: "", into: result)
             return result
@@ -53,7 +58,7 @@ package struct TrainingSnapshot {
 
     /// - Throws: ``CheckpointError``, ``MemoryError``.
     package func expert(_ id: ExpertGradients.ExpertID, _ layout: ParameterLayout) throws -> OptimizerState {
-        let result = try OptimizerState(count: layout.count)
+        let result = try OptimizerState(count: layout.count, onDisk: diskDirectory)
         if let state {
             try read(
                 state.appendingPathComponent(Self.expertFile(id.expert)), prefix: "layers.\(id.layer).", into: result)

@@ -183,6 +183,13 @@ package enum ScheduleKind: String, CaseIterable, Sendable {
     case warmupStableDecay = "warmup_stable_decay"
 }
 
+/// Where master weights and moments lie between steps.
+package enum OptimizerStore: String, CaseIterable, Sendable {
+    case memory
+    /// In files below the output, read and written once per step.
+    case disk
+}
+
 /// `optimizer:` AdamW and its schedule.
 package struct OptimizerSection: Equatable, Sendable {
     package let learningRate: Double
@@ -196,13 +203,15 @@ package struct OptimizerSection: Equatable, Sendable {
     package let warmupSteps: Int
     package let decayStart: Double
     package let finalFraction: Double
+    package let store: OptimizerStore
 
     init(_ reader: YAMLReader?) throws(JobError) {
         let fields = try (reader ?? .empty("optimizer")).fields([
             "learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm", "lr_scheduler",
             "warmup_steps",
-            "decay_start", "final_fraction",
+            "decay_start", "final_fraction", "store",
         ])
+        store = try fields.choice("store", default: .memory)
         learningRate = try fields.number("learning_rate", .closed(0, 10), default: 1e-6)
         beta1 = try fields.number("beta1", .closed(0, 0.999999), default: 0.9)
         beta2 = try fields.number("beta2", .closed(0, 0.999999), default: 0.95)
@@ -222,7 +231,7 @@ package struct OptimizerSection: Equatable, Sendable {
             "epsilon": .number(epsilon), "weight_decay": .number(weightDecay),
             "max_grad_norm": .number(maxGradientNorm ?? 0), "lr_scheduler": .string(schedule.rawValue),
             "warmup_steps": .integer(warmupSteps), "decay_start": .number(decayStart),
-            "final_fraction": .number(finalFraction),
+            "final_fraction": .number(finalFraction), "store": .string(store.rawValue),
         ])
     }
 }

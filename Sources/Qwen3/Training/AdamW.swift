@@ -55,11 +55,23 @@ package final class OptimizerState {
     package let count: Int
     private let storage: PageBuffer
 
+    private let isOnDisk: Bool
+
+    /// - Parameter directory: keeps the state on a disk, for models whose state the memory does not hold; nil: in memory.
     /// - Throws: ``MemoryError``.
-    package init(count: Int) throws(MemoryError) {
+    package init(count: Int, onDisk directory: String? = nil) throws(MemoryError) {
         self.count = count
-        storage = try PageBuffer(byteCount: max(64, 3 * padded(count) * 4))
+        let byteCount = max(64, 3 * padded(count) * 4)
+        isOnDisk = directory != nil
+        if let directory {
+            storage = try PageBuffer(byteCount: byteCount, onDisk: directory)
+        } else {
+            storage = try PageBuffer(byteCount: byteCount)
+        }
     }
+
+    /// Not needed until the next step.
+    package func rest() { if isOnDisk { storage.release() } }
 
     package var master: UnsafeMutablePointer<Float> { storage.floats() }
     package var first: UnsafeMutablePointer<Float> { storage.floats(at: padded(count) * 4) }

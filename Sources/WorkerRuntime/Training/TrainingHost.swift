@@ -98,12 +98,15 @@ final class TrainingHost: @unchecked Sendable {
                 $0.frozen = []
             }
             let checkpoint = try Checkpoint(directory: URL(fileURLWithPath: begin.snapshot, isDirectory: true))
+            let disk = begin.diskDirectory.isEmpty ? nil : begin.diskDirectory
+            if let disk { try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true) }
             try member.begin(
                 TrainingEpoch(
                     number: begin.epoch, members: begin.members.map { PeerIdentity($0) }, rank: Int(begin.rank),
                     experts: begin.experts.map(Int.init)),
                 version: begin.version,
-                from: TrainingSnapshot(checkpoint, compute: host.model.compute, pool: environment.pool))
+                from: TrainingSnapshot(
+                    checkpoint, compute: host.model.compute, pool: environment.pool, diskDirectory: disk))
             checkpoint.dropPages()
             host.weightsChanged()
             answer("begin", begin.version) {
