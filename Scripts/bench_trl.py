@@ -70,7 +70,7 @@ def distill(kind: str, compute: str, threads: int, root: Path) -> None:
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl.experimental.distillation import DistillationConfig, DistillationTrainer
+    from trl import DistillationConfig, DistillationTrainer
 
     torch.set_num_threads(threads)
     dtype = torch.bfloat16 if compute == "bf16" else torch.float32

@@ -1605,6 +1605,9 @@ package nonisolated struct WireTrainSequence: Sendable {
 
   package var divergence: Data = Data()
 
+  /// Experts that generation chose, as of RolloutRecord; empty: routers choose.
+  package var routes: Data = Data()
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -5815,7 +5818,7 @@ nonisolated extension WireTrainCell: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainSequence"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tokens\0\u{1}scored\0\u{1}advantages\0\u{1}old\0\u{1}reference\0\u{1}importance\0\u{3}policy_mask\0\u{3}cross_entropy\0\u{1}divergence\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tokens\0\u{1}scored\0\u{1}advantages\0\u{1}old\0\u{1}reference\0\u{1}importance\0\u{3}policy_mask\0\u{3}cross_entropy\0\u{1}divergence\0\u{1}routes\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5832,6 +5835,7 @@ nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._M
       case 7: try { try decoder.decodeSingularBytesField(value: &self.policyMask) }()
       case 8: try { try decoder.decodeSingularBytesField(value: &self.crossEntropy) }()
       case 9: try { try decoder.decodeSingularBytesField(value: &self.divergence) }()
+      case 10: try { try decoder.decodeSingularBytesField(value: &self.routes) }()
       default: break
       }
     }
@@ -5865,6 +5869,9 @@ nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._M
     if !self.divergence.isEmpty {
       try visitor.visitSingularBytesField(value: self.divergence, fieldNumber: 9)
     }
+    if !self.routes.isEmpty {
+      try visitor.visitSingularBytesField(value: self.routes, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5878,6 +5885,7 @@ nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._M
     if lhs.policyMask != rhs.policyMask {return false}
     if lhs.crossEntropy != rhs.crossEntropy {return false}
     if lhs.divergence != rhs.divergence {return false}
+    if lhs.routes != rhs.routes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

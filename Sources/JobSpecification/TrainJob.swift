@@ -38,6 +38,8 @@ package struct TrainJob: Equatable, Sendable {
     /// Times that a batch may generate `rows_per_step` groups more, to replace groups without a difference (dynamic
     /// sampling, Yu et al. 2025); 0: never.
     package let refillMax: Int
+    /// Whether routers take over the experts that generation chose: for updates after the first of a batch.
+    package let replaysRoutes: Bool
     package let loss: LossSection
     package let optimizer: OptimizerSection
     /// Coefficient of the router's load-balancing loss.
@@ -53,7 +55,7 @@ package struct TrainJob: Equatable, Sendable {
     static let keys = [
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
         "updates_per_batch", "sampling", "thinking", "seed", "reward", "advantage", "dropped_groups", "overlong",
-        "dynamic_sampling", "loss",
+        "dynamic_sampling", "routing_replay", "loss",
         "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "checkpoint", "resources", "output",
     ]
 
@@ -83,6 +85,7 @@ package struct TrainJob: Equatable, Sendable {
             }
         let dynamic = try fields["dynamic_sampling"]?.fields(["refills"])
         refillMax = try dynamic?.integer("refills", 1...64, default: 3) ?? 0
+        replaysRoutes = try fields.boolean("routing_replay", default: false)
         loss = try LossSection(fields["loss"])
         optimizer = try OptimizerSection(fields["optimizer"])
         routerAuxiliaryCoefficient = try fields.number("router_aux_loss_coef", .closed(0, 10), default: 0)
@@ -111,7 +114,7 @@ package struct TrainJob: Equatable, Sendable {
         case .sft:
             for key in [
                 "teacher", "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
-                "dynamic_sampling",
+                "dynamic_sampling", "routing_replay",
             ] where fields[key] != nil {
                 throw fields.error(key, "method sft generates nothing; remove it")
             }
@@ -152,6 +155,7 @@ package struct TrainJob: Equatable, Sendable {
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "overlong": overlong?.resolved,
             "dynamic_sampling": refillMax == 0 ? nil : .section(["refills": .integer(refillMax)]),
+            "routing_replay": method == .sft ? nil : .boolean(replaysRoutes),
             "loss": method == .sft ? nil : loss.resolved,
             "optimizer": optimizer.resolved, "router_aux_loss_coef": .number(routerAuxiliaryCoefficient),
             "cell_tokens": .integer(cellTokens), "wave_cells": .integer(waveCells),

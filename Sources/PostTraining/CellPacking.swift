@@ -47,6 +47,7 @@ extension TrainingCell {
     package init(index: Int, _ sequences: [TrainingSequence], sharesPrompts: Bool = false) {
         self.init(
             index: index, sequences: sequences.map(\.tokens), scored: sequences.map(\.scored),
+            routes: sequences.contains { !$0.routes.isEmpty } ? sequences.map(\.routes) : [],
             sharesPrompts: sharesPrompts)
     }
 }

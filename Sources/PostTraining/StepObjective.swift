@@ -32,6 +32,8 @@ package struct TrainingSequence: Sendable, Equatable {
     package var crossEntropy: [Float]
     /// Weight of the divergence from the teacher; empty for none.
     package var divergence: [Float]
+    /// See ``TrainingCell``: experts that routers take over; empty for none.
+    package var routes: [UInt8] = []
 
     package init(
         tokens: [Int32], scored: [Int32], advantages: [Float] = [], old: [Float] = [], reference: [Float] = [],

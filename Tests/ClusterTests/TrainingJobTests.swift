@@ -380,6 +380,23 @@ struct TrainingJobTests {
         #expect(disturbed == quiet)
     }
 
+    @Test("routing replay on policy changes nothing; off policy it keeps the routes of generation")
+    func routingReplay() throws {
+        let bench = try Self.mixture.get().bench
+        func run(_ name: String, _ settings: [String]) throws -> Data {
+            let result = try bench.apus(
+                [
+                    "run", "grpo.yaml", "--workers", "2", "--set", "output=\(name)", "--set", "steps=2", "--set",
+                    "checkpoint.every=2", "--set", "optimizer.warmup_steps=0", "--set", "optimizer.learning_rate=0.002",
+                ] + settings.flatMap { ["--set", $0] })
+            try #require(result.status == 0, "\(result.errors)\(result.output)")
+            return try Data(contentsOf: bench.url("\(name)/model/model-trunk.safetensors"))
+        }
+        let (off, on) = ("routing_replay=false", "routing_replay=true")
+        #expect(try run("routes-1", [off]) == run("routes-2", [on]))
+        #expect(try run("routes-3", [off, "updates_per_batch=2"]) != run("routes-4", [on, "updates_per_batch=2"]))
+    }
+
     @Test("optimizer state on a disk: the same bytes, and nothing of it stays")
     func stateOnDisk() throws {
         let quiet = try Self.quiet.get()

@@ -34,6 +34,10 @@ extension JobPreparation {
             throw SubmissionError(
                 description: "\(submission.file): router_aux_loss_coef: the model has no experts; remove it")
         }
+        if job.replaysRoutes, model.checkpoint.configuration.expertCount == 0 {
+            throw SubmissionError(
+                description: "\(submission.file): routing_replay: the model has no experts; remove it")
+        }
         let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode)
         let isSupervised = job.method == .sft
         var rows: [JobRow] = []

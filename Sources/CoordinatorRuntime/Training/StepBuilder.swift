@@ -95,7 +95,7 @@ struct StepBuilder {
         }
         for cell in cells {
             open.append(cell)
-            size += cell.sequences.reduce(0) { $0 + $1.tokens.count + 5 * $1.scored.count }
+            size += cell.sequences.reduce(0) { $0 + $1.tokens.count + 5 * $1.scored.count + $1.routes.count }
             if size > Self.messageByteCount { close() }
         }
         close()
@@ -231,7 +231,9 @@ struct StepBuilder {
                 droppedGroups: specification.droppedGroups, overlong: specification.overlong, members)
             report.add(members, judged)
             for (sibling, member) in members.enumerated() where judged.drops[sibling] == nil && !member.tokens.isEmpty {
-                sequences.append(sequence(row.tokens, member, advantage: judged.advantages[sibling]))
+                var sequence = sequence(row.tokens, member, advantage: judged.advantages[sibling])
+                if specification.replaysRoutes { sequence.routes = [UInt8](member.routedExperts) }
+                sequences.append(sequence)
             }
         }
         return sequences
@@ -305,6 +307,7 @@ extension TrainingSequence {
             $0.policyMask = Data(policyMask.map { $0 ? 1 : 0 })
             $0.crossEntropy = Data(littleEndian: crossEntropy)
             $0.divergence = Data(littleEndian: divergence)
+            $0.routes = Data(routes)
         }
     }
 }

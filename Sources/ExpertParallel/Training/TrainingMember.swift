@@ -103,13 +103,13 @@ package final class FrozenModel: @unchecked Sendable {
     /// What its logits are made of, for a divergence over the whole vocabulary.
     func rows(of cell: TrainingCell, lane: Int, _ divergence: TeacherDivergence) throws -> TeacherRows {
         let pass = lanes.lanes[lane].pass
-        try pass.record(cell)
+        try pass.record(cell.withoutRoutes)
         return pass.teacherRows(divergence)
     }
 
     /// Its log-probabilities of the scored tokens.
     func logProbs(of cell: TrainingCell, lane: Int, temperature: Float) throws -> [Float] {
-        try lanes.lanes[lane].pass.forward(cell, temperature: temperature).map(\.logProb)
+        try lanes.lanes[lane].pass.forward(cell.withoutRoutes, temperature: temperature).map(\.logProb)
     }
 
     /// Ends waits; from any thread.

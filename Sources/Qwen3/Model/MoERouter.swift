@@ -22,10 +22,13 @@ package struct ExpertAssignment: Sendable {
 package enum MoERouter {
     /// Routes rows by their router logits.
     ///
-    /// - Parameter logits: `[rows, experts]`, fp32; overwritten by the probabilities.
+    /// - Parameters:
+    ///   - logits: `[rows, experts]`, fp32; overwritten by the probabilities.
+    ///   - replay: for a row the experts that an earlier pass chose, in its order; nil chooses by the logits.
     /// - Returns: the assignment, and the chosen experts in order of falling probability, `[rows, k]`.
     package static func route(
-        logits: UnsafeMutablePointer<Float>, rowCount: Int, expertCount: Int, expertsPerToken: Int, normalize: Bool
+        logits: UnsafeMutablePointer<Float>, rowCount: Int, expertCount: Int, expertsPerToken: Int, normalize: Bool,
+        replay: (_ row: Int) -> ArraySlice<UInt8>? = { _ in nil }
     ) -> (assignment: ExpertAssignment, chosen: [UInt16]) {
         var assignment = ExpertAssignment()
         assignment.rowStarts.reserveCapacity(rowCount + 1)
@@ -38,7 +41,11 @@ package enum MoERouter {
             let probabilities = logits + row * expertCount
             ck_softmax(probabilities, Int64(expertCount))
             picked.removeAll(keepingCapacity: true)
-            selectLargest(probabilities, expertCount, expertsPerToken, into: &picked)
+            if let experts = replay(row) {
+                for expert in experts { picked.append((Int(expert), probabilities[Int(expert)])) }
+            } else {
+                selectLargest(probabilities, expertCount, expertsPerToken, into: &picked)
+            }
             var sum: Float = 0
             for entry in picked { sum += entry.probability }
             for entry in picked { chosen.append(UInt16(entry.expert)) }

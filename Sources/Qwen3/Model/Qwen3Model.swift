@@ -287,7 +287,8 @@ package final class Qwen3Model {
             observer?(.routerLogits(layer: index), buffers.routerLogits, rows, configuration.expertCount)
             let routing = MoERouter.route(
                 logits: buffers.routerLogits, rowCount: rows, expertCount: configuration.expertCount,
-                expertsPerToken: configuration.expertsPerToken, normalize: configuration.normTopKProb)
+                expertsPerToken: configuration.expertsPerToken, normalize: configuration.normTopKProb,
+                replay: { tape?.routes?.experts(row: $0, layer: index) })
             onRouting?(index, routing.chosen)
             if let tape {
                 // Routing has overwritten the logits with probabilities.

@@ -28,6 +28,8 @@ package final class ActivationTape {
     var assignments: [ExpertAssignment] = []
     /// By layer: the chosen experts, `[R, k]`, in order of falling probability.
     package internal(set) var chosen: [[UInt16]] = []
+    /// Choices that routers take over in the next pass.
+    var routes: RouteReplay?
     private(set) var batch = BatchLayout([])
 
     package init() {}

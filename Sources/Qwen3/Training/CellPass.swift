@@ -17,13 +17,19 @@ package struct TrainingCell: Sendable, Equatable {
     /// Per sequence the tokens at its start that it shares with the one before it, a multiple of ``sharedUnit``: siblings
     /// of a group share their prompt, which then is computed once. Every scored token is predicted by a row of its own.
     package let shared: [Int]
+    /// Per sequence the experts that its generation chose, `[tokens - 1, sparse layers, k]`, one byte each: routers take
+    /// them over instead of choosing (Zheng et al. 2025, routing replay). Empty: they choose.
+    package private(set) var routes: [[UInt8]]
 
     /// Tokens of a key/value page of a cell.
     package static let sharedUnit = 16
 
     /// - Parameter sharesPrompts: compute equal beginnings of neighbours once.
-    package init(index: Int, sequences: [[Int32]], scored: [[Int32]], sharesPrompts: Bool = false) {
-        precondition(sequences.count == scored.count)
+    package init(
+        index: Int, sequences: [[Int32]], scored: [[Int32]], routes: [[UInt8]] = [], sharesPrompts: Bool = false
+    ) {
+        precondition(sequences.count == scored.count && (routes.isEmpty || routes.count == sequences.count))
+        self.routes = routes
         self.index = index
         self.sequences = sequences
         self.scored = scored
@@ -31,6 +37,13 @@ package struct TrainingCell: Sendable, Equatable {
             guard sharesPrompts, place > 0 else { return 0 }
             return Self.sharedCount(sequences[place - 1], scored[place - 1], sequences[place], scored[place])
         }
+    }
+
+    /// The same for another model, whose routers choose for themselves.
+    package var withoutRoutes: TrainingCell {
+        var cell = self
+        cell.routes = []
+        return cell
     }
 
     /// Tokens that `b` may share with the sequence before it.
@@ -96,6 +109,7 @@ package final class CellPass {
         let spans = try spans(cell)
         self.cell = cell
         rows = cell.scoredRows
+        tape.routes = try RouteReplay(cell, model.configuration)
         try model.record(spans, cache: cache!, on: tape)
     }
 

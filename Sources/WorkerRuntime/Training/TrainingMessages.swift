@@ -14,6 +14,7 @@ extension TrainingSequence {
             reference: wire.reference.floatElements, importance: wire.importance.floatElements,
             policyMask: wire.policyMask.map { $0 != 0 }, crossEntropy: wire.crossEntropy.floatElements,
             divergence: wire.divergence.floatElements)
+        routes = [UInt8](wire.routes)
     }
 }
 
