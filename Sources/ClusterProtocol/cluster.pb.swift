@@ -1657,6 +1657,9 @@ package nonisolated struct WireTrainStep: Sendable {
   /// Equal beginnings of neighbours in a cell are computed once.
   package var sharesPrompts: Bool = false
 
+  /// Attention is computed again on the way back instead of kept.
+  package var recomputes: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -5893,7 +5896,7 @@ nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainStep"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0\u{3}reference_model\0\u{3}shares_prompts\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0\u{3}reference_model\0\u{3}shares_prompts\0\u{1}recomputes\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5911,6 +5914,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
       case 8: try { try decoder.decodeSingularMessageField(value: &self._teacher) }()
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self.referenceModel) }()
       case 10: try { try decoder.decodeSingularBoolField(value: &self.sharesPrompts) }()
+      case 11: try { try decoder.decodeSingularBoolField(value: &self.recomputes) }()
       default: break
       }
     }
@@ -5951,6 +5955,9 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if self.sharesPrompts != false {
       try visitor.visitSingularBoolField(value: self.sharesPrompts, fieldNumber: 10)
     }
+    if self.recomputes != false {
+      try visitor.visitSingularBoolField(value: self.recomputes, fieldNumber: 11)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5965,6 +5972,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs._teacher != rhs._teacher {return false}
     if lhs.referenceModel != rhs.referenceModel {return false}
     if lhs.sharesPrompts != rhs.sharesPrompts {return false}
+    if lhs.recomputes != rhs.recomputes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

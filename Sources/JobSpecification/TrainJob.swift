@@ -47,6 +47,8 @@ package struct TrainJob: Equatable, Sendable {
     /// Tokens of a cell at most (a longer sequence is a cell of its own), and cells of a wave.
     package let cellTokens: Int
     package let waveCells: Int
+    /// Whether attention is computed again on the way back instead of kept: less memory, more time.
+    package let recomputesActivations: Bool
     package let checkpointEvery: Int
     package let checkpointKeep: Int
     package let resources: ResourcesSection
@@ -56,7 +58,8 @@ package struct TrainJob: Equatable, Sendable {
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
         "updates_per_batch", "sampling", "thinking", "seed", "reward", "advantage", "dropped_groups", "overlong",
         "dynamic_sampling", "routing_replay", "loss",
-        "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "checkpoint", "resources", "output",
+        "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "recompute_activations", "checkpoint",
+        "resources", "output",
     ]
 
     init(_ fields: YAMLFields, rewardCheck: RewardCheck?) throws(JobError) {
@@ -91,6 +94,7 @@ package struct TrainJob: Equatable, Sendable {
         routerAuxiliaryCoefficient = try fields.number("router_aux_loss_coef", .closed(0, 10), default: 0)
         cellTokens = try fields.integer("cell_tokens", 16...16_777_216, default: 2048)
         waveCells = try fields.integer("wave_cells", 1...65_536, default: 64)
+        recomputesActivations = try fields.boolean("recompute_activations", default: false)
         let checkpoint = try (fields["checkpoint"] ?? .empty("checkpoint")).fields(["every", "keep"])
         checkpointEvery = try checkpoint.integer("every", 1...100_000_000, default: 10)
         checkpointKeep = try checkpoint.integer("keep", 1...10_000, default: 2)
@@ -159,6 +163,7 @@ package struct TrainJob: Equatable, Sendable {
             "loss": method == .sft ? nil : loss.resolved,
             "optimizer": optimizer.resolved, "router_aux_loss_coef": .number(routerAuxiliaryCoefficient),
             "cell_tokens": .integer(cellTokens), "wave_cells": .integer(waveCells),
+            "recompute_activations": .boolean(recomputesActivations),
             "checkpoint": .section(["every": .integer(checkpointEvery), "keep": .integer(checkpointKeep)]),
             "resources": resources.resolved, "output": .string(output),
         ])

@@ -397,13 +397,15 @@ struct TrainingJobTests {
         #expect(try run("routes-3", [off, "updates_per_batch=2"]) != run("routes-4", [on, "updates_per_batch=2"]))
     }
 
-    @Test("optimizer state on a disk: the same bytes, and nothing of it stays")
-    func stateOnDisk() throws {
+    @Test("optimizer state on a disk, activations computed again: the same bytes, and nothing of it stays")
+    func lessMemory() throws {
         let quiet = try Self.quiet.get()
         let bench = try Self.mixture.get().bench
         let result = try bench.apus(
-            ["run", "grpo.yaml", "--workers", "2", "--set", "output=on-disk", "--set", "optimizer.store=disk"]
-                + Self.exact)
+            [
+                "run", "grpo.yaml", "--workers", "2", "--set", "output=on-disk", "--set", "optimizer.store=disk",
+                "--set", "recompute_activations=true",
+            ] + Self.exact)
         try #require(result.status == 0, "\(result.errors)\(result.output)")
         #expect(try Self.weights(bench.url("on-disk")) == quiet)
         #expect(!FileManager.default.fileExists(atPath: bench.url("on-disk/optimizer").path))

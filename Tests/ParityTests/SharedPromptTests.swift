@@ -28,8 +28,9 @@ struct SharedPromptTests {
                 scored.append((Int32(start.count)..<Int32(start.count + answer.count)).map { $0 })
             }
             var results: [(scores: [TokenScore], gradient: [Float])] = []
-            for shares in [false, true] {
+            for (shares, recomputes) in [(false, false), (true, false), (true, true)] {
                 let pass = CellPass(model, layout: layout)
+                pass.recomputes = recomputes
                 let cell = TrainingCell(index: 0, sequences: sequences, scored: scored, sharesPrompts: shares)
                 if shares { #expect(cell.shared == [0, 32, 32, 16]) }
                 let scores = try pass.forward(cell, temperature: 1)
@@ -39,6 +40,10 @@ struct SharedPromptTests {
                 results.append((scores, Array(UnsafeBufferPointer(start: vector.floats(), count: layout.count))))
             }
             #expect(results[0].scores == results[1].scores)
+            // Attention computed again on the way back is the same attention.
+            #expect(results[2].scores == results[1].scores)
+            let isSame = results[2].gradient == results[1].gradient
+            #expect(isSame)
             let norm = results[0].gradient.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
             let difference = zip(results[0].gradient, results[1].gradient)
                 .reduce(0.0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }.squareRoot()

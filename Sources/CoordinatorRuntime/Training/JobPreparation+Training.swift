@@ -95,6 +95,7 @@ extension JobPreparation {
             cellTokens: max(job.cellTokens, longest), waveCells: job.waveCells, stepTokens: sequences * longest)
         let memory = TrainingMemory(
             model.checkpoint.configuration, Tensors.ComputeType(rawValue: job.model.compute.rawValue)!, load,
+            recomputes: job.recomputesActivations,
             teacher: job.teacher?.divergence == .sampled ? nil : teacher?.checkpoint.configuration)
         description.training = .with {
             // What lies on a disk is in memory only while it is stepped.

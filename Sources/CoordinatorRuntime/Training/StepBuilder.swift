@@ -111,6 +111,7 @@ struct StepBuilder {
             $0.rangeEnds = rangeEnds
             $0.waveCells = UInt32(specification.waveCells)
             $0.sharesPrompts = sharesPrompts
+            $0.recomputes = specification.recomputesActivations
             $0.temperature = specification.method == .sft ? 1 : Float(specification.sampling.temperature)
             $0.auxiliaryCoefficient = specification.routerAuxiliaryCoefficient
             $0.objective = objective(divisors)

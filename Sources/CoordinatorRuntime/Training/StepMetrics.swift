@@ -79,6 +79,7 @@ package struct StepMetrics {
         values["loss"] = sum(.policyLoss) + sum(.crossEntropyLoss) + divergence
         if auxiliary != 0 { values["aux_loss"] = auxiliary }
         if divergence != 0 { values["distillation/divergence"] = divergence }
+        if sum(.kl) != 0 { values["kl"] = sum(.kl) }
         let policyTokens = sum(.policyTokens)
         if policyTokens > 0 {
             values["clip_ratio/low_mean"] = sum(.clippedLow) / policyTokens

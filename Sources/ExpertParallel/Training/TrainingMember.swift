@@ -40,10 +40,12 @@ package struct TrainingStepOrder: Sendable {
     package let temperature: Float
     /// Coefficient of the router's auxiliary loss; 0 without it.
     package let auxiliaryCoefficient: Double
+    /// Whether attention is computed again on the way back instead of kept.
+    package let recomputes: Bool
 
     package init(
         version: UInt64, cells: [TrainingCell], ranges: [Range<Int>], waveCells: Int, temperature: Float,
-        auxiliaryCoefficient: Double
+        auxiliaryCoefficient: Double, recomputes: Bool = false
     ) {
         self.version = version
         self.cells = cells
@@ -51,6 +53,7 @@ package struct TrainingStepOrder: Sendable {
         self.waveCells = waveCells
         self.temperature = temperature
         self.auxiliaryCoefficient = auxiliaryCoefficient
+        self.recomputes = recomputes
     }
 }
 
@@ -98,6 +101,8 @@ package final class FrozenModel: @unchecked Sendable {
             count: TrainingLanes.count(for: student))
         experts?.resume()
         lanes.follow(experts)
+        // Nothing goes back through it: only its last output is wanted.
+        for lane in lanes.lanes { lane.pass.recomputes = true }
     }
 
     /// What its logits are made of, for a divergence over the whole vocabulary.
@@ -252,6 +257,7 @@ package final class TrainingMember {
         var sealed = SealedGradients()
         trained?.begin(epoch: epoch.number, version: version)
         sum.begin(cells: order.cells.map(\.index))
+        for lane in lanes.lanes { lane.pass.recomputes = order.recomputes }
         // Nobody sends a dispatch before everybody has begun the step.
         _ = try exchange.meet(version: version, point: 0)
         let auxiliary = try auxiliary(order)

@@ -84,6 +84,19 @@ package final class Qwen3Model {
         tape.keep(buffers.residual, batch.rowCount * configuration.hiddenSize, in: tape.output)
     }
 
+    /// Attention of one layer again, from the input that the tape has kept: the same bits as before.
+    /// - Throws: ``MemoryError``.
+    func recomputeAttention(_ index: Int, cache: KVCache, on tape: ActivationTape) throws(MemoryError) {
+        let (rows, width) = (tape.rowCount, configuration.hiddenSize)
+        let buffers = try arena.reserve(for: rows, configuration, compute)
+        let half = rows * configuration.headSize / 2
+        memcpy(buffers.cosine, tape.cosine, half * 4)
+        memcpy(buffers.sine, tape.sine, half * 4)
+        memcpy(buffers.residual, tape.layers[index].input, rows * width * 4)
+        attention(trunk.layers[index], index, tape.batch, buffers, cache, tape)
+        tape.keep(buffers.residual, rows * width, in: tape.layers[index].middle)
+    }
+
     /// The layers; the residual stream after the last one is in the result's `residual`.
     private func decode(
         _ batch: BatchLayout, _ cache: KVCache, tape: ActivationTape?, _ onRouting: ((Int, [UInt16]) -> Void)?

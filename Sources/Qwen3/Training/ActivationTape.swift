@@ -7,6 +7,9 @@ internal import Glibc
 package import Tensors
 
 /// The activations of one cell. Reused from cell to cell.
+///
+/// With ``recomputes`` each layer keeps its input and its router's probabilities only; the rest has one place for all
+/// layers, which the backward pass fills again before it needs a layer (Chen et al. 2016).
 package final class ActivationTape {
     struct Layer {
         let input: UnsafeMutablePointer<Float>  // [R, C], the residual stream
@@ -18,6 +21,8 @@ package final class ActivationTape {
         let probabilities: UnsafeMutablePointer<Float>  // [R, E]
     }
 
+    /// Whether attention is computed again on the way back; for the next pass.
+    package var recomputes = false
     private var scratch = ScratchBuffer()
     private(set) var layers: [Layer] = []
     /// The residual stream after the last layer, `[R, C]`.
@@ -37,9 +42,12 @@ package final class ActivationTape {
     package var rowCount: Int { batch.rowCount }
 
     /// Bytes that a cell of `rows` tokens takes here.
-    package static func byteCount(rows: Int, _ configuration: Qwen3Configuration, _ compute: ComputeType) -> Int {
-        let sizes = layerSizes(rows, configuration, compute)
-        return sizes.reduce(0) { $0 + aligned($1) } * configuration.layerCount
+    package static func byteCount(
+        rows: Int, _ configuration: Qwen3Configuration, _ compute: ComputeType, recomputes: Bool
+    ) -> Int {
+        let sizes = layerSizes(rows, configuration, compute).map(aligned)
+        let kept = recomputes ? sizes[0] + sizes[6] : sizes.reduce(0, +)
+        return kept * configuration.layerCount + (recomputes ? sizes[1...5].reduce(0, +) : 0)
             + aligned(rows * configuration.hiddenSize * 4) + 2 * aligned(rows * configuration.headSize / 2 * 4)
     }
 
@@ -57,7 +65,7 @@ package final class ActivationTape {
     func begin(_ batch: BatchLayout, _ c: Qwen3Configuration, _ compute: ComputeType) throws(MemoryError) {
         let rows = batch.rowCount
         self.batch = batch
-        let base = try scratch.reserve(Self.byteCount(rows: rows, c, compute))
+        let base = try scratch.reserve(Self.byteCount(rows: rows, c, compute, recomputes: recomputes))
         var offset = 0
         func take(_ size: Int) -> UnsafeMutableRawPointer {
             defer { offset += Self.aligned(size) }
@@ -65,11 +73,23 @@ package final class ActivationTape {
         }
         func floats(_ size: Int) -> UnsafeMutablePointer<Float> { take(size).assumingMemoryBound(to: Float.self) }
         let sizes = Self.layerSizes(rows, c, compute)
-        layers = (0..<c.layerCount).map { _ in
+        func layer() -> Layer {
             Layer(
                 input: floats(sizes[0]), middle: floats(sizes[1]), rawQuery: floats(sizes[2]),
                 rawKey: floats(sizes[3]), query: floats(sizes[4]), attended: take(sizes[5]),
                 probabilities: floats(sizes[6]))
+        }
+        if recomputes, c.layerCount > 0 {
+            let first = layer()
+            layers =
+                [first]
+                + (1..<c.layerCount).map { _ in
+                    Layer(
+                        input: floats(sizes[0]), middle: first.middle, rawQuery: first.rawQuery, rawKey: first.rawKey,
+                        query: first.query, attended: first.attended, probabilities: floats(sizes[6]))
+                }
+        } else {
+            layers = (0..<c.layerCount).map { _ in layer() }
         }
         output = floats(rows * c.hiddenSize * 4)
         cosine = floats(rows * c.headSize / 2 * 4)

@@ -92,6 +92,10 @@ package final class BackwardPass {
         if tape.rowCount == 0 { return }
         let buffers = try reserve(tape.rowCount)
         for index in model.trunk.layers.indices.reversed() {
+            // The last layer's is still there.
+            if tape.recomputes, index + 1 < model.trunk.layers.count {
+                try model.recomputeAttention(index, cache: cache, on: tape)
+            }
             try feedForward(index, tape, cell, gradientOfOutput, auxiliary, buffers, gradient)
             try attention(index, tape, cache, gradientOfOutput, buffers, gradient)
         }

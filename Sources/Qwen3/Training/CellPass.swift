@@ -89,6 +89,12 @@ package final class CellPass {
 
     private static let pageSize = TrainingCell.sharedUnit
 
+    /// See ``ActivationTape``; for the next cell.
+    package var recomputes: Bool {
+        get { tape.recomputes }
+        set { tape.recomputes = newValue }
+    }
+
     package init(_ model: Qwen3Model, layout: ParameterLayout) {
         self.model = model
         self.layout = layout

@@ -38,9 +38,12 @@ package struct TrainingMemory: Sendable, Hashable {
     /// Cells under way at once; nil: one per compute thread.
     package let lanesMax: Int?
 
-    /// - Parameter teacher: a frozen model that runs over the same cells.
+    /// - Parameters:
+    ///   - recomputes: see ``ActivationTape``.
+    ///   - teacher: a frozen model that runs over the same cells.
     package init(
-        _ c: Qwen3Configuration, _ compute: ComputeType, _ load: Load, teacher: Qwen3Configuration? = nil
+        _ c: Qwen3Configuration, _ compute: ComputeType, _ load: Load, recomputes: Bool = false,
+        teacher: Qwen3Configuration? = nil
     ) {
         let trunk = ParameterLayout.trunk(of: c).count
         let sparse = (0..<c.layerCount).count(where: c.isMoELayer)
@@ -59,8 +62,8 @@ package struct TrainingMemory: Sendable, Hashable {
         var levels = 1
         while 1 << levels < load.cells { levels += 1 }
         partialSums = 4 * trunk * levels + trunk * compute.byteCount
-        var cell = 4 * trunk + Self.pass(c, compute, rows: load.cellTokens)
-        if let teacher { cell += Self.pass(teacher, compute, rows: load.cellTokens) }
+        var cell = 4 * trunk + Self.pass(c, compute, rows: load.cellTokens, recomputes: recomputes)
+        if let teacher { cell += Self.pass(teacher, compute, rows: load.cellTokens, recomputes: true) }
         liveCell = cell
         lanesMax = c.hiddenSize <= Self.lanesWidthMax ? nil : 1
     }
@@ -69,7 +72,7 @@ package struct TrainingMemory: Sendable, Hashable {
     package static let lanesWidthMax = 1024
 
     /// Activations, cache and working memory of one pass forward and back.
-    private static func pass(_ c: Qwen3Configuration, _ compute: ComputeType, rows: Int) -> Int {
+    private static func pass(_ c: Qwen3Configuration, _ compute: ComputeType, rows: Int, recomputes: Bool) -> Int {
         let bytes = compute.byteCount
         let head = HeadPass.blockRows(vocabularySize: c.vocabularySize) * (8 * c.vocabularySize + 12 * c.hiddenSize)
         let routed =
@@ -77,7 +80,7 @@ package struct TrainingMemory: Sendable, Hashable {
         let widest = max(c.querySize, c.isDenseAnywhere ? c.intermediateSize : 0, c.hiddenSize)
         // The head's weights are the largest that are packed the other way round.
         let products = c.vocabularySize * c.hiddenSize * bytes + rows * (2 * widest * bytes + 4 * widest)
-        return ActivationTape.byteCount(rows: rows, c, compute)
+        return ActivationTape.byteCount(rows: rows, c, compute, recomputes: recomputes)
             + rows * c.keyValueByteCountPerToken(elementByteCount: bytes) * 5 / 4
             + rows * c.keyValueSize * 8 + rows * c.hiddenSize * 4
             + BackwardPass.bufferSizes(rows: rows, c, compute).reduce(0, +)

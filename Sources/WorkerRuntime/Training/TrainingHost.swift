@@ -154,7 +154,7 @@ final class TrainingHost: @unchecked Sendable {
                         TrainingCell(index: firstCell + $0, $1, sharesPrompts: step.sharesPrompts)
                     }, ranges: ranges,
                     waveCells: max(1, Int(step.waveCells)), temperature: step.temperature,
-                    auxiliaryCoefficient: step.auxiliaryCoefficient),
+                    auxiliaryCoefficient: step.auxiliaryCoefficient, recomputes: step.recomputes),
                 guides: guides
             ) { cell, scores, reference in
                 Self.evaluate(objective, own[cell.index - firstCell], scores, reference)
