@@ -1613,59 +1613,85 @@ package nonisolated struct WireTrainSequence: Sendable {
   package init() {}
 }
 
-package nonisolated struct WireTrainStep: Sendable {
+package nonisolated struct WireTrainStep: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var epoch: UInt32 = 0
+  package var epoch: UInt32 {
+    get {_storage._epoch}
+    set {_uniqueStorage()._epoch = newValue}
+  }
 
   /// Version of the weights that the step starts from.
-  package var version: UInt64 = 0
+  package var version: UInt64 {
+    get {_storage._version}
+    set {_uniqueStorage()._version = newValue}
+  }
 
   /// Per member one past its last cell.
-  package var rangeEnds: [UInt32] = []
+  package var rangeEnds: [UInt32] {
+    get {_storage._rangeEnds}
+    set {_uniqueStorage()._rangeEnds = newValue}
+  }
 
-  package var waveCells: UInt32 = 0
+  package var waveCells: UInt32 {
+    get {_storage._waveCells}
+    set {_uniqueStorage()._waveCells = newValue}
+  }
 
-  package var temperature: Float = 0
+  package var temperature: Float {
+    get {_storage._temperature}
+    set {_uniqueStorage()._temperature = newValue}
+  }
 
-  package var auxiliaryCoefficient: Double = 0
+  package var auxiliaryCoefficient: Double {
+    get {_storage._auxiliaryCoefficient}
+    set {_uniqueStorage()._auxiliaryCoefficient = newValue}
+  }
 
   package var objective: WireObjectiveSettings {
-    get {_objective ?? WireObjectiveSettings()}
-    set {_objective = newValue}
+    get {_storage._objective ?? WireObjectiveSettings()}
+    set {_uniqueStorage()._objective = newValue}
   }
   /// Returns true if `objective` has been explicitly set.
-  package var hasObjective: Bool {self._objective != nil}
+  package var hasObjective: Bool {_storage._objective != nil}
   /// Clears the value of `objective`. Subsequent reads from it will return its default value.
-  package mutating func clearObjective() {self._objective = nil}
+  package mutating func clearObjective() {_uniqueStorage()._objective = nil}
 
   /// Set with a divergence from a teacher.
   package var teacher: WireTeacherSettings {
-    get {_teacher ?? WireTeacherSettings()}
-    set {_teacher = newValue}
+    get {_storage._teacher ?? WireTeacherSettings()}
+    set {_uniqueStorage()._teacher = newValue}
   }
   /// Returns true if `teacher` has been explicitly set.
-  package var hasTeacher: Bool {self._teacher != nil}
+  package var hasTeacher: Bool {_storage._teacher != nil}
   /// Clears the value of `teacher`. Subsequent reads from it will return its default value.
-  package mutating func clearTeacher() {self._teacher = nil}
+  package mutating func clearTeacher() {_uniqueStorage()._teacher = nil}
 
   /// Model whose log-probabilities of the same tokens the objective wants; 0: none.
-  package var referenceModel: UInt32 = 0
+  package var referenceModel: UInt32 {
+    get {_storage._referenceModel}
+    set {_uniqueStorage()._referenceModel = newValue}
+  }
 
   /// Equal beginnings of neighbours in a cell are computed once.
-  package var sharesPrompts: Bool = false
+  package var sharesPrompts: Bool {
+    get {_storage._sharesPrompts}
+    set {_uniqueStorage()._sharesPrompts = newValue}
+  }
 
   /// Attention is computed again on the way back instead of kept.
-  package var recomputes: Bool = false
+  package var recomputes: Bool {
+    get {_storage._recomputes}
+    set {_uniqueStorage()._recomputes = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _objective: WireObjectiveSettings? = nil
-  fileprivate var _teacher: WireTeacherSettings? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 package nonisolated struct WireTeacherSettings: Sendable {
@@ -1684,6 +1710,12 @@ package nonisolated struct WireTeacherSettings: Sendable {
   package var beta: Float = 0
 
   package var temperature: Float = 0
+
+  /// Tokens of the teacher that count; 0: all.
+  package var topK: UInt32 = 0
+
+  /// All other tokens count as one.
+  package var hasTail_p: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -5898,81 +5930,137 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
   package static let protoMessageName: String = _protobuf_package + ".TrainStep"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0\u{3}reference_model\0\u{3}shares_prompts\0\u{1}recomputes\0")
 
+  fileprivate class _StorageClass {
+    var _epoch: UInt32 = 0
+    var _version: UInt64 = 0
+    var _rangeEnds: [UInt32] = []
+    var _waveCells: UInt32 = 0
+    var _temperature: Float = 0
+    var _auxiliaryCoefficient: Double = 0
+    var _objective: WireObjectiveSettings? = nil
+    var _teacher: WireTeacherSettings? = nil
+    var _referenceModel: UInt32 = 0
+    var _sharesPrompts: Bool = false
+    var _recomputes: Bool = false
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _epoch = source._epoch
+      _version = source._version
+      _rangeEnds = source._rangeEnds
+      _waveCells = source._waveCells
+      _temperature = source._temperature
+      _auxiliaryCoefficient = source._auxiliaryCoefficient
+      _objective = source._objective
+      _teacher = source._teacher
+      _referenceModel = source._referenceModel
+      _sharesPrompts = source._sharesPrompts
+      _recomputes = source._recomputes
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
-      case 3: try { try decoder.decodeRepeatedUInt32Field(value: &self.rangeEnds) }()
-      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.waveCells) }()
-      case 5: try { try decoder.decodeSingularFloatField(value: &self.temperature) }()
-      case 6: try { try decoder.decodeSingularDoubleField(value: &self.auxiliaryCoefficient) }()
-      case 7: try { try decoder.decodeSingularMessageField(value: &self._objective) }()
-      case 8: try { try decoder.decodeSingularMessageField(value: &self._teacher) }()
-      case 9: try { try decoder.decodeSingularUInt32Field(value: &self.referenceModel) }()
-      case 10: try { try decoder.decodeSingularBoolField(value: &self.sharesPrompts) }()
-      case 11: try { try decoder.decodeSingularBoolField(value: &self.recomputes) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularUInt32Field(value: &_storage._epoch) }()
+        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._version) }()
+        case 3: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._rangeEnds) }()
+        case 4: try { try decoder.decodeSingularUInt32Field(value: &_storage._waveCells) }()
+        case 5: try { try decoder.decodeSingularFloatField(value: &_storage._temperature) }()
+        case 6: try { try decoder.decodeSingularDoubleField(value: &_storage._auxiliaryCoefficient) }()
+        case 7: try { try decoder.decodeSingularMessageField(value: &_storage._objective) }()
+        case 8: try { try decoder.decodeSingularMessageField(value: &_storage._teacher) }()
+        case 9: try { try decoder.decodeSingularUInt32Field(value: &_storage._referenceModel) }()
+        case 10: try { try decoder.decodeSingularBoolField(value: &_storage._sharesPrompts) }()
+        case 11: try { try decoder.decodeSingularBoolField(value: &_storage._recomputes) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.epoch != 0 {
-      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
-    }
-    if self.version != 0 {
-      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
-    }
-    if !self.rangeEnds.isEmpty {
-      try visitor.visitPackedUInt32Field(value: self.rangeEnds, fieldNumber: 3)
-    }
-    if self.waveCells != 0 {
-      try visitor.visitSingularUInt32Field(value: self.waveCells, fieldNumber: 4)
-    }
-    if self.temperature.bitPattern != 0 {
-      try visitor.visitSingularFloatField(value: self.temperature, fieldNumber: 5)
-    }
-    if self.auxiliaryCoefficient.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.auxiliaryCoefficient, fieldNumber: 6)
-    }
-    try { if let v = self._objective {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
-    } }()
-    try { if let v = self._teacher {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
-    } }()
-    if self.referenceModel != 0 {
-      try visitor.visitSingularUInt32Field(value: self.referenceModel, fieldNumber: 9)
-    }
-    if self.sharesPrompts != false {
-      try visitor.visitSingularBoolField(value: self.sharesPrompts, fieldNumber: 10)
-    }
-    if self.recomputes != false {
-      try visitor.visitSingularBoolField(value: self.recomputes, fieldNumber: 11)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if _storage._epoch != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._epoch, fieldNumber: 1)
+      }
+      if _storage._version != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._version, fieldNumber: 2)
+      }
+      if !_storage._rangeEnds.isEmpty {
+        try visitor.visitPackedUInt32Field(value: _storage._rangeEnds, fieldNumber: 3)
+      }
+      if _storage._waveCells != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._waveCells, fieldNumber: 4)
+      }
+      if _storage._temperature.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._temperature, fieldNumber: 5)
+      }
+      if _storage._auxiliaryCoefficient.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._auxiliaryCoefficient, fieldNumber: 6)
+      }
+      try { if let v = _storage._objective {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+      } }()
+      try { if let v = _storage._teacher {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+      } }()
+      if _storage._referenceModel != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._referenceModel, fieldNumber: 9)
+      }
+      if _storage._sharesPrompts != false {
+        try visitor.visitSingularBoolField(value: _storage._sharesPrompts, fieldNumber: 10)
+      }
+      if _storage._recomputes != false {
+        try visitor.visitSingularBoolField(value: _storage._recomputes, fieldNumber: 11)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireTrainStep, rhs: WireTrainStep) -> Bool {
-    if lhs.epoch != rhs.epoch {return false}
-    if lhs.version != rhs.version {return false}
-    if lhs.rangeEnds != rhs.rangeEnds {return false}
-    if lhs.waveCells != rhs.waveCells {return false}
-    if lhs.temperature != rhs.temperature {return false}
-    if lhs.auxiliaryCoefficient != rhs.auxiliaryCoefficient {return false}
-    if lhs._objective != rhs._objective {return false}
-    if lhs._teacher != rhs._teacher {return false}
-    if lhs.referenceModel != rhs.referenceModel {return false}
-    if lhs.sharesPrompts != rhs.sharesPrompts {return false}
-    if lhs.recomputes != rhs.recomputes {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._epoch != rhs_storage._epoch {return false}
+        if _storage._version != rhs_storage._version {return false}
+        if _storage._rangeEnds != rhs_storage._rangeEnds {return false}
+        if _storage._waveCells != rhs_storage._waveCells {return false}
+        if _storage._temperature != rhs_storage._temperature {return false}
+        if _storage._auxiliaryCoefficient != rhs_storage._auxiliaryCoefficient {return false}
+        if _storage._objective != rhs_storage._objective {return false}
+        if _storage._teacher != rhs_storage._teacher {return false}
+        if _storage._referenceModel != rhs_storage._referenceModel {return false}
+        if _storage._sharesPrompts != rhs_storage._sharesPrompts {return false}
+        if _storage._recomputes != rhs_storage._recomputes {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5980,7 +6068,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TeacherSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}forward\0\u{1}reverse\0\u{1}symmetric\0\u{1}beta\0\u{1}temperature\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}forward\0\u{1}reverse\0\u{1}symmetric\0\u{1}beta\0\u{1}temperature\0\u{3}top_k\0\u{3}has_tail\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5994,6 +6082,8 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
       case 4: try { try decoder.decodeSingularFloatField(value: &self.symmetric) }()
       case 5: try { try decoder.decodeSingularFloatField(value: &self.beta) }()
       case 6: try { try decoder.decodeSingularFloatField(value: &self.temperature) }()
+      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.topK) }()
+      case 8: try { try decoder.decodeSingularBoolField(value: &self.hasTail_p) }()
       default: break
       }
     }
@@ -6018,6 +6108,12 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
     if self.temperature.bitPattern != 0 {
       try visitor.visitSingularFloatField(value: self.temperature, fieldNumber: 6)
     }
+    if self.topK != 0 {
+      try visitor.visitSingularUInt32Field(value: self.topK, fieldNumber: 7)
+    }
+    if self.hasTail_p != false {
+      try visitor.visitSingularBoolField(value: self.hasTail_p, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6028,6 +6124,8 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
     if lhs.symmetric != rhs.symmetric {return false}
     if lhs.beta != rhs.beta {return false}
     if lhs.temperature != rhs.temperature {return false}
+    if lhs.topK != rhs.topK {return false}
+    if lhs.hasTail_p != rhs.hasTail_p {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -71,6 +71,15 @@ import Testing
         #expect(message(text("distill", "teacher: {path: t}\noverlong: {buffer: 2}")).contains("needs a reward"))
     }
 
+    @Test func distillationOverTheLikeliestTokens() throws {
+        let top = try job(text("distill", "teacher: {path: t, top_k: 16, tail: false}"))
+        #expect(top.teacher?.topK == 16 && top.teacher?.hasTail == false)
+        #expect(message(text("distill", "teacher: {path: t, tail: false}")).contains("is of top_k"))
+        #expect(
+            message(text("distill", "teacher: {path: t, top_k: 4, divergence: sampled}")).contains("looks at one token")
+        )
+    }
+
     @Test("settings that contradict each other are refused with the reason")
     func contradictions() {
         #expect(message(text("grpo")).contains("needs a reward"))

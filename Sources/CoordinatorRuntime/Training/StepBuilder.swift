@@ -132,6 +132,8 @@ struct StepBuilder {
             $0.model = job.admitted.scoreModel
             $0.beta = Float(teacher.beta)
             $0.temperature = Float(teacher.temperature)
+            $0.topK = UInt32(teacher.topK ?? 0)
+            $0.hasTail_p = teacher.hasTail
             switch teacher.divergence {
             case .forward: $0.forward = 1
             case .reverse: $0.reverse = 1

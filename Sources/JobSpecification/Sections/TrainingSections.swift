@@ -22,17 +22,29 @@ package struct DistillationSection: Equatable, Sendable {
     package let beta: Double
     /// Of both distributions.
     package let temperature: Double
+    /// The teacher's most likely tokens, over which alone the divergence is; nil: the whole vocabulary.
+    package let topK: Int?
+    /// Whether all other tokens together are one more outcome; otherwise both sides are normalised over the K.
+    package let hasTail: Bool
     /// Of the divergence beside a task reward's policy gradient.
     package let weight: Double
 
     init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields(["path", "compute", "divergence", "beta", "temperature", "weight"])
+        let fields = try reader.fields([
+            "path", "compute", "divergence", "beta", "temperature", "weight", "top_k", "tail",
+        ])
         path = try fields.required("path").filePath()
         compute = try fields.choice("compute", default: .bf16)
         divergence = try fields.choice("divergence", default: .reverse)
         beta = try fields.number("beta", .closed(0, 1), default: 0.5)
         temperature = try fields.number("temperature", .above(0, upTo: 100), default: 1)
         weight = try fields.number("weight", .above(0, upTo: 1000), default: 1)
+        topK = try fields["top_k"]?.integer(1...4096)
+        hasTail = try fields.boolean("tail", default: true)
+        if topK == nil, fields["tail"] != nil { throw fields.error("tail", "is of top_k; set that or remove this") }
+        if topK != nil, divergence == .sampled {
+            throw fields.error("top_k", "divergence sampled looks at one token; remove it")
+        }
         if divergence == .jsd, beta == 0 || beta == 1 {
             throw fields.error("beta", "at 0 and 1 the divergence is none; use divergence: forward or reverse")
         }
@@ -42,6 +54,7 @@ package struct DistillationSection: Equatable, Sendable {
         .section([
             "path": .string(path), "compute": .string(compute.rawValue), "divergence": .string(divergence.rawValue),
             "beta": .number(beta), "temperature": .number(temperature), "weight": .number(weight),
+            "top_k": topK.map { .integer($0) }, "tail": topK == nil ? nil : .boolean(hasTail),
         ])
     }
 }

@@ -44,8 +44,13 @@ package struct TeacherDivergence: Sendable, Hashable {
     package var symmetric: Float
     package var beta: Float
     package var temperature: Float
+    /// Over the teacher's most likely tokens only; nil: over the whole vocabulary.
+    package var topK: TopKDivergence?
 
-    package init(forward: Float, reverse: Float, symmetric: Float, beta: Float, temperature: Float) {
+    package init(
+        forward: Float, reverse: Float, symmetric: Float, beta: Float, temperature: Float, topK: TopKDivergence? = nil
+    ) {
+        self.topK = topK
         self.forward = forward
         self.reverse = reverse
         self.symmetric = symmetric
@@ -179,6 +184,10 @@ package final class HeadPass {
             ck_log_prob_gradient(
                 logits, Int64(count), statistics.inverseTemperature, statistics.maximum, statistics.logSum,
                 Int64(target), wanted.logProb, wanted.entropy, statistics.entropy, out)
+            if let topK = divergence.topK {
+                return topK.evaluate(
+                    divergence, student: logits, teacher: teacher, count: count, scale: wanted.divergence, into: out)
+            }
             loss = ck_divergence(
                 &kind, logits, student.maximum, student.logSum, teacher, reference.maximum, reference.logSum,
                 Int64(count), wanted.divergence, out)

@@ -46,7 +46,8 @@ extension TeacherDivergence {
     init(_ wire: WireTeacherSettings) {
         self.init(
             forward: wire.forward, reverse: wire.reverse, symmetric: wire.symmetric, beta: wire.beta,
-            temperature: wire.temperature)
+            temperature: wire.temperature,
+            topK: wire.topK == 0 ? nil : TopKDivergence(k: Int(wire.topK), hasTail: wire.hasTail_p))
     }
 }
 
