@@ -1576,6 +1576,9 @@ package nonisolated struct WireTrainCell: Sendable {
 
   package var sequences: [WireTrainSequence] = []
 
+  /// The frozen model that the step looks at for these sequences: teacher or reference; 0: none.
+  package var guide: UInt32 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1669,10 +1672,10 @@ package nonisolated struct WireTrainStep: @unchecked Sendable {
   /// Clears the value of `teacher`. Subsequent reads from it will return its default value.
   package mutating func clearTeacher() {_uniqueStorage()._teacher = nil}
 
-  /// Model whose log-probabilities of the same tokens the objective wants; 0: none.
-  package var referenceModel: UInt32 {
-    get {_storage._referenceModel}
-    set {_uniqueStorage()._referenceModel = newValue}
+  /// Whether the objective wants the guide's log-probabilities of the same tokens.
+  package var hasReference_p: Bool {
+    get {_storage._hasReference_p}
+    set {_uniqueStorage()._hasReference_p = newValue}
   }
 
   /// Equal beginnings of neighbours in a cell are computed once.
@@ -1698,8 +1701,6 @@ package nonisolated struct WireTeacherSettings: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
-
-  package var model: UInt32 = 0
 
   package var forward: Float = 0
 
@@ -2642,6 +2643,12 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
     set {_uniqueStorage()._optimizerOnDisk = newValue}
   }
 
+  /// Teachers beside score_model.
+  package var furtherScoreModels: [UInt32] {
+    get {_storage._furtherScoreModels}
+    set {_uniqueStorage()._furtherScoreModels = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2657,6 +2664,9 @@ package nonisolated struct WireDataSource: Sendable {
   package var rowCount: UInt32 = 0
 
   package var weight: Double = 0
+
+  /// Who teaches its rows: 0 is the job's score_model, n the n-th of further_score_models.
+  package var teacher: UInt32 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2764,6 +2774,12 @@ package nonisolated struct WireStepReplay: @unchecked Sendable {
   package var digest: Data {
     get {_storage._digest}
     set {_uniqueStorage()._digest = newValue}
+  }
+
+  /// Teachers or reference that cells name.
+  package var guides: [WireModelDescription] {
+    get {_storage._guides}
+    set {_uniqueStorage()._guides = newValue}
   }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -5818,7 +5834,7 @@ nonisolated extension WireTrainCells: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireTrainCell: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainCell"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}sequences\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}sequences\0\u{1}guide\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5828,6 +5844,7 @@ nonisolated extension WireTrainCell: SwiftProtobuf.Message, SwiftProtobuf._Messa
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.index) }()
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.sequences) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.guide) }()
       default: break
       }
     }
@@ -5840,12 +5857,16 @@ nonisolated extension WireTrainCell: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if !self.sequences.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.sequences, fieldNumber: 2)
     }
+    if self.guide != 0 {
+      try visitor.visitSingularUInt32Field(value: self.guide, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireTrainCell, rhs: WireTrainCell) -> Bool {
     if lhs.index != rhs.index {return false}
     if lhs.sequences != rhs.sequences {return false}
+    if lhs.guide != rhs.guide {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5928,7 +5949,7 @@ nonisolated extension WireTrainSequence: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainStep"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0\u{3}reference_model\0\u{3}shares_prompts\0\u{1}recomputes\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}range_ends\0\u{3}wave_cells\0\u{1}temperature\0\u{3}auxiliary_coefficient\0\u{1}objective\0\u{1}teacher\0\u{4}\u{2}shares_prompts\0\u{1}recomputes\0\u{3}has_reference\0")
 
   fileprivate class _StorageClass {
     var _epoch: UInt32 = 0
@@ -5939,7 +5960,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
     var _auxiliaryCoefficient: Double = 0
     var _objective: WireObjectiveSettings? = nil
     var _teacher: WireTeacherSettings? = nil
-    var _referenceModel: UInt32 = 0
+    var _hasReference_p: Bool = false
     var _sharesPrompts: Bool = false
     var _recomputes: Bool = false
 
@@ -5960,7 +5981,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
       _auxiliaryCoefficient = source._auxiliaryCoefficient
       _objective = source._objective
       _teacher = source._teacher
-      _referenceModel = source._referenceModel
+      _hasReference_p = source._hasReference_p
       _sharesPrompts = source._sharesPrompts
       _recomputes = source._recomputes
     }
@@ -5989,9 +6010,9 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
         case 6: try { try decoder.decodeSingularDoubleField(value: &_storage._auxiliaryCoefficient) }()
         case 7: try { try decoder.decodeSingularMessageField(value: &_storage._objective) }()
         case 8: try { try decoder.decodeSingularMessageField(value: &_storage._teacher) }()
-        case 9: try { try decoder.decodeSingularUInt32Field(value: &_storage._referenceModel) }()
         case 10: try { try decoder.decodeSingularBoolField(value: &_storage._sharesPrompts) }()
         case 11: try { try decoder.decodeSingularBoolField(value: &_storage._recomputes) }()
+        case 12: try { try decoder.decodeSingularBoolField(value: &_storage._hasReference_p) }()
         default: break
         }
       }
@@ -6028,14 +6049,14 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
       try { if let v = _storage._teacher {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
       } }()
-      if _storage._referenceModel != 0 {
-        try visitor.visitSingularUInt32Field(value: _storage._referenceModel, fieldNumber: 9)
-      }
       if _storage._sharesPrompts != false {
         try visitor.visitSingularBoolField(value: _storage._sharesPrompts, fieldNumber: 10)
       }
       if _storage._recomputes != false {
         try visitor.visitSingularBoolField(value: _storage._recomputes, fieldNumber: 11)
+      }
+      if _storage._hasReference_p != false {
+        try visitor.visitSingularBoolField(value: _storage._hasReference_p, fieldNumber: 12)
       }
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -6054,7 +6075,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
         if _storage._auxiliaryCoefficient != rhs_storage._auxiliaryCoefficient {return false}
         if _storage._objective != rhs_storage._objective {return false}
         if _storage._teacher != rhs_storage._teacher {return false}
-        if _storage._referenceModel != rhs_storage._referenceModel {return false}
+        if _storage._hasReference_p != rhs_storage._hasReference_p {return false}
         if _storage._sharesPrompts != rhs_storage._sharesPrompts {return false}
         if _storage._recomputes != rhs_storage._recomputes {return false}
         return true
@@ -6068,7 +6089,7 @@ nonisolated extension WireTrainStep: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TeacherSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}forward\0\u{1}reverse\0\u{1}symmetric\0\u{1}beta\0\u{1}temperature\0\u{3}top_k\0\u{3}has_tail\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\u{2}forward\0\u{1}reverse\0\u{1}symmetric\0\u{1}beta\0\u{1}temperature\0\u{3}top_k\0\u{3}has_tail\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6076,7 +6097,6 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.model) }()
       case 2: try { try decoder.decodeSingularFloatField(value: &self.forward) }()
       case 3: try { try decoder.decodeSingularFloatField(value: &self.reverse) }()
       case 4: try { try decoder.decodeSingularFloatField(value: &self.symmetric) }()
@@ -6090,9 +6110,6 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.model != 0 {
-      try visitor.visitSingularUInt32Field(value: self.model, fieldNumber: 1)
-    }
     if self.forward.bitPattern != 0 {
       try visitor.visitSingularFloatField(value: self.forward, fieldNumber: 2)
     }
@@ -6118,7 +6135,6 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
   }
 
   package static func ==(lhs: WireTeacherSettings, rhs: WireTeacherSettings) -> Bool {
-    if lhs.model != rhs.model {return false}
     if lhs.forward != rhs.forward {return false}
     if lhs.reverse != rhs.reverse {return false}
     if lhs.symmetric != rhs.symmetric {return false}
@@ -7767,7 +7783,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -7790,6 +7806,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _refillMax: UInt32 = 0
     var _sources: [WireDataSource] = []
     var _optimizerOnDisk: Bool = false
+    var _furtherScoreModels: [UInt32] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -7820,6 +7837,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _refillMax = source._refillMax
       _sources = source._sources
       _optimizerOnDisk = source._optimizerOnDisk
+      _furtherScoreModels = source._furtherScoreModels
     }
   }
 
@@ -7858,6 +7876,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 18: try { try decoder.decodeSingularUInt32Field(value: &_storage._refillMax) }()
         case 19: try { try decoder.decodeRepeatedMessageField(value: &_storage._sources) }()
         case 20: try { try decoder.decodeSingularBoolField(value: &_storage._optimizerOnDisk) }()
+        case 21: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._furtherScoreModels) }()
         default: break
         }
       }
@@ -7930,6 +7949,9 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       if _storage._optimizerOnDisk != false {
         try visitor.visitSingularBoolField(value: _storage._optimizerOnDisk, fieldNumber: 20)
       }
+      if !_storage._furtherScoreModels.isEmpty {
+        try visitor.visitPackedUInt32Field(value: _storage._furtherScoreModels, fieldNumber: 21)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -7959,6 +7981,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._refillMax != rhs_storage._refillMax {return false}
         if _storage._sources != rhs_storage._sources {return false}
         if _storage._optimizerOnDisk != rhs_storage._optimizerOnDisk {return false}
+        if _storage._furtherScoreModels != rhs_storage._furtherScoreModels {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -7970,7 +7993,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension WireDataSource: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".DataSource"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}row_count\0\u{1}weight\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}row_count\0\u{1}weight\0\u{1}teacher\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7980,6 +8003,7 @@ nonisolated extension WireDataSource: SwiftProtobuf.Message, SwiftProtobuf._Mess
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.rowCount) }()
       case 2: try { try decoder.decodeSingularDoubleField(value: &self.weight) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.teacher) }()
       default: break
       }
     }
@@ -7992,12 +8016,16 @@ nonisolated extension WireDataSource: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if self.weight.bitPattern != 0 {
       try visitor.visitSingularDoubleField(value: self.weight, fieldNumber: 2)
     }
+    if self.teacher != 0 {
+      try visitor.visitSingularUInt32Field(value: self.teacher, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireDataSource, rhs: WireDataSource) -> Bool {
     if lhs.rowCount != rhs.rowCount {return false}
     if lhs.weight != rhs.weight {return false}
+    if lhs.teacher != rhs.teacher {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -8150,7 +8178,7 @@ nonisolated extension WireJobEnded: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension WireStepReplay: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".StepReplay"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}checkpoint\0\u{1}messages\0\u{1}prepared\0\u{1}apply\0\u{1}digest\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}checkpoint\0\u{1}messages\0\u{1}prepared\0\u{1}apply\0\u{1}digest\0\u{1}guides\0")
 
   fileprivate class _StorageClass {
     var _checkpoint: String = String()
@@ -8158,6 +8186,7 @@ nonisolated extension WireStepReplay: SwiftProtobuf.Message, SwiftProtobuf._Mess
     var _prepared: WireStepPrepared? = nil
     var _apply: WireStepApply? = nil
     var _digest: Data = Data()
+    var _guides: [WireModelDescription] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -8173,6 +8202,7 @@ nonisolated extension WireStepReplay: SwiftProtobuf.Message, SwiftProtobuf._Mess
       _prepared = source._prepared
       _apply = source._apply
       _digest = source._digest
+      _guides = source._guides
     }
   }
 
@@ -8196,6 +8226,7 @@ nonisolated extension WireStepReplay: SwiftProtobuf.Message, SwiftProtobuf._Mess
         case 3: try { try decoder.decodeSingularMessageField(value: &_storage._prepared) }()
         case 4: try { try decoder.decodeSingularMessageField(value: &_storage._apply) }()
         case 5: try { try decoder.decodeSingularBytesField(value: &_storage._digest) }()
+        case 6: try { try decoder.decodeRepeatedMessageField(value: &_storage._guides) }()
         default: break
         }
       }
@@ -8223,6 +8254,9 @@ nonisolated extension WireStepReplay: SwiftProtobuf.Message, SwiftProtobuf._Mess
       if !_storage._digest.isEmpty {
         try visitor.visitSingularBytesField(value: _storage._digest, fieldNumber: 5)
       }
+      if !_storage._guides.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._guides, fieldNumber: 6)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -8237,6 +8271,7 @@ nonisolated extension WireStepReplay: SwiftProtobuf.Message, SwiftProtobuf._Mess
         if _storage._prepared != rhs_storage._prepared {return false}
         if _storage._apply != rhs_storage._apply {return false}
         if _storage._digest != rhs_storage._digest {return false}
+        if _storage._guides != rhs_storage._guides {return false}
         return true
       }
       if !storagesAreEqual {return false}

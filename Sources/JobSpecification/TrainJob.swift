@@ -114,6 +114,9 @@ package struct TrainJob: Equatable, Sendable {
             throw fields.error(
                 "rows_per_step", "\(rowsPerStep) is no multiple of updates_per_batch \(updatesPerBatch)")
         }
+        if method != .distill, data.contains(where: { $0.teacher != nil }) {
+            throw fields.error("data", "method \(method.rawValue) has no teachers; remove teacher from its files")
+        }
         switch method {
         case .sft:
             for key in [

@@ -6,13 +6,18 @@ package import Qwen3
 package enum CellPacking {
     /// For each cell the indices of its sequences.
     ///
-    /// - Parameter shared: tokens that a sequence need not bring when it follows the one before it in a cell.
-    package static func pack(tokenCounts: [Int], shared: [Int]? = nil, budget: Int) -> [[Int]] {
+    /// - Parameters:
+    ///   - shared: tokens that a sequence need not bring when it follows the one before it in a cell.
+    ///   - kinds: sequences of one cell are of one kind; nil: all are.
+    package static func pack(
+        tokenCounts: [Int], shared: [Int]? = nil, kinds: [UInt32]? = nil, budget: Int
+    ) -> [[Int]] {
         var cells: [[Int]] = []
         var used = 0
         for (index, count) in tokenCounts.enumerated() {
             let added = count - (shared?[index] ?? 0)
-            if cells.isEmpty || used + added > budget {
+            let isOther = kinds.map { index > 0 && $0[index] != $0[index - 1] } ?? false
+            if cells.isEmpty || used + added > budget || isOther {
                 cells.append([index])
                 used = count
             } else {

@@ -34,6 +34,8 @@ package struct TrainingSequence: Sendable, Equatable {
     package var divergence: [Float]
     /// See ``TrainingCell``: experts that routers take over; empty for none.
     package var routes: [UInt8] = []
+    /// The cluster's number of the frozen model that the sequence is compared with: a teacher or the reference; 0: none.
+    package var guide: UInt32 = 0
 
     package init(
         tokens: [Int32], scored: [Int32], advantages: [Float] = [], old: [Float] = [], reference: [Float] = [],

@@ -93,17 +93,22 @@ struct TrainingJobTests {
         #expect(rows.contains { $0["grad_norm"]! > 0 })
     }
 
-    @Test("dynamic sampling refills batches, a mixture of files, a teacher beside a reward: one worker's bytes")
+    @Test("dynamic sampling, a mixture of files, a teacher beside a reward, a teacher per file: one worker's bytes")
     func options() throws {
         let bench = try Self.mixture.get().bench
         try #require(
             try bench.apus("data", "registers", "more.jsonl", "-n", "300", "--seed", "5").status == 0)
-        for (name, lines) in [
+        for (name, second, lines) in [
             (
-                "refill",
+                "refill", "",
                 "method: grpo\nreward: [exact]\ndynamic_sampling: {refills: 4}\noverlong: {buffer: 30, penalty: 0.5}"
             ),
-            ("both", "method: distill\nreward: [exact]\nteacher: {path: cold-start/model, compute: fp32, weight: 0.5}"),
+            (
+                "both", "",
+                "method: distill\nreward: [exact]\nteacher: {path: cold-start/model, compute: fp32, weight: 0.5}"
+            ),
+            // The first file's teacher is the student itself.
+            ("teachers", ", teacher: model", "method: distill\nteacher: {path: cold-start/model, compute: fp32}"),
         ] {
             try bench.write(
                 "\(name).yaml",
@@ -111,7 +116,7 @@ struct TrainingJobTests {
                 kind: train
                 name: \(name)
                 model: {path: cold-start/model, compute: fp32}
-                data: [{path: prompts.jsonl, weight: 2}, {path: more.jsonl}]
+                data: [{path: prompts.jsonl, weight: 2}, {path: more.jsonl\(second)}]
                 \(lines)
                 steps: 3
                 rows_per_step: 4
@@ -146,6 +151,14 @@ struct TrainingJobTests {
         #expect(answered.split(separator: "\n").count > 3 * 4 * 4)
         #expect(try rows("both-1").contains { ($0["distillation/divergence"] ?? 0) > 0 })
         #expect(try rows("both-1").allSatisfy { $0["reward"] != nil })
+        #expect(try rows("teachers-1").contains { ($0["distillation/divergence"] ?? 0) > 0.01 })
+        let verified = try bench.apus("verify", "teachers-3")
+        #expect(verified.status == 0 && verified.output.contains("all bits are equal"), "\(verified.errors)")
+        let alone = try bench.apus(
+            "run", "teachers.yaml", "--set", "output=alone", "--set", "data=[{path: prompts.jsonl}]", "--set",
+            "steps=1")
+        #expect(alone.status == 0, "\(alone.errors)")
+        #expect(try rows("alone")[0]["distillation/divergence"] == nil, "the same model in the same weights")
     }
 
     // MARK: - Bad input

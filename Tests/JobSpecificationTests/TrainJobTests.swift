@@ -71,6 +71,12 @@ import Testing
         #expect(message(text("distill", "teacher: {path: t}\noverlong: {buffer: 2}")).contains("needs a reward"))
     }
 
+    @Test func teacherOfOneFile() throws {
+        let job = try job(text("distill", "teacher: {path: t}", data: "[{path: a}, {path: b, teacher: special}]"))
+        #expect(job.data.map(\.teacher) == [nil, "/jobs/special"])
+        #expect(message(text("sft", data: "[{path: a, teacher: t}]")).contains("has no teachers"))
+    }
+
     @Test func distillationOverTheLikeliestTokens() throws {
         let top = try job(text("distill", "teacher: {path: t, top_k: 16, tail: false}"))
         #expect(top.teacher?.topK == 16 && top.teacher?.hasTail == false)

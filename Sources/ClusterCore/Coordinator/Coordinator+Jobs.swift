@@ -35,6 +35,7 @@ extension Coordinator {
         var admitted = prepared.admitted
         admitted.policyModel = register(prepared.policy)
         admitted.scoreModel = register(prepared.scorer)
+        admitted.furtherScoreModels = prepared.furtherScorers.map { register($0) }
         record(.with { $0.jobAdmitted = admitted })
         send(to: prepared.client, request: prepared.request) {
             $0.jobAccepted = .with {
@@ -117,10 +118,10 @@ extension Coordinator {
             return "\(wanted - workers.count) more worker\(wanted - workers.count == 1 ? "" : "s") to join"
         }
         let engine = job.admitted.engine
-        let both = [job.admitted.policyModel, job.admitted.scoreModel].filter { $0 != 0 }
+        let all = job.models
         let phase = phaseModels(job)
-        // Both models when they fit together; otherwise one after the other.
-        let models = fits(both, engine, on: workers) ? both : phase
+        // All models when they fit together; otherwise one after the other.
+        let models = fits(all, engine, on: workers) ? all : phase
         if let text = shortfall(models, engine, on: workers) {
             if deployments.isEmpty { end(job.id, "failed", text) } else { deploy(models, engine) }
             return text
@@ -132,7 +133,7 @@ extension Coordinator {
 
     /// The models that the open units need, one phase after the other.
     private func phaseModels(_ job: JobRecord) -> [UInt32] {
-        if job.isTraining { return [job.admitted.policyModel, job.admitted.scoreModel].filter { $0 != 0 } }
+        if job.isTraining { return job.models }
         let generates = (0..<job.groupCount).contains {
             job.failedGroups[$0] == nil && !job.missingSiblings($0).isEmpty
         }

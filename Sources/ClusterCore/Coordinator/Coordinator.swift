@@ -54,16 +54,18 @@ package struct Coordinator: Sendable {
         /// Models it needs; an equal one that is known already keeps its number.
         package var policy: WireModelDescription?
         package var scorer: WireModelDescription?
+        package var furtherScorers: [WireModelDescription]
         package var client: PeerIdentity
         package var request: UInt64
 
         package init(
             admitted: WireJobAdmitted, policy: WireModelDescription?, scorer: WireModelDescription?,
-            client: PeerIdentity, request: UInt64
+            furtherScorers: [WireModelDescription] = [], client: PeerIdentity, request: UInt64
         ) {
             self.admitted = admitted
             self.policy = policy
             self.scorer = scorer
+            self.furtherScorers = furtherScorers
             self.client = client
             self.request = request
         }

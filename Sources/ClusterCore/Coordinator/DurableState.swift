@@ -42,6 +42,15 @@ package struct JobRecord: Sendable {
     package var groupCount: Int { Int(admitted.groupCount) }
     package var groupSize: Int { Int(admitted.groupSize) }
     package var hasRollouts: Bool { admitted.policyModel != 0 }
+    /// The models that it names, each once.
+    package var models: [UInt32] {
+        var result: [UInt32] = []
+        for id in [admitted.policyModel, admitted.scoreModel] + admitted.furtherScoreModels
+        where id != 0 && !result.contains(id) {
+            result.append(id)
+        }
+        return result
+    }
     package var hasScores: Bool { admitted.scoreModel != 0 }
 
     package func isRecorded(_ sequence: SequenceID, score: Bool) -> Data? {

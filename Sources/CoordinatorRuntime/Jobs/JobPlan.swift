@@ -26,7 +26,7 @@ package struct JobPlan {
         kind = prepared.admitted.kind
         rowCount = prepared.rows.count
         warnings = prepared.warnings
-        models = [prepared.policy, prepared.scorer].compactMap { $0 }
+        models = [prepared.policy, prepared.scorer].compactMap { $0 } + prepared.furtherScorers
         engine = prepared.admitted.engine
     }
 

@@ -23,6 +23,8 @@ struct PreparedSubmission {
     var admitted: WireJobAdmitted
     var policy: WireModelDescription?
     var scorer: WireModelDescription?
+    /// Teachers of single files of a mixture.
+    var furtherScorers: [WireModelDescription] = []
     var settings: WireGenerationSettings
     var rows: [JobRow]
     var warnings: [String]

@@ -160,8 +160,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
             effects += coordinator.apply(
                 .jobPrepared(
                     .init(
-                        admitted: prepared.admitted, policy: prepared.policy, scorer: prepared.scorer, client: client,
-                        request: request)), at: .now)
+                        admitted: prepared.admitted, policy: prepared.policy, scorer: prepared.scorer,
+                        furtherScorers: prepared.furtherScorers, client: client, request: request)), at: .now)
         case .refused(let error, let client, let request):
             send(failure(error.description, error.exitCode), to: client, request: request)
         case .built(let order, let result):

@@ -12,7 +12,7 @@ extension JobPreparation {
     func prepare(_ job: TrainJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
         let model = try ModelFiles(url(job.model.path), compute: job.model.compute.rawValue, version: 0)
         let tokenizer = try model.tokenizer()
-        let teacher = try job.teacher.map { try ModelFiles(url($0.path), compute: $0.compute.rawValue, version: 0) }
+        let teachers = try self.teachers(job, model, tokenizer)
         let reference =
             job.loss.klCoefficient == 0 || job.method != .grpo
             ? nil
@@ -20,16 +20,6 @@ extension JobPreparation {
                 url(job.reference?.path ?? job.model.path), compute: (job.reference ?? job.model).compute.rawValue,
                 version: 0)
         if let reference { try reference.requireVocabulary(of: tokenizer, asIn: model) }
-        if let teacher {
-            try teacher.requireVocabulary(of: tokenizer, asIn: model)
-            let (own, other) = (model.checkpoint.configuration, teacher.checkpoint.configuration)
-            guard own.vocabularySize == other.vocabularySize else {
-                throw SubmissionError(
-                    description:
-                        "the teacher \(teacher.checkpoint.directory.path) has \(other.vocabularySize) vocabulary rows, the "
-                        + "student \(own.vocabularySize): their distributions cannot be compared")
-            }
-        }
         if job.routerAuxiliaryCoefficient > 0, model.checkpoint.configuration.expertCount == 0 {
             throw SubmissionError(
                 description: "\(submission.file): router_aux_loss_coef: the model has no experts; remove it")
@@ -48,7 +38,8 @@ extension JobPreparation {
             if isSupervised {
                 try demonstrations(data, model, renderer, &rows, &warnings)
             } else {
-                try prompts(job, data, model, teacher, renderer, &rows, &warnings)
+                let context = (teachers.files + [model]).map(\.contextLength).min()!
+                try prompts(job, data, context: context, renderer, &rows, &warnings)
             }
             guard rows.count > first else {
                 throw SubmissionError(description: "\(url(data.path).path): no usable row")
@@ -57,6 +48,7 @@ extension JobPreparation {
                 .with {
                     $0.rowCount = UInt32(rows.count - first)
                     $0.weight = data.weight
+                    $0.teacher = UInt32(teachers.ofSources[sources.count])
                 })
         }
         if !isSupervised {
@@ -77,15 +69,42 @@ extension JobPreparation {
         let settings = try settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
         return PreparedSubmission(
-            admitted: admitted, policy: try trained(model, job, rows, teacher),
-            scorer: try (teacher ?? reference)?.description,
+            admitted: admitted, policy: try trained(model, job, rows, teachers.files),
+            scorer: try (teachers.files.first ?? reference)?.description,
+            furtherScorers: try teachers.files.dropFirst().map { try $0.description },
             settings: settings,
             rows: rows, warnings: warnings)
     }
 
+    /// The job's teachers, each once, and for each file of data which of them is its own.
+    private func teachers(
+        _ job: TrainJob, _ model: ModelFiles, _ tokenizer: Tokenizer
+    ) throws -> (files: [ModelFiles], ofSources: [Int]) {
+        guard let named = job.teacher else { return ([], job.data.map { _ in 0 }) }
+        var paths: [String] = []
+        let ofSources = job.data.map { data in
+            let path = url(data.teacher ?? named.path).path
+            if !paths.contains(path) { paths.append(path) }
+            return paths.firstIndex(of: path)!
+        }
+        let files = try paths.map { path in
+            let teacher = try ModelFiles(url(path), compute: named.compute.rawValue, version: 0)
+            try teacher.requireVocabulary(of: tokenizer, asIn: model)
+            let (own, other) = (model.checkpoint.configuration, teacher.checkpoint.configuration)
+            guard own.vocabularySize == other.vocabularySize else {
+                throw SubmissionError(
+                    description:
+                        "the teacher \(teacher.checkpoint.directory.path) has \(other.vocabularySize) vocabulary rows, the "
+                        + "student \(own.vocabularySize): their distributions cannot be compared")
+            }
+            return teacher
+        }
+        return (files, ofSources)
+    }
+
     /// The policy has a number of its own even where another job uses the same files: its weights will change.
     private func trained(
-        _ model: ModelFiles, _ job: TrainJob, _ rows: [JobRow], _ teacher: ModelFiles?
+        _ model: ModelFiles, _ job: TrainJob, _ rows: [JobRow], _ teachers: [ModelFiles]
     ) throws -> WireModelDescription {
         var description = try model.description
         description.isTrained = true
@@ -96,7 +115,8 @@ extension JobPreparation {
         let memory = TrainingMemory(
             model.checkpoint.configuration, Tensors.ComputeType(rawValue: job.model.compute.rawValue)!, load,
             recomputes: job.recomputesActivations,
-            teacher: job.teacher?.divergence == .sampled ? nil : teacher?.checkpoint.configuration)
+            teacher: job.teacher?.divergence == .sampled
+                ? nil : teachers.map(\.checkpoint.configuration).max { $0.hiddenSize < $1.hiddenSize })
         description.training = .with {
             // What lies on a disk is in memory only while it is stepped.
             let isOnDisk = job.optimizer.store == .disk
@@ -113,12 +133,11 @@ extension JobPreparation {
     }
 
     private func prompts(
-        _ job: TrainJob, _ data: DataSection, _ model: ModelFiles, _ teacher: ModelFiles?, _ renderer: PromptRenderer,
+        _ job: TrainJob, _ data: DataSection, context: Int, _ renderer: PromptRenderer,
         _ rows: inout [JobRow], _ warnings: inout [String]
     ) throws {
         var reader = try DataReader<PromptRecord>(
             prompts: url(data.path), data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
-        let context = min(model.contextLength, teacher?.contextLength ?? .max)
         while let record = try reader.next() {
             let ids = try renderer.tokens(of: record)
             guard ids.count + 1 <= context else {

@@ -27,7 +27,10 @@ package enum ReplayFiles {
         }
     }
 
-    static func write(_ journal: Journal, _ job: JobRecord, _ specification: TrainJob, to run: URL) throws {
+    static func write(
+        _ journal: Journal, _ job: JobRecord, _ specification: TrainJob, _ models: [UInt32: WireModelDescription],
+        to run: URL
+    ) throws {
         let directory = run.appendingPathComponent(directoryName, isDirectory: true)
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         for (version, checkpoint) in starts(run) where version < job.stepCount {
@@ -40,6 +43,7 @@ package enum ReplayFiles {
                 $0.messages = built.messages[0]
                 $0.prepared = prepared
                 $0.digest = digest
+                $0.guides = job.models.filter { $0 != job.admitted.policyModel }.compactMap { models[$0] }
                 $0.apply = .with {
                     $0.epoch = 1
                     $0.version = version

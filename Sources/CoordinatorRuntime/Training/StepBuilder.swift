@@ -34,17 +34,20 @@ struct StepBuilder {
     func build() throws -> BuiltStep {
         var report = StepReport()
         let sequences = try self.sequences(&report)
+        let guides = sequences.map(\.guide)
         let divisors = StepDivisors(sequences)
         let shared = sequences.indices.map { index -> Int in
-            guard sharesPrompts, index > 0 else { return 0 }
+            guard sharesPrompts, index > 0, guides[index] == guides[index - 1] else { return 0 }
             let (a, b) = (sequences[index - 1], sequences[index])
             return TrainingCell.sharedCount(a.tokens, a.scored, b.tokens, b.scored)
         }
         let packed = CellPacking.pack(
-            tokenCounts: sequences.map(\.tokens.count), shared: shared, budget: specification.cellTokens)
+            tokenCounts: sequences.map(\.tokens.count), shared: shared, kinds: guides,
+            budget: specification.cellTokens)
         let cells = packed.enumerated().map { index, members in
             WireTrainCell.with {
                 $0.index = UInt32(index)
+                $0.guide = guides[members[0]]
                 $0.sequences = members.map { sequences[$0].wire }
             }
         }
@@ -117,19 +120,18 @@ struct StepBuilder {
             $0.objective = objective(divisors)
             if let teacher = specification.teacher {
                 if teacher.divergence == .sampled {
-                    $0.referenceModel = job.admitted.scoreModel
+                    $0.hasReference_p = true
                 } else {
                     $0.teacher = settings(teacher)
                 }
             } else if specification.loss.klCoefficient != 0 {
-                $0.referenceModel = job.admitted.scoreModel
+                $0.hasReference_p = true
             }
         }
     }
 
     private func settings(_ teacher: DistillationSection) -> WireTeacherSettings {
         .with {
-            $0.model = job.admitted.scoreModel
             $0.beta = Float(teacher.beta)
             $0.temperature = Float(teacher.temperature)
             $0.topK = UInt32(teacher.topK ?? 0)
@@ -207,6 +209,18 @@ struct StepBuilder {
         }
     }
 
+    /// The frozen model that a row's sequences are compared with: its file's teacher, or the reference; 0: none.
+    private func guide(ofRow row: Int) -> UInt32 {
+        var end = 0
+        for source in job.admitted.sources {
+            end += Int(source.rowCount)
+            guard row < end else { continue }
+            return source.teacher == 0
+                ? job.admitted.scoreModel : job.admitted.furtherScoreModels[Int(source.teacher) - 1]
+        }
+        return job.admitted.scoreModel
+    }
+
     private func demonstrations() throws -> [TrainingSequence] {
         var order = DataOrder(seed: UInt64(specification.seed), job.admitted)
         return try (0..<specification.rowsPerStep).map { slot in
@@ -227,7 +241,8 @@ struct StepBuilder {
         var order = DataOrder(seed: UInt64(specification.seed), job.admitted)
         var sequences: [TrainingSequence] = []
         for group in batch.dropFirst(first).prefix(perUpdate) {
-            let row = try journal.row(job: job.id, group: order.row(at: group))
+            let number = order.row(at: group)
+            let row = try journal.row(job: job.id, group: number)
             let members = try (0..<job.groupSize).map { try rollout(group, $0) }
             let judged = GroupJudgement(
                 rewards: specification.rewards, advantage: specification.advantage,
@@ -235,11 +250,14 @@ struct StepBuilder {
             report.add(members, judged)
             for (sibling, member) in members.enumerated() where judged.drops[sibling] == nil && !member.tokens.isEmpty {
                 var sequence = sequence(row.tokens, member, advantage: judged.advantages[sibling])
+                sequence.guide = guide(ofRow: number)
                 if specification.replaysRoutes { sequence.routes = [UInt8](member.routedExperts) }
                 sequences.append(sequence)
             }
         }
-        return sequences
+        // A cell has one guide: those of the same guide come together, otherwise in order.
+        let guides = Set(sequences.map(\.guide)).sorted()
+        return guides.flatMap { guide in sequences.filter { $0.guide == guide } }
     }
 
     private func rollout(_ group: Int, _ sibling: Int) throws -> WireRolloutRecord {

@@ -31,6 +31,9 @@ struct TrainingOutput {
         lineage.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
         lineage.put("parent", models[job.admitted.policyModel]?.contentHash)
         lineage.put("teacher", models[job.admitted.scoreModel]?.contentHash)
+        for (index, id) in job.admitted.furtherScoreModels.enumerated() {
+            lineage.put("teacher_\(index + 2)", models[id]?.contentHash)
+        }
         lineage.put(
             "state",
             job.committed[job.stepCount].map {
@@ -45,7 +48,7 @@ struct TrainingOutput {
         }
         // Its files had no names.
         try? FileManager.default.removeItem(at: directory.appendingPathComponent("optimizer"))
-        try ReplayFiles.write(journal, job, specification, to: directory)
+        try ReplayFiles.write(journal, job, specification, models, to: directory)
         // Last: whoever finds it finds everything else.
         try DurableFile.write(job.admitted.resolvedYaml, to: directory.appendingPathComponent("job.yaml"))
     }

@@ -123,10 +123,12 @@ package final class FrozenModel: @unchecked Sendable {
 
 /// The frozen models of a step.
 package struct StepGuides: Sendable {
-    /// Teacher and divergence from it.
-    package var teacher: (model: FrozenModel, divergence: TeacherDivergence)?
-    /// Whose log-probabilities of the same tokens the objective gets.
-    package var reference: FrozenModel?
+    /// By cell, those that are compared with one.
+    package var models: [Int: FrozenModel] = [:]
+    /// The models are teachers, and this is asked of both distributions.
+    package var divergence: TeacherDivergence?
+    /// Whether the objective gets the models' log-probabilities of the same tokens.
+    package var givesReference = false
 
     package init() {}
 }
@@ -293,8 +295,11 @@ package final class TrainingMember {
         let lanes = lanes
         try lanes.each(cells) { lane, cell in
             let index = lanes.lanes.firstIndex { $0 === lane }!
-            let rows = try guides.teacher.map { try $0.model.rows(of: cell, lane: index, $0.divergence) }
-            let reference = try guides.reference?.logProbs(of: cell, lane: index, temperature: order.temperature)
+            let guide = guides.models[cell.index]
+            let rows = try guides.divergence.flatMap { try guide?.rows(of: cell, lane: index, $0) }
+            let reference =
+                guides.givesReference
+                ? try guide?.logProbs(of: cell, lane: index, temperature: order.temperature) : nil
             let result = try Self.run(cell, order, auxiliary, rows, lane.pass, sum) {
                 try objective($0, $1, reference)
             }

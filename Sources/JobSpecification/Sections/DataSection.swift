@@ -23,13 +23,16 @@ package struct DataSection: Equatable, Sendable {
 
     /// Share of a mixture's rows that come from this file, relative to the others'.
     package let weight: Double
+    /// A teacher of its own in a mixture that is distilled; nil is `teacher.path`.
+    package let teacher: String?
 
     package init(_ reader: YAMLReader) throws(JobError) { try self.init(reader, isWeighted: false) }
 
     private init(_ reader: YAMLReader, isWeighted: Bool) throws(JobError) {
         let fields = try reader.fields(
             ["path", "on_bad_row", "limit", "max_row_bytes", "prompt_column", "answer_column"]
-                + (isWeighted ? ["weight"] : []))
+                + (isWeighted ? ["weight", "teacher"] : []))
+        teacher = isWeighted ? try fields["teacher"]?.filePath() : nil
         weight = isWeighted ? try fields.number("weight", .above(0, upTo: 1_000_000), default: 1) : 1
         path = try fields.required("path").filePath()
         onBadRow = try fields.choice("on_bad_row", default: .fail)
@@ -59,6 +62,7 @@ package struct DataSection: Equatable, Sendable {
                 mixture.map { source in
                     guard case .mapping(var fields) = source.resolved else { return source.resolved }
                     fields["weight"] = .number(source.weight)
+                    fields["teacher"] = source.teacher.map { .string($0) }
                     return .mapping(fields)
                 })
     }

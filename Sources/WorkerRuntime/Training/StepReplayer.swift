@@ -31,14 +31,15 @@ package final class StepReplayer {
         package let digest: Data
     }
 
-    private static let policyID: UInt32 = 1
+    /// No number that a coordinator gives.
+    private static let policyID = UInt32.max
     private let pool: ComputePool
 
     package init(threads: Int) { pool = ComputePool(threadCount: threads) }
 
-    /// - Parameter guide: the teacher or reference of the step, if it has one.
+    /// - Parameter guides: teachers or reference of the step, by the number that its cells know them by.
     /// - Throws: one line about a checkpoint, the memory or the step.
-    package func run(_ replay: WireStepReplay, policy: Model, guide: Model?) throws -> Outcome {
+    package func run(_ replay: WireStepReplay, policy: Model, guides: [UInt32: Model]) throws -> Outcome {
         let port = ExchangePort()
         let network = InMemoryNetwork()
         let transport = InMemoryTransport(
@@ -61,6 +62,9 @@ package final class StepReplayer {
             return last
         }
         let model = try load(policy, Self.policyID, environment, transport.identity)
+        let frozen = try guides.reduce(into: [UInt32: ModelHost]()) {
+            $0[$1.key] = try load($1.value, $1.key, environment, transport.identity)
+        }
         let experts = Array(0..<policy.checkpoint.configuration.expertCount)
         host.begin(
             .with {
@@ -76,11 +80,7 @@ package final class StepReplayer {
             switch message.body {
             case .trainCells(let cells): host.take(cells)
             case .trainStep(let step):
-                let guides = try [step.teacher.model, step.referenceModel].filter { $0 != 0 }.map { id in
-                    guard let guide else { throw WorkerError("the step wants a model that the job does not name") }
-                    return (id, try load(guide, id, environment, transport.identity))
-                }
-                host.step(step) { id in guides.first { $0.0 == id }?.1 }
+                host.step(step) { frozen[$0] }
             default: break
             }
         }

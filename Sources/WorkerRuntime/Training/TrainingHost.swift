@@ -27,13 +27,21 @@ final class TrainingHost: @unchecked Sendable {
         var activity: String?
     }
 
+    /// A cell of the coming step.
+    private struct ReceivedCell {
+        let index: Int
+        /// Model that it is compared with; 0: none.
+        let guide: UInt32
+        let sequences: [TrainingSequence]
+    }
+
     private let environment: WorkerEnvironment
     private let send: @Sendable (WireEnvelope) -> Void
     let control = Locked(Control())
     private var member: TrainingMember?
     private var host: ModelHost?
     private var epoch: UInt32 = 0
-    private var cells: [UInt32: [TrainingSequence]] = [:]
+    private var cells: [UInt32: ReceivedCell] = [:]
     private var answers: [String: WireEnvelope] = [:]
     private var frozen: [UInt32: FrozenModel] = [:]
 
@@ -119,7 +127,10 @@ final class TrainingHost: @unchecked Sendable {
 
     func take(_ cells: WireTrainCells) {
         guard cells.epoch == epoch, let member, cells.version == member.version else { return }
-        for cell in cells.cells { self.cells[cell.index] = cell.sequences.map(TrainingSequence.init) }
+        for cell in cells.cells {
+            self.cells[cell.index] = ReceivedCell(
+                index: Int(cell.index), guide: cell.guide, sequences: cell.sequences.map(TrainingSequence.init))
+        }
     }
 
     func step(_ step: WireTrainStep, host find: (UInt32) -> ModelHost?) {
@@ -133,31 +144,28 @@ final class TrainingHost: @unchecked Sendable {
                 return first..<Int(end)
             }
             let own = try ranges[member.exchange.rank].map { index in
-                guard let sequences = cells[UInt32(index)] else { throw WorkerError("cell \(index) did not come") }
-                return sequences
+                guard let cell = cells[UInt32(index)] else { throw WorkerError("cell \(index) did not come") }
+                return cell
             }
             let objective = StepObjective(step.objective)
             var guides = StepGuides()
-            if step.hasTeacher {
-                guides.teacher = (
-                    try frozenModel(step.teacher.model, find(step.teacher.model)), TeacherDivergence(step.teacher)
-                )
+            for cell in own where cell.guide != 0 {
+                guides.models[cell.index] = try frozenModel(cell.guide, find(cell.guide))
             }
-            if step.referenceModel != 0 {
-                guides.reference = try frozenModel(step.referenceModel, find(step.referenceModel))
-            }
+            if step.hasTeacher { guides.divergence = TeacherDivergence(step.teacher) }
+            guides.givesReference = step.hasReference_p
             let firstCell = ranges[member.exchange.rank].lowerBound
             let sealed = try member.gradients(
                 TrainingStepOrder(
                     version: step.version,
-                    cells: own.enumerated().map {
-                        TrainingCell(index: firstCell + $0, $1, sharesPrompts: step.sharesPrompts)
+                    cells: own.map {
+                        TrainingCell(index: $0.index, $0.sequences, sharesPrompts: step.sharesPrompts)
                     }, ranges: ranges,
                     waveCells: max(1, Int(step.waveCells)), temperature: step.temperature,
                     auxiliaryCoefficient: step.auxiliaryCoefficient, recomputes: step.recomputes),
                 guides: guides
             ) { cell, scores, reference in
-                Self.evaluate(objective, own[cell.index - firstCell], scores, reference)
+                Self.evaluate(objective, own[cell.index - firstCell].sequences, scores, reference)
             }
             cells = [:]
             answer("step", step.version) { $0.stepSealed = sealed.wire(epoch: step.epoch, version: step.version) }

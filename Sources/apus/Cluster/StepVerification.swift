@@ -21,19 +21,21 @@ struct StepVerification {
         let replays = try ReplayFiles.read(run)
         guard !replays.isEmpty else { throw InputError("\(run.path): has no recorded step") }
         let replayer = StepReplayer(threads: threads)
-        let named =
-            job.teacher.map { ($0.path, $0.compute) } ?? job.reference.map { ($0.path, $0.compute) }
-            ?? (model ?? job.model.path, job.model.compute)
-        let guide = try load(named.0, named.1)
         var differing = 0
         let chosen = count == 0 ? replays[...] : replays.suffix(count)
         for replay in chosen {
             let start =
                 replay.checkpoint.isEmpty
                 ? model ?? job.model.path : run.appendingPathComponent(replay.checkpoint).path
-            let policy = try load(start, job.model.compute)
+            let policy = try load(start, job.model.compute.rawValue)
             if replay.checkpoint.isEmpty { try checkIdentity(policy.checkpoint) }
-            let outcome = try replayer.run(replay, policy: policy, guide: guide)
+            let guides = try replay.guides.map { guide in
+                // A reference may be the starting model, which may lie elsewhere now.
+                let isStart = guide.path == job.model.path
+                return (guide.id, try load(isStart ? model ?? guide.path : guide.path, guide.compute))
+            }
+            let outcome = try replayer.run(
+                replay, policy: policy, guides: Dictionary(uniqueKeysWithValues: guides))
             let problems = differences(replay, outcome)
             let name = "step \(replay.prepared.version + 1)"
             if problems.isEmpty {
@@ -48,8 +50,8 @@ struct StepVerification {
         return differing
     }
 
-    private func load(_ path: String, _ compute: JobSpecification.ComputeType) throws -> StepReplayer.Model {
-        guard let compute = Tensors.ComputeType(rawValue: compute.rawValue) else {
+    private func load(_ path: String, _ compute: String) throws -> StepReplayer.Model {
+        guard let compute = Tensors.ComputeType(rawValue: compute) else {
             throw InputError("unknown compute type")
         }
         return StepReplayer.Model(try Checkpoint(directory: URL(fileURLWithPath: path, isDirectory: true)), compute)
