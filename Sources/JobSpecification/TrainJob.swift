@@ -54,6 +54,9 @@ package struct TrainJob: Equatable, Sendable {
     package let resources: ResourcesSection
     package let output: String
 
+    /// Whether the policy writes the texts that it is trained on.
+    package var generates: Bool { method != .sft && teacher?.isOnPolicy != false }
+
     static let keys = [
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
         "updates_per_batch", "sampling", "thinking", "seed", "reward", "advantage", "dropped_groups", "overlong",
@@ -110,21 +113,25 @@ package struct TrainJob: Equatable, Sendable {
         if stepCount % updatesPerBatch != 0 {
             throw fields.error("steps", "\(stepCount) is no multiple of updates_per_batch \(updatesPerBatch)")
         }
-        if method != .sft, rowsPerStep % updatesPerBatch != 0 {
+        if generates, rowsPerStep % updatesPerBatch != 0 {
             throw fields.error(
                 "rows_per_step", "\(rowsPerStep) is no multiple of updates_per_batch \(updatesPerBatch)")
         }
         if method != .distill, data.contains(where: { $0.teacher != nil }) {
             throw fields.error("data", "method \(method.rawValue) has no teachers; remove teacher from its files")
         }
-        switch method {
-        case .sft:
+        if !generates {
             for key in [
-                "teacher", "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
+                "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
                 "dynamic_sampling", "routing_replay",
             ] where fields[key] != nil {
-                throw fields.error(key, "method sft generates nothing; remove it")
+                let text = method == .sft ? "method sft" : "teacher.on_policy: false"
+                throw fields.error(key, "\(text) generates nothing; remove it")
             }
+        }
+        switch method {
+        case .sft:
+            if teacher != nil { throw fields.error("teacher", "method sft has none; use method distill") }
         case .grpo:
             if fields["teacher"] != nil { throw fields.error("teacher", "method grpo has none; use method distill") }
             if reference != nil, loss.klCoefficient == 0 {
@@ -145,7 +152,7 @@ package struct TrainJob: Equatable, Sendable {
                 throw fields.error("group_size", "a group of one has no relative advantage")
             }
         }
-        if method != .sft, sampling.temperature == 0 {
+        if generates, sampling.temperature == 0 {
             throw fields.error("sampling", "the policy must be sampled to be trained; set sampling.temperature above 0")
         }
     }
@@ -156,14 +163,14 @@ package struct TrainJob: Equatable, Sendable {
             "method": .string(method.rawValue),
             "teacher": teacher?.resolved, "reference": reference?.resolved, "data": DataSection.resolved(data),
             "steps": .integer(stepCount),
-            "rows_per_step": .integer(rowsPerStep), "group_size": method == .sft ? nil : .integer(groupSize),
-            "updates_per_batch": method == .sft ? nil : .integer(updatesPerBatch),
-            "sampling": method == .sft ? nil : sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),
+            "rows_per_step": .integer(rowsPerStep), "group_size": !generates ? nil : .integer(groupSize),
+            "updates_per_batch": !generates ? nil : .integer(updatesPerBatch),
+            "sampling": !generates ? nil : sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "overlong": overlong?.resolved,
             "dynamic_sampling": refillMax == 0 ? nil : .section(["refills": .integer(refillMax)]),
-            "routing_replay": method == .sft ? nil : .boolean(replaysRoutes),
-            "loss": method == .sft ? nil : loss.resolved,
+            "routing_replay": !generates ? nil : .boolean(replaysRoutes),
+            "loss": !generates ? nil : loss.resolved,
             "optimizer": optimizer.resolved, "router_aux_loss_coef": .number(routerAuxiliaryCoefficient),
             "cell_tokens": .integer(cellTokens), "wave_cells": .integer(waveCells),
             "recompute_activations": .boolean(recomputesActivations),

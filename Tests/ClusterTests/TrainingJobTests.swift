@@ -161,6 +161,41 @@ struct TrainingJobTests {
         #expect(try rows("alone")[0]["distillation/divergence"] == nil, "the same model in the same weights")
     }
 
+    @Test("off-policy distillation: a teacher's distribution over the data's answers, one worker's bytes")
+    func offPolicyDistillation() throws {
+        let bench = try Self.mixture.get().bench
+        try bench.write(
+            "texts.yaml",
+            """
+            kind: train
+            name: texts
+            model: {path: model, compute: fp32}
+            method: distill
+            teacher: {path: cold-start/model, compute: fp32, on_policy: false, divergence: forward, top_k: 8,
+                      cross_entropy_weight: 0.5}
+            data: {path: cold-start.jsonl}
+            steps: 12
+            rows_per_step: 16
+            thinking: {mode: on}
+            optimizer: {learning_rate: 3.0e-3}
+            cell_tokens: 256
+            checkpoint: {every: 12}
+            output: texts-1
+            """)
+        for workers in [1, 2] {
+            let result = try bench.apus("run", "texts.yaml", "--workers", "\(workers)", "--set", "output=texts-\(workers)")
+            try #require(result.status == 0, "\(result.errors)")
+        }
+        let bytes = try ["metrics.jsonl", "model/model-trunk.safetensors"].map { file in
+            try [1, 2].map { try Data(contentsOf: bench.url("texts-\($0)/\(file)")) }
+        }
+        #expect(bytes.allSatisfy { $0[0] == $0[1] })
+        let divergences = try String(decoding: bytes[0][0], as: UTF8.self).split(separator: "\n").map {
+            try JSONDecoder().decode([String: Double].self, from: Data($0.utf8))["distillation/divergence"] ?? 0
+        }
+        #expect(divergences.count == 12 && divergences[11] < 0.6 * divergences[0], "\(divergences)")
+    }
+
     // MARK: - Bad input
 
     @Test("a gradient that is not finite ends the job with the parameter's name and the last checkpoint")

@@ -71,6 +71,18 @@ import Testing
         #expect(message(text("distill", "teacher: {path: t}\noverlong: {buffer: 2}")).contains("needs a reward"))
     }
 
+    @Test func distillationOffPolicy() throws {
+        let job = try job(text("distill", "teacher: {path: t, on_policy: false, cross_entropy_weight: 0.5}"))
+        #expect(!job.generates && job.teacher?.crossEntropyWeight == 0.5)
+        #expect(
+            message(text("distill", "teacher: {path: t, on_policy: false}\nreward: exact"))
+                .contains("generates nothing"))
+        #expect(
+            message(text("distill", "teacher: {path: t, on_policy: false, divergence: sampled}"))
+                .contains("student's own samples"))
+        #expect(message(text("distill", "teacher: {path: t, cross_entropy_weight: 1}")).contains("on_policy: false"))
+    }
+
     @Test func teacherOfOneFile() throws {
         let job = try job(text("distill", "teacher: {path: t}", data: "[{path: a}, {path: b, teacher: special}]"))
         #expect(job.data.map(\.teacher) == [nil, "/jobs/special"])

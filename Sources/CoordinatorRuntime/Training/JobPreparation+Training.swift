@@ -29,7 +29,7 @@ extension JobPreparation {
                 description: "\(submission.file): routing_replay: the model has no experts; remove it")
         }
         let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode)
-        let isSupervised = job.method == .sft
+        let isSupervised = !job.generates
         var rows: [JobRow] = []
         var warnings: [String] = []
         var sources: [WireDataSource] = []
@@ -108,8 +108,8 @@ extension JobPreparation {
     ) throws -> WireModelDescription {
         var description = try model.description
         description.isTrained = true
-        let longest = rows.map(\.tokens.count).max()! + (job.method == .sft ? 0 : job.sampling.maxNewTokens)
-        let sequences = job.rowsPerStep * (job.method == .sft ? 1 : job.groupSize) / job.updatesPerBatch
+        let longest = rows.map(\.tokens.count).max()! + (job.generates ? job.sampling.maxNewTokens : 0)
+        let sequences = job.rowsPerStep * (job.generates ? job.groupSize : 1) / job.updatesPerBatch
         let load = TrainingMemory.Load(
             cellTokens: max(job.cellTokens, longest), waveCells: job.waveCells, stepTokens: sequences * longest)
         let memory = TrainingMemory(

@@ -70,7 +70,7 @@ struct StepBuilder {
     /// Siblings' prompts are computed once. The load-balancing loss counts every token of every sequence, as its
     /// definition has it, so with it they are not.
     private var sharesPrompts: Bool {
-        specification.method != .sft && specification.routerAuxiliaryCoefficient == 0
+        specification.generates && specification.routerAuxiliaryCoefficient == 0
     }
 
     private func envelope(_ fill: (inout WireEnvelope) -> Void) -> WireEnvelope {
@@ -115,7 +115,7 @@ struct StepBuilder {
             $0.waveCells = UInt32(specification.waveCells)
             $0.sharesPrompts = sharesPrompts
             $0.recomputes = specification.recomputesActivations
-            $0.temperature = specification.method == .sft ? 1 : Float(specification.sampling.temperature)
+            $0.temperature = specification.generates ? Float(specification.sampling.temperature) : 1
             $0.auxiliaryCoefficient = specification.routerAuxiliaryCoefficient
             $0.objective = objective(divisors)
             if let teacher = specification.teacher {
@@ -169,8 +169,9 @@ struct StepBuilder {
             $0.entropyCoefficient = entropyCoefficient
             $0.policyTokens = divisors.policyTokens
             $0.policySequences = divisors.policySequences
-            $0.crossEntropyWeight = divisors.crossEntropyWeight
-            // What the divergence counts beside a reward: its share of the whole divided by more or less.
+            // What a stream counts beside the others: its share of the whole divided by more or less.
+            let crossEntropy = specification.teacher?.crossEntropyWeight ?? 1
+            $0.crossEntropyWeight = crossEntropy > 0 ? divisors.crossEntropyWeight / crossEntropy : 0
             $0.divergenceWeight = divisors.divergenceWeight / (specification.teacher?.weight ?? 1)
             $0.klBiasCorrection = loss.klBiasCorrection
             if let threshold = loss.offPolicyThreshold { $0.offPolicyThreshold = threshold }
@@ -203,10 +204,10 @@ struct StepBuilder {
     // MARK: - Sequences
 
     private func sequences(_ report: inout StepReport) throws -> [TrainingSequence] {
-        switch specification.method {
-        case .sft: try demonstrations()
-        case .grpo, .distill: try responses(&report)
-        }
+        let sequences = try specification.generates ? responses(&report) : demonstrations()
+        // A cell has one guide: those of the same guide come together, otherwise in order.
+        let guides = Set(sequences.map(\.guide)).sorted()
+        return guides.flatMap { guide in sequences.filter { $0.guide == guide } }
     }
 
     /// The frozen model that a row's sequences are compared with: its file's teacher, or the reference; 0: none.
@@ -225,12 +226,17 @@ struct StepBuilder {
         var order = DataOrder(seed: UInt64(specification.seed), job.admitted)
         return try (0..<specification.rowsPerStep).map { slot in
             let position = Int(version) * specification.rowsPerStep + slot
-            let row = try journal.row(job: job.id, group: order.row(at: position))
+            let number = order.row(at: position)
+            let row = try journal.row(job: job.id, group: number)
             let first = Demonstration(row.json).firstScored
-            let count = row.tokens.count - first
-            return TrainingSequence(
+            let ones = [Float](repeating: 1, count: row.tokens.count - first)
+            let teacher = specification.teacher
+            var sequence = TrainingSequence(
                 tokens: row.tokens, scored: (Int32(first)..<Int32(row.tokens.count)).map { $0 },
-                crossEntropy: [Float](repeating: 1, count: count))
+                crossEntropy: teacher.map { $0.crossEntropyWeight > 0 } ?? true ? ones : [],
+                divergence: teacher == nil ? [] : ones)
+            if teacher != nil { sequence.guide = guide(ofRow: number) }
+            return sequence
         }
     }
 
@@ -255,9 +261,7 @@ struct StepBuilder {
                 sequences.append(sequence)
             }
         }
-        // A cell has one guide: those of the same guide come together, otherwise in order.
-        let guides = Set(sequences.map(\.guide)).sorted()
-        return guides.flatMap { guide in sequences.filter { $0.guide == guide } }
+        return sequences
     }
 
     private func rollout(_ group: Int, _ sibling: Int) throws -> WireRolloutRecord {

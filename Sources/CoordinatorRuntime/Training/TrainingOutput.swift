@@ -26,7 +26,7 @@ struct TrainingOutput {
             board.add(step: Int(step.version) + 1, StepMetrics(step).values.filter { $0.key != "step" })
         }
         try DurableFile.write([UInt8](board.data), to: directory.appendingPathComponent(TensorBoardFile.name))
-        if specification.method != .sft { try writeTexts(directory, specification) }
+        if specification.generates { try writeTexts(directory, specification) }
         var lineage = JSONLine()
         lineage.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
         lineage.put("parent", models[job.admitted.policyModel]?.contentHash)

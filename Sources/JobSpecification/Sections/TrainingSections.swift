@@ -26,13 +26,23 @@ package struct DistillationSection: Equatable, Sendable {
     package let topK: Int?
     /// Whether all other tokens together are one more outcome; otherwise both sides are normalised over the K.
     package let hasTail: Bool
-    /// Of the divergence beside a task reward's policy gradient.
+    /// Of the divergence beside a task reward's policy gradient, or beside the data's cross-entropy.
     package let weight: Double
+    /// Whether the student writes the texts; otherwise the data's answers are what both models look at.
+    package let isOnPolicy: Bool
+    /// Of the cross-entropy on the data's answers, off policy.
+    package let crossEntropyWeight: Double
 
     init(_ reader: YAMLReader) throws(JobError) {
         let fields = try reader.fields([
-            "path", "compute", "divergence", "beta", "temperature", "weight", "top_k", "tail",
+            "path", "compute", "divergence", "beta", "temperature", "weight", "top_k", "tail", "on_policy",
+            "cross_entropy_weight",
         ])
+        isOnPolicy = try fields.boolean("on_policy", default: true)
+        crossEntropyWeight = try fields.number("cross_entropy_weight", .closed(0, 1000), default: 0)
+        if isOnPolicy, crossEntropyWeight > 0 {
+            throw fields.error("cross_entropy_weight", "is for the data's answers; set on_policy: false")
+        }
         path = try fields.required("path").filePath()
         compute = try fields.choice("compute", default: .bf16)
         divergence = try fields.choice("divergence", default: .reverse)
@@ -45,6 +55,9 @@ package struct DistillationSection: Equatable, Sendable {
         if topK != nil, divergence == .sampled {
             throw fields.error("top_k", "divergence sampled looks at one token; remove it")
         }
+        if divergence == .sampled, !isOnPolicy {
+            throw fields.error("divergence", "sampled needs the student's own samples; set another")
+        }
         if divergence == .jsd, beta == 0 || beta == 1 {
             throw fields.error("beta", "at 0 and 1 the divergence is none; use divergence: forward or reverse")
         }
@@ -55,6 +68,8 @@ package struct DistillationSection: Equatable, Sendable {
             "path": .string(path), "compute": .string(compute.rawValue), "divergence": .string(divergence.rawValue),
             "beta": .number(beta), "temperature": .number(temperature), "weight": .number(weight),
             "top_k": topK.map { .integer($0) }, "tail": topK == nil ? nil : .boolean(hasTail),
+            "on_policy": .boolean(isOnPolicy),
+            "cross_entropy_weight": isOnPolicy ? nil : .number(crossEntropyWeight),
         ])
     }
 }
