@@ -27,7 +27,8 @@ package struct BaseDirectories: Equatable, Sendable {
 extension YAMLNode {
     /// Keys whose values are paths.
     private static let pathKeys = [
-        ["model", "path"], ["teacher", "path"], ["reference", "path"], ["data", "path"], ["data", "teacher"], ["output"],
+        ["model", "path"], ["teacher", "path"], ["reference", "path"], ["data", "path"], ["data", "teacher"],
+        ["output"],
     ]
 
     /// This tree with its paths made whole; each knows from its origin what it counts from.

@@ -183,7 +183,8 @@ struct TrainingJobTests {
             output: texts-1
             """)
         for workers in [1, 2] {
-            let result = try bench.apus("run", "texts.yaml", "--workers", "\(workers)", "--set", "output=texts-\(workers)")
+            let result = try bench.apus(
+                "run", "texts.yaml", "--workers", "\(workers)", "--set", "output=texts-\(workers)")
             try #require(result.status == 0, "\(result.errors)")
         }
         let bytes = try ["metrics.jsonl", "model/model-trunk.safetensors"].map { file in

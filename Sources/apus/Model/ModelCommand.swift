@@ -7,8 +7,8 @@ import Tensors
 /// `apus model …`: checkpoints on disk.
 struct ModelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "model", abstract: "Make, inspect and verify checkpoints in the Hugging Face layout.",
-        subcommands: [ModelInit.self, ModelInspect.self, ModelVerify.self])
+        commandName: "model", abstract: "Make, inspect, verify and export checkpoints in the Hugging Face layout.",
+        subcommands: [ModelInit.self, ModelInspect.self, ModelVerify.self, ModelExport.self])
 }
 
 struct ModelInit: ParsableCommand {
@@ -111,5 +111,46 @@ struct ModelVerify: ParsableCommand {
         for problem in report.problems { complain(problem.description) }
         if !report.isValid { throw ExitStatus.badInput }
         print("\(directory): valid")
+    }
+}
+
+struct ModelExport: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "export",
+        abstract: "Copy a checkpoint without its optimizer state, in the released layout, for other programs.")
+
+    @Argument(help: "A checkpoint directory, or a training run (then its last checkpoint).")
+    var source: String
+
+    @Argument(help: "The directory to make. It must not exist.")
+    var target: String
+
+    @Option(help: "How weights are stored: bf16 or fp32; otherwise as they are.")
+    var dtype: String?
+
+    @Option(help: "Largest file, in bytes.")
+    var shardBytes = ShardPlan.standardByteCountMax
+
+    func run() throws {
+        let type = try dtype.map { name in
+            guard let type = ["bf16": ElementType.bfloat16, "fp32": .float32][name] else {
+                complain("--dtype \(name): choose bf16 or fp32")
+                throw ExitStatus.usage
+            }
+            return type
+        }
+        try reporting(ExitStatus.badInput) {
+            let model = URL(fileURLWithPath: source).appendingPathComponent("model", isDirectory: true)
+            let isRun = FileManager.default.fileExists(atPath: model.path)
+            let directory = isRun ? model.resolvingSymlinksInPath() : URL(fileURLWithPath: source)
+            var export = CheckpointExport(try Checkpoint(directory: directory))
+            export.elementType = type
+            export.shardByteCountMax = shardBytes
+            try export.write(to: URL(fileURLWithPath: target))
+            let summary = CheckpointSummary(try Checkpoint(directory: URL(fileURLWithPath: target)))
+            print(
+                "\(target): \(Format.count(summary.parameters.total)) parameters, "
+                    + "\(Format.bytes(summary.storedByteCount))")
+        }
     }
 }
