@@ -109,14 +109,17 @@ let package = Package(
         library(
             "Parity", ["Checkpoints", "CKernels", "PostTraining", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
         library("Benchmarks", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
+        library(
+            "Recipes",
+            ["Checkpoints", "JobSpecification", "Rewards", .product(name: "Crypto", package: "swift-crypto")]),
         // Layer 8
         .executableTarget(
             name: "apus",
             dependencies: [
                 "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterCore", "ClusterSimulation",
                 "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
-                "JobSpecification", "Parity", "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
-                "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
+                "JobSpecification", "Parity", "Qwen3", "Recipes", "Rewards", "RuntimeSupport", "Tensors",
+                "Tokenization", "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: houseSettings),
@@ -134,6 +137,7 @@ let package = Package(
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("PostTraining", ["Checkpoints", "Qwen3"]),
         tests("Parity", ["Checkpoints", "Qwen3", "RuntimeSupport", "Tensors"]),
+        tests("Recipes", ["JobSpecification"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
         tests(
             "ClusterCore",

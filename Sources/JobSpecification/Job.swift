@@ -18,17 +18,18 @@ package enum Job: Equatable, Sendable {
     /// paths count from the job file's directory, those in overrides from the current directory; the job has
     /// whole paths.
     /// - Parameters:
+    ///   - overridesDirectory: where relative paths in overrides count from instead.
     ///   - rewardNames: the registry's names, against which `reward` is checked; nil accepts any.
     ///   - rewardProblem: what is wrong with a known reward's options; nil when they are fine.
     /// - Throws: ``JobError`` with the file, the line and the key path.
     package static func read(
-        _ url: URL, overrides: [JobOverride] = [], rewardNames: [String]? = nil,
+        _ url: URL, overrides: [JobOverride] = [], overridesDirectory: String? = nil, rewardNames: [String]? = nil,
         rewardProblem: RewardProblem? = nil
     ) throws(JobError) -> Job {
         do throws(JobError) {
             let bases = BaseDirectories(
                 jobFile: url.deletingLastPathComponent().path,
-                overrides: FileManager.default.currentDirectoryPath)
+                overrides: overridesDirectory ?? FileManager.default.currentDirectoryPath)
             return try parse(
                 text(of: url), overrides: overrides, bases: bases, rewardNames: rewardNames,
                 rewardProblem: rewardProblem)
@@ -75,13 +76,17 @@ package enum Job: Equatable, Sendable {
         }
         let value = YAMLReader(entry.value, path: "kind")
         let kind = try value.text()
+        if kind == "pipeline" {
+            throw value.error(.invalidValue, "a pipeline is many jobs: apus run takes it, and no other command")
+        }
         guard kinds.contains(kind) else {
             throw value.error(.invalidValue, "'\(kind)' is not one of \(kinds.joined(separator: ", "))")
         }
         return kind
     }
 
-    private static func text(of url: URL) throws(JobError) -> String {
+    /// The text of a file of settings, read with a limit on its size.
+    package static func text(of url: URL) throws(JobError) -> String {
         let handle: FileHandle
         do { handle = try FileHandle(forReadingFrom: url) } catch {
             throw JobError(.fileSystem, "cannot be opened; is the path right and readable?")
@@ -102,6 +107,15 @@ package enum Job: Equatable, Sendable {
         case .rollout(let job): job.name
         case .score(let job): job.name
         case .train(let job): job.name
+        }
+    }
+
+    /// Directory that the run is written to.
+    package var output: String {
+        switch self {
+        case .rollout(let job): job.output
+        case .score(let job): job.output
+        case .train(let job): job.output
         }
     }
 

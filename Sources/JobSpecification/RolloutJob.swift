@@ -71,7 +71,7 @@ package struct RolloutJob: Equatable, Sendable {
 
 extension YAMLReader {
     /// A job's name: it becomes part of file names.
-    func jobName() throws(JobError) -> String {
+    package func jobName() throws(JobError) -> String {
         let name = try string(byteCountMax: 64)
         let isWord = name.utf8.allSatisfy {
             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.".utf8.contains($0)

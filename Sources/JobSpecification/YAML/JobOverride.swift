@@ -14,6 +14,12 @@ package struct JobOverride: Equatable, Sendable {
         try self.init(argument, source: "-o \(argument)")
     }
 
+    /// A setting that is written in another file, such as a pipeline's.
+    /// - Throws: ``JobError`` `malformedOverride`.
+    package init(key: String, value: YAMLNode, source: String) throws(JobError) {
+        try self.init("\(key)=", source: source, value)
+    }
+
     /// Reads the variables `APUS_JOB__SAMPLING__TOP_P=0.9`, sorted by name.
     package static func fromEnvironment(_ environment: [String: String]) throws(JobError) -> [JobOverride] {
         let prefix = "APUS_JOB__"
@@ -28,7 +34,7 @@ package struct JobOverride: Equatable, Sendable {
         return overrides
     }
 
-    private init(_ text: String, source: String) throws(JobError) {
+    private init(_ text: String, source: String, _ node: YAMLNode? = nil) throws(JobError) {
         guard let equals = text.firstIndex(of: "=") else {
             throw JobError(.malformedOverride, "'\(text)' is not key.path=value")
         }
@@ -41,7 +47,9 @@ package struct JobOverride: Equatable, Sendable {
         self.path = path
         self.source = source
         let origin = YAMLNode.Origin.override(source)
-        if written.isEmpty {
+        if let node {
+            value = node.replacingOrigin(origin)
+        } else if written.isEmpty {
             value = YAMLNode(.scalar("", isPlain: true), origin)
         } else {
             do throws(JobError) {

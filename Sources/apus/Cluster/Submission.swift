@@ -22,18 +22,18 @@ struct Submission {
         }
     }
 
+    /// A job that has been read already.
+    init(_ job: Job, file: URL) {
+        url = file
+        parsed = job
+    }
+
     /// The job with every setting.
     var resolvedYAML: String { parsed.resolvedYAML }
 
     /// Where the run will be written; it must not exist.
     func outputDirectory() throws -> URL {
-        let path =
-            switch parsed {
-            case .rollout(let job): job.output
-            case .score(let job): job.output
-            case .train(let job): job.output
-            }
-        let output = URL(fileURLWithPath: path).standardizedFileURL
+        let output = URL(fileURLWithPath: parsed.output).standardizedFileURL
         guard !FileManager.default.fileExists(atPath: output.path) else {
             throw ClientError("\(output.path) exists already; choose another output or remove it first", exitCode: 3)
         }
@@ -55,7 +55,10 @@ struct Submission {
     }
 
     /// The number of an unfinished job of this name, or of a new one.
-    func resumeOrSubmit(_ client: ClusterClient) throws -> UInt64 {
+    func resumeOrSubmit(_ client: ClusterClient) throws -> UInt64 { try unfinished(client) ?? submit(client) }
+
+    /// The number of an unfinished job of this name.
+    func unfinished(_ client: ClusterClient) throws -> UInt64? {
         guard case .jobList(let list) = try client.request({ $0.listJobs = WireListJobs() }).body else {
             throw ClientError("the coordinator sent an unexpected answer")
         }
@@ -64,6 +67,6 @@ struct Submission {
             complain("going on with job \(unfinished.id)")
             return unfinished.id
         }
-        return try submit(client)
+        return nil
     }
 }

@@ -3,6 +3,8 @@ import ArgumentParser
 import ClusterProtocol
 import CoordinatorRuntime
 import Foundation
+import JobSpecification
+import Recipes
 import RuntimeSupport
 
 /// `apus up`: a cluster on this machine, in the foreground.
@@ -44,13 +46,17 @@ struct UpCommand: ParsableCommand {
 /// `apus run JOB`: up, submit, watch, down.
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "run", abstract: "Run a job on a cluster on this machine that lives as long as the job.",
+        commandName: "run",
+        abstract: "Run a job or a pipeline on a cluster on this machine that lives as long as the job.",
         discussion: """
             Interrupted, it can be run again: it goes on where it was. The state lies beside the output until the job is done.
             """)
 
-    @Argument(help: "A job file (YAML).")
+    @Argument(help: "A job file or a pipeline (YAML).")
     var job: String
+
+    @Option(help: "Of a pipeline: make this stage and all that follow again.")
+    var from: String?
 
     @Option(name: .customLong("set"), help: "Override a setting: --set sampling.temperature=0.6")
     var overrides: [String] = []
@@ -61,6 +67,11 @@ struct RunCommand: ParsableCommand {
     var keepState = false
 
     func run() throws {
+        if Pipeline.isPipeline(URL(fileURLWithPath: job)) { return try runPipeline() }
+        if from != nil {
+            complain("--from is for pipelines")
+            throw ExitStatus.usage
+        }
         let submission = try Submission(job, overrides)
         try reportingClient {
             let output = try submission.outputDirectory()

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Foundation
+package import JobSpecification
+
+/// `kind: pipeline`: stages in order, each a job of the cluster or a command of this program, with gates between them.
+///
+/// A stage's directory is called after it and lies in the pipeline's output; `{stage}` in a setting or an argument stands
+/// for it, and makes that stage an input. `{pipeline}` stands for the directory of the pipeline's file.
+package struct Pipeline: Equatable, Sendable {
+    /// What a stage does.
+    package enum Work: Equatable, Sendable {
+        /// A job file with settings that replace its own.
+        case job(file: String, settings: [JobOverride])
+        /// A command of this program, run in the stage's directory.
+        case command([String])
+    }
+
+    /// Bounds of a figure of the last line of a stage's `metrics.jsonl`.
+    package struct Gate: Equatable, Sendable {
+        package let figure: String
+        package let minimum: Double?
+        package let maximum: Double?
+    }
+
+    package struct Stage: Equatable, Sendable {
+        package let name: String
+        package let work: Work
+        /// Earlier stages that it reads.
+        package let inputs: [String]
+        package let gates: [Gate]
+        /// Figures that the table of stages shows.
+        package let figures: [String]
+    }
+
+    package let name: String
+    package let output: URL
+    package let stages: [Stage]
+
+    /// Whether a file says that it is a pipeline; anything else about it may be wrong.
+    package static func isPipeline(_ url: URL) -> Bool {
+        guard let text = try? Job.text(of: url), let node = try? YAMLNode.parse(text),
+            case .mapping(let entries) = node.content
+        else { return false }
+        return entries.contains { $0.key == "kind" && $0.value.content == .scalar("pipeline", isPlain: true) }
+    }
+
+    /// - Parameter output: instead of the file's.
+    /// - Throws: ``JobError`` with the file, the line and the key path.
+    package static func read(_ url: URL, output: String? = nil) throws(JobError) -> Pipeline {
+        do throws(JobError) {
+            return try Pipeline(YAMLReader(YAMLNode.parse(Job.text(of: url))), file: url, output: output)
+        } catch { throw error.inFile(url.path) }
+    }
+
+    private init(_ reader: YAMLReader, file: URL, output override: String?) throws(JobError) {
+        let fields = try reader.fields(["kind", "name", "output", "stages"])
+        name = try fields.required("name").jobName()
+        let directory = file.standardizedFileURL.deletingLastPathComponent()
+        let written = try fields.required("output").filePath()
+        let output =
+            override.map { URL(fileURLWithPath: $0, isDirectory: true).standardizedFileURL }
+            ?? URL(fileURLWithPath: written, isDirectory: true, relativeTo: directory).standardizedFileURL
+        self.output = output
+        var stages: [Stage] = []
+        for item in try fields.required("stages").items(256) {
+            let stage = try Self.stage(item, earlier: stages.map(\.name), directory, output)
+            if stages.contains(where: { $0.name == stage.name }) {
+                throw item.error(.invalidValue, "there are two stages called \(stage.name)")
+            }
+            stages.append(stage)
+        }
+        guard !stages.isEmpty else { throw fields.error("stages", "is empty") }
+        self.stages = stages
+    }
+
+    private static func stage(
+        _ reader: YAMLReader, earlier: [String], _ directory: URL, _ output: URL
+    ) throws(JobError) -> Stage {
+        let fields = try reader.fields(["name", "job", "set", "run", "gate", "show"])
+        let name = try fields.required("name").jobName()
+        var places = Places(earlier: earlier, directory: directory, output: output)
+        let work: Work
+        switch (fields["job"], fields["run"]) {
+        case (let job?, nil):
+            let file = try places.fill(job.filePath(), job)
+            var settings: [JobOverride] = []
+            if let set = fields["set"] {
+                guard case .mapping(let entries) = set.node.content else {
+                    throw set.error(.wrongType, "expected settings such as model.path: …, got \(set.node.kind)")
+                }
+                for entry in entries {
+                    let value = YAMLReader(entry.value, path: "\(set.path).\(entry.key)")
+                    settings.append(
+                        try JobOverride(
+                            key: entry.key, value: try places.fill(value), source: "stage \(name), \(entry.key)"))
+                }
+            }
+            work = .job(
+                file: URL(fileURLWithPath: file, relativeTo: directory).standardizedFileURL.path, settings: settings)
+        case (nil, let run?):
+            if let set = fields["set"] { throw set.error(.invalidValue, "is for jobs; write the command's options") }
+            var arguments: [String] = []
+            for item in try run.items(256) { arguments.append(try places.fill(item.text(), item)) }
+            guard !arguments.isEmpty else { throw run.error(.invalidValue, "is empty") }
+            work = .command(arguments)
+        default: throw reader.error(.invalidValue, "stage \(name): give either job or run")
+        }
+        return Stage(
+            name: name, work: work, inputs: places.used.sorted(), gates: try gates(fields["gate"]),
+            figures: try figures(fields["show"]))
+    }
+
+    private static func gates(_ reader: YAMLReader?) throws(JobError) -> [Gate] {
+        guard let reader else { return [] }
+        guard case .mapping(let entries) = reader.node.content else {
+            throw reader.error(.wrongType, "expected figures with bounds, such as pass@1: {min: 0.3}")
+        }
+        var gates: [Gate] = []
+        for entry in entries {
+            let bounds = try YAMLReader(entry.value, path: "\(reader.path).\(entry.key)").fields(["min", "max"])
+            let range = NumberInterval.closed(-1e30, 1e30)
+            let gate = Gate(
+                figure: entry.key, minimum: try bounds["min"]?.number(range), maximum: try bounds["max"]?.number(range))
+            if gate.minimum == nil, gate.maximum == nil {
+                throw bounds.reader.error(.invalidValue, "give min, max or both")
+            }
+            gates.append(gate)
+        }
+        return gates
+    }
+
+    private static func figures(_ reader: YAMLReader?) throws(JobError) -> [String] {
+        guard let reader else { return [] }
+        var names: [String] = []
+        for item in try reader.items(64) { names.append(try item.string(byteCountMax: 128)) }
+        return names
+    }
+
+    /// Puts directories in the place of `{names}`.
+    private struct Places {
+        let earlier: [String]
+        let directory: URL
+        let output: URL
+        var used: Set<String> = []
+
+        init(earlier: [String], directory: URL, output: URL) {
+            self.earlier = earlier
+            self.directory = directory
+            self.output = output
+        }
+
+        mutating func fill(_ reader: YAMLReader) throws(JobError) -> YAMLNode {
+            var node = reader.node
+            switch node.content {
+            case .scalar(let text, let isPlain): node.content = .scalar(try fill(text, reader), isPlain: isPlain)
+            case .sequence(let items):
+                var filled: [YAMLNode] = []
+                for item in items { filled.append(try fill(YAMLReader(item, path: reader.path))) }
+                node.content = .sequence(filled)
+            case .mapping(var entries):
+                for index in entries.indices {
+                    entries[index].value = try fill(YAMLReader(entries[index].value, path: reader.path))
+                }
+                node.content = .mapping(entries)
+            }
+            return node
+        }
+
+        mutating func fill(_ text: String, _ reader: YAMLReader) throws(JobError) -> String {
+            var result = ""
+            var rest = Substring(text)
+            while let open = rest.firstIndex(of: "{") {
+                guard let close = rest[open...].firstIndex(of: "}") else { break }
+                let name = String(rest[rest.index(after: open)..<close])
+                result += rest[..<open]
+                if name == "pipeline" {
+                    result += directory.path
+                } else if earlier.contains(name) {
+                    used.insert(name)
+                    result += output.appendingPathComponent(name).path
+                } else {
+                    let near = EditDistance.nearest(to: name, among: earlier + ["pipeline"])
+                    throw reader.error(
+                        .invalidValue,
+                        "{\(name)} is no earlier stage" + (near.map { "; did you mean {\($0)}?" } ?? ""))
+                }
+                rest = rest[rest.index(after: close)...]
+            }
+            return result + rest
+        }
+    }
+
+    package func directory(of stage: String) -> URL { output.appendingPathComponent(stage, isDirectory: true) }
+}
+
+extension Pipeline.Gate {
+    /// What is wrong with `value`; nil when it passes.
+    package func problem(_ value: Double?) -> String? {
+        let bounds = [minimum.map { "at least \($0)" }, maximum.map { "at most \($0)" }].compactMap { $0 }
+            .joined(separator: " and ")
+        guard let value else { return "\(figure) is in no line of metrics.jsonl; the gate wants \(bounds)" }
+        guard (minimum.map { value >= $0 } ?? true) && (maximum.map { value <= $0 } ?? true) else {
+            return "\(figure) is \(value); the gate wants \(bounds)"
+        }
+        return nil
+    }
+}

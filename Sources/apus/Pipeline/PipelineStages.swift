@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+import ClusterProtocol
+import CoordinatorRuntime
+import Foundation
+import JobSpecification
+import Recipes
+import Rewards
+import RuntimeSupport
+
+/// Carries out a pipeline's stages on this machine: one cluster for all of them, started for the first job, and this
+/// program's own commands as child processes.
+final class PipelineStages: StageExecutor {
+    private let options: LocalClusterOptions
+    private let directory: URL
+    private let cluster = Locked<LocalCluster?>(nil)
+    private var client: ClusterClient?
+
+    init(_ options: LocalClusterOptions, _ pipeline: Pipeline) {
+        self.options = options
+        directory = pipeline.output.appendingPathComponent(".cluster", isDirectory: true)
+        onTermination { [cluster] in
+            complain("interrupted; run the same command again to go on")
+            cluster.withLock { $0 }?.supervisor.stop()
+            Foundation.exit(130)
+        }
+    }
+
+    func run(_ job: Job, file: URL) throws {
+        let client = try connect()
+        let submission = Submission(job, file: file)
+        let id =
+            try submission.unfinished(client)
+            ?? {
+                _ = try submission.outputDirectory()
+                return try submission.submit(client)
+            }()
+        let cluster = cluster.withLock { $0 }
+        try finish(JobWatch(client, job: id) { cluster?.supervisor.problem?.description }.run())
+    }
+
+    func run(command: [String], in directory: URL) throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        process.arguments = command
+        process.currentDirectoryURL = directory
+        try process.run()
+        process.waitUntilExit()
+        guard process.terminationReason == .exit, process.terminationStatus == 0 else {
+            throw PipelineError(
+                .stage, "apus \(command.joined(separator: " ")) ended with \(process.terminationStatus)")
+        }
+    }
+
+    private func connect() throws -> ClusterClient {
+        if let client { return client }
+        let started = try LocalCluster(options, directory: directory)
+        cluster.withLock { $0 = started }
+        let client = try started.context.client()
+        self.client = client
+        return client
+    }
+
+    /// Ends the cluster; with `isDone` its state goes too.
+    func stop(isDone: Bool) {
+        client?.close()
+        cluster.withLock { $0 }?.supervisor.stop()
+        if isDone {
+            try? FileManager.default.removeItem(at: directory)
+        } else if FileManager.default.fileExists(atPath: directory.path) {
+            complain("state and logs are in \(directory.path)")
+        }
+    }
+}
+
+extension RunCommand {
+    /// `apus run PIPELINE`.
+    func runPipeline() throws {
+        let pipeline = try reporting(ExitStatus.badInput) {
+            guard overrides.allSatisfy({ $0.hasPrefix("output=") }) else {
+                throw InputError("--set of a pipeline: only output=…; stages have a set: of their own in the file")
+            }
+            return try Pipeline.read(
+                URL(fileURLWithPath: job), output: overrides.last.map { String($0.dropFirst("output=".count)) })
+        }
+        let stages = PipelineStages(options, pipeline)
+        let runner = PipelineRunner(
+            pipeline, executor: stages,
+            readJob: { file, settings in
+                try Job.read(
+                    file, overrides: settings,
+                    overridesDirectory: URL(fileURLWithPath: job).standardizedFileURL.deletingLastPathComponent().path,
+                    rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem)
+            },
+            report: { line in
+                print("== \(line)")
+                fflush(nil)
+            })
+        var isDone = false
+        defer { stages.stop(isDone: isDone) }
+        try reportingClient {
+            do { try runner.run(from: from) } catch let error as PipelineError {
+                complain(error.description)
+                throw error.code == .badInput ? ExitStatus.badInput : ExitStatus.jobFailed
+            } catch let error as JobError {
+                complain(error.description)
+                throw ExitStatus.badInput
+            }
+        }
+        isDone = !keepState
+        print(runner.table().joined(separator: "\n"))
+        print("\(pipeline.name): \(pipeline.output.path)")
+    }
+}
