@@ -137,7 +137,7 @@ let package = Package(
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("PostTraining", ["Checkpoints", "Qwen3"]),
         tests("Parity", ["Checkpoints", "Qwen3", "RuntimeSupport", "Tensors"]),
-        tests("Recipes", ["JobSpecification"]),
+        tests("Recipes", ["JobSpecification", "RuntimeSupport"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
         tests(
             "ClusterCore",

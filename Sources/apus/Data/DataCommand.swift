@@ -3,10 +3,14 @@ import ArgumentParser
 import Foundation
 import JobSpecification
 
-/// `apus data`: data sets that can be made on the spot.
+/// `apus data`: data sets that can be made on the spot, and the curation of others.
 struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "data", abstract: "Make data sets.", subcommands: [Arithmetic.self, Registers.self])
+        commandName: "data", abstract: "Make data sets, and choose training data from queries and answers.",
+        subcommands: [
+            Arithmetic.self, Registers.self, Split.self, FilterQueries.self, FilterAnswers.self, Review.self,
+            SelectPairs.self, Fuse.self,
+        ])
 
     struct Registers: ParsableCommand {
         static let configuration = CommandConfiguration(
