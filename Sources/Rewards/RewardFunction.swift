@@ -55,7 +55,7 @@ package struct RewardOptions: Equatable, Sendable {
 /// The reward functions by name.
 package enum RewardRegistry {
     private static let types: [any RewardFunction.Type] = [
-        ExactReward.self, FormatReward.self, MathAnswerReward.self,
+        ExactReward.self, FormatReward.self, InstructionReward.self, MathAnswerReward.self, ThinkingModeReward.self,
     ]
 
     /// Names in sorted order.

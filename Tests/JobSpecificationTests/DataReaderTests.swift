@@ -49,6 +49,22 @@ import Testing
                     ChatMessage(role: "system", content: "s"), ChatMessage(role: "user", content: "u"),
                 ]))
         #expect(records[2].lineNumber == 4)
+        #expect(records.map(\.columns) == [[:], [:], ["extra": "[1,{\"a\":null}]"]])
+    }
+
+    @Test("the last of /think and /no_think counts, the system's first, the assistant's words never")
+    func lastFlag() {
+        func flag(_ messages: (String, String)...) -> String? {
+            PromptRecord(
+                id: "", content: .messages(messages.map { ChatMessage(role: $0, content: $1) }), answer: nil, lineNumber: 1
+            ).lastFlag
+        }
+        #expect(flag(("user", "a")) == nil)
+        #expect(flag(("system", "/no_think"), ("user", "a")) == "no_think")
+        #expect(flag(("system", "/no_think"), ("user", "a /think")) == "think")
+        #expect(flag(("user", "a /think"), ("assistant", "/no_think"), ("user", "b")) == "think")
+        #expect(flag(("user", "/think about /no_think")) == "no_think")
+        #expect(flag(("user", "a/think")) == nil)
     }
 
     @Test func problemsNameTheLine() throws {

@@ -16,13 +16,13 @@ import Testing
 
     @Test("the registry knows its names and refuses others")
     func registry() throws {
-        #expect(RewardRegistry.names == ["exact", "format", "math_answer"])
+        #expect(RewardRegistry.names == ["exact", "format", "instructions", "math_answer", "thinking_mode"])
         #expect(
             try RewardRegistry.names.filter { try RewardRegistry.needsAnswer($0) } == [
                 "exact", "math_answer",
             ])
         for name in RewardRegistry.names { #expect(type(of: try RewardRegistry.named(name)).name == name) }
-        #expect(throws: RewardOptionError("no reward is named 'maths'; rewards: exact, format, math_answer")) {
+        #expect(throws: RewardOptionError("no reward is named 'maths'; rewards: exact, format, instructions, math_answer, thinking_mode")) {
             _ = try RewardRegistry.named("maths")
         }
         #expect(

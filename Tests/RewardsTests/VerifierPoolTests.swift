@@ -179,7 +179,7 @@ private func hasAtMost(_ count: Int) throws -> Bool {
         #expect(
             report.total
                 == .infrastructureError(
-                    reason: "no reward is named 'maths'; rewards: exact, format, math_answer"))
+                    reason: "no reward is named 'maths'; rewards: exact, format, instructions, math_answer, thinking_mode"))
         #expect(pool.counters.started == 1)
     }
 

@@ -143,7 +143,9 @@ struct JobPreparation {
     }
 
     func json(_ record: PromptRecord) throws -> String {
-        var fields: [String: String] = ["id": record.id]
+        var fields = record.columns
+        fields["id"] = record.id
+        if let flag = record.lastFlag { fields[ThinkingModeReward.flagColumn] = flag }
         if let answer = record.answer { fields["answer"] = answer }
         switch record.content {
         case .text(let text): fields["prompt"] = text

@@ -43,6 +43,18 @@ enum DataValue: Equatable, Sendable, Codable {
         }
     }
 
+    /// As a column of a row: text as it is, anything else as JSON; nil for null.
+    var columnText: String? {
+        switch self {
+        case .null: return nil
+        case .string(let text): return text
+        default:
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+            return (try? encoder.encode(self)).map { String(decoding: $0, as: UTF8.self) }
+        }
+    }
+
     /// What this is, for messages.
     var kind: String {
         switch self {

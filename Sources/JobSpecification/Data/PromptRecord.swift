@@ -32,12 +32,33 @@ package struct PromptRecord: Equatable, Sendable {
     package let answer: String?
     /// Line in the file, from 1.
     package let lineNumber: Int
+    /// All other columns, for reward functions: text as it is, anything else as JSON.
+    package let columns: [String: String]
 
-    package init(id: String, content: PromptContent, answer: String?, lineNumber: Int) {
+    package init(
+        id: String, content: PromptContent, answer: String?, lineNumber: Int, columns: [String: String] = [:]
+    ) {
         self.id = id
         self.content = content
         self.answer = answer
         self.lineNumber = lineNumber
+        self.columns = columns
+    }
+
+    /// The last of Qwen3's soft switches in the conversation, `think` or `no_think`; nil without one. A system message
+    /// comes before every turn, and what the assistant says is no instruction.
+    package var lastFlag: String? {
+        let texts =
+            switch content {
+            case .text(let text): [text]
+            case .messages(let messages): messages.filter { $0.role == "system" || $0.role == "user" }.map(\.content)
+            }
+        return texts.compactMap(Self.flag).last
+    }
+
+    private static func flag(_ text: String) -> String? {
+        let words = text.split(whereSeparator: \.isWhitespace)
+        return words.last { $0 == "/think" || $0 == "/no_think" }.map { String($0.dropFirst()) }
     }
 }
 
@@ -49,6 +70,8 @@ extension PromptRecord {
         answer = try row.answer(column: data.answerColumn)
         id = try row.identifier(lineNumber: lineNumber)
         self.lineNumber = lineNumber
+        let used = Set(["id", "prompt", "messages", "answer", "solution", data.promptColumn, data.answerColumn])
+        columns = row.filter { !used.contains($0.key) }.compactMapValues(\.columnText)
     }
 }
 

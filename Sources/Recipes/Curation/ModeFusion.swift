@@ -96,6 +96,17 @@ package struct ModeFusion: Sendable {
         ]
     }
 
+    /// Demonstrations as prompts: without the last answer, which becomes the reference.
+    package static func prompts(_ rows: [Rows.Row]) -> [Rows.Row] {
+        rows.map { row in
+            var row = row
+            let messages = row["messages"] as? [Rows.Row] ?? []
+            row["messages"] = Array(messages.dropLast())
+            row["answer"] = messages.last?["content"]
+            return row
+        }
+    }
+
     /// A text without flags at its end.
     static func flagless(_ text: String) -> String {
         var text = Substring(text)

@@ -23,7 +23,7 @@ struct VerifierJudge: ResponseJudge {
         let terms = rewards.map { RewardTerm($0.name, weight: $0.weight, options: $0.options) }
         let sample = RewardSample(
             response: text, answer: fields["answer"], thinking: ThinkingExpectation(rawValue: thinking) ?? .unspecified,
-            isTruncated: isTruncated)
+            isTruncated: isTruncated, metadata: fields.filter { $0.key != "answer" && $0.key != "id" })
         let report = pool.verify(VerifierRequest(id: fields["id"] ?? "", terms: terms, sample: sample))
         switch report.total {
         case .verifierTimeout: return Judgement(outcome: "verifier_timeout")

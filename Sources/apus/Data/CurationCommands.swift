@@ -142,6 +142,15 @@ extension DataCommand {
         @Option(help: "Share of thinking samples without a flag.") var unflagged = 0.3
         @Option(help: "Share of flags in a system message.") var system = 0.1
         @Option(help: "Dialogues of two to four turns, in which the last flag wins.") var dialogues = 0
+        @Flag(help: "Write the dialogues alone.") var onlyDialogues = false
+        @Option(help: "demonstrations, or prompts: without the last answer, which becomes the reference.")
+        var form = "demonstrations"
+
+        func validate() throws {
+            guard ["demonstrations", "prompts"].contains(form) else {
+                throw ValidationError("--form \(form): choose demonstrations or prompts")
+            }
+        }
 
         func run() throws {
             try reporting(ExitStatus.badInput) {
@@ -149,9 +158,11 @@ extension DataCommand {
                 fusion.unflaggedShare = unflagged
                 fusion.systemShare = system
                 fusion.dialogueCount = dialogues
-                let rows = try fusion.fuse(files.flatMap { try DataCommand.rows($0) })
+                var rows = try fusion.fuse(files.flatMap { try DataCommand.rows($0) })
+                if onlyDialogues { rows = Array(rows.suffix(dialogues)) }
+                if form == "prompts" { rows = ModeFusion.prompts(rows) }
                 try Rows.write(rows, to: URL(fileURLWithPath: target))
-                print("\(target): \(rows.count) demonstrations")
+                print("\(target): \(rows.count) \(form)")
             }
         }
     }
