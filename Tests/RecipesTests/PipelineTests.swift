@@ -145,6 +145,36 @@ import Testing
         #expect(throws: PipelineError.self) { try bench.run(changed, from: "nothing") }
     }
 
+    @Test("variables stand for their values, and are part of what a stage is made from")
+    func variables() throws {
+        let bench = try Bench()
+        try bench.write(
+            "pipeline.yaml",
+            """
+            kind: pipeline
+            name: small
+            output: out
+            variables: {seed: 1, base: models/base}
+            stages:
+              - {name: data, run: [data, --seed, "{seed}"]}
+              - {name: start, job: sft.yaml, set: {model.path: "{base}", data.path: "{data}/rows.jsonl", seed: "{seed}"}}
+            """)
+        let url = bench.directory.appendingPathComponent("pipeline.yaml")
+        func run(_ variables: [String: String]) throws {
+            try PipelineRunner(
+                Pipeline.read(url, variables: variables), executor: bench.stand,
+                readJob: { try Job.read($0, overrides: $1, overridesDirectory: bench.directory.path) }, report: { _ in }
+            ).run()
+        }
+        try run([:])
+        #expect(bench.stand.done == ["data --seed 1", "start"])
+        let text = try String(contentsOf: bench.directory.appendingPathComponent("out/start/job.yaml"), encoding: .utf8)
+        guard case .train(let job) = try Job.parse(text) else { throw JobError(.wrongType, "no training job") }
+        #expect(job.seed == 1 && job.model.path == bench.directory.path + "/models/base")
+        #expect(throws: PipelineError.self) { try run(["seed": "2"]) }
+        #expect(throws: JobError.self) { try run(["seeds": "2"]) }
+    }
+
     @Test("a gate stops the pipeline, keeps what was made, and is looked at again")
     func gates() throws {
         let bench = try Bench()
@@ -165,7 +195,7 @@ import Testing
             let text = bench.message(Self.stages.replacingOccurrences(of: old, with: new))
             #expect(text.contains(expected), "\(text)")
         }
-        told("{start}", "{stat}", "{stat} is no earlier stage; did you mean {start}?")
+        told("{start}", "{stat}", "{stat} is no earlier stage or variable; did you mean {start}?")
         told("name: more", "name: start", "two stages called start")
         told("steps: 2", "stepz: 2", "unknown key 'stepz'; did you mean 'steps'?")
         told(

@@ -5,7 +5,8 @@ package import JobSpecification
 /// `kind: pipeline`: stages in order, each a job of the cluster or a command of this program, with gates between them.
 ///
 /// A stage's directory is called after it and lies in the pipeline's output; `{stage}` in a setting or an argument stands
-/// for it, and makes that stage an input. `{pipeline}` stands for the directory of the pipeline's file.
+/// for it, and makes that stage an input. `{pipeline}` stands for the directory of the pipeline's file, and the pipeline's
+/// variables for their values.
 package struct Pipeline: Equatable, Sendable {
     /// What a stage does.
     package enum Work: Equatable, Sendable {
@@ -44,16 +45,34 @@ package struct Pipeline: Equatable, Sendable {
         return entries.contains { $0.key == "kind" && $0.value.content == .scalar("pipeline", isPlain: true) }
     }
 
-    /// - Parameter output: instead of the file's.
+    /// - Parameters:
+    ///   - output: instead of the file's.
+    ///   - variables: values instead of the file's; paths count from the pipeline's file.
     /// - Throws: ``JobError`` with the file, the line and the key path.
-    package static func read(_ url: URL, output: String? = nil) throws(JobError) -> Pipeline {
+    package static func read(
+        _ url: URL, output: String? = nil, variables: [String: String] = [:]
+    ) throws(JobError) -> Pipeline {
         do throws(JobError) {
-            return try Pipeline(YAMLReader(YAMLNode.parse(Job.text(of: url))), file: url, output: output)
+            return try Pipeline(
+                YAMLReader(YAMLNode.parse(Job.text(of: url))), file: url, output: output, variables: variables)
         } catch { throw error.inFile(url.path) }
     }
 
-    private init(_ reader: YAMLReader, file: URL, output override: String?) throws(JobError) {
-        let fields = try reader.fields(["kind", "name", "output", "stages"])
+    private init(
+        _ reader: YAMLReader, file: URL, output override: String?, variables overrides: [String: String]
+    ) throws(JobError) {
+        let fields = try reader.fields(["kind", "name", "output", "variables", "stages"])
+        var variables: [String: String] = [:]
+        for (name, text) in try fields["variables"]?.scalarTexts(64) ?? [] { variables[name] = text }
+        for (name, text) in overrides {
+            guard variables[name] != nil else {
+                throw JobError(
+                    .malformedOverride,
+                    "variables.\(name): the pipeline has no such variable; it has: "
+                        + (variables.isEmpty ? "none" : variables.keys.sorted().joined(separator: ", ")))
+            }
+            variables[name] = text
+        }
         name = try fields.required("name").jobName()
         let directory = file.standardizedFileURL.deletingLastPathComponent()
         let written = try fields.required("output").filePath()
@@ -63,7 +82,11 @@ package struct Pipeline: Equatable, Sendable {
         self.output = output
         var stages: [Stage] = []
         for item in try fields.required("stages").items(256) {
-            let stage = try Self.stage(item, earlier: stages.map(\.name), directory, output)
+            let stage = try Self.stage(
+                item, Places(earlier: stages.map(\.name), variables: variables, directory: directory, output: output))
+            if variables[stage.name] != nil {
+                throw item.error(.invalidValue, "\(stage.name) is a variable and cannot be a stage too")
+            }
             if stages.contains(where: { $0.name == stage.name }) {
                 throw item.error(.invalidValue, "there are two stages called \(stage.name)")
             }
@@ -73,12 +96,10 @@ package struct Pipeline: Equatable, Sendable {
         self.stages = stages
     }
 
-    private static func stage(
-        _ reader: YAMLReader, earlier: [String], _ directory: URL, _ output: URL
-    ) throws(JobError) -> Stage {
+    private static func stage(_ reader: YAMLReader, _ places: Places) throws(JobError) -> Stage {
         let fields = try reader.fields(["name", "job", "set", "run", "gate", "show"])
         let name = try fields.required("name").jobName()
-        var places = Places(earlier: earlier, directory: directory, output: output)
+        var places = places
         let work: Work
         switch (fields["job"], fields["run"]) {
         case (let job?, nil):
@@ -96,7 +117,8 @@ package struct Pipeline: Equatable, Sendable {
                 }
             }
             work = .job(
-                file: URL(fileURLWithPath: file, relativeTo: directory).standardizedFileURL.path, settings: settings)
+                file: URL(fileURLWithPath: file, relativeTo: places.directory).standardizedFileURL.path,
+                settings: settings)
         case (nil, let run?):
             if let set = fields["set"] { throw set.error(.invalidValue, "is for jobs; write the command's options") }
             var arguments: [String] = []
@@ -139,12 +161,14 @@ package struct Pipeline: Equatable, Sendable {
     /// Puts directories in the place of `{names}`.
     private struct Places {
         let earlier: [String]
+        let variables: [String: String]
         let directory: URL
         let output: URL
         var used: Set<String> = []
 
-        init(earlier: [String], directory: URL, output: URL) {
+        init(earlier: [String], variables: [String: String], directory: URL, output: URL) {
             self.earlier = earlier
+            self.variables = variables
             self.directory = directory
             self.output = output
         }
@@ -175,14 +199,16 @@ package struct Pipeline: Equatable, Sendable {
                 result += rest[..<open]
                 if name == "pipeline" {
                     result += directory.path
+                } else if let value = variables[name] {
+                    result += value
                 } else if earlier.contains(name) {
                     used.insert(name)
                     result += output.appendingPathComponent(name).path
                 } else {
-                    let near = EditDistance.nearest(to: name, among: earlier + ["pipeline"])
+                    let near = EditDistance.nearest(to: name, among: earlier + variables.keys + ["pipeline"])
                     throw reader.error(
                         .invalidValue,
-                        "{\(name)} is no earlier stage" + (near.map { "; did you mean {\($0)}?" } ?? ""))
+                        "{\(name)} is no earlier stage or variable" + (near.map { "; did you mean {\($0)}?" } ?? ""))
                 }
                 rest = rest[rest.index(after: close)...]
             }

@@ -76,11 +76,20 @@ extension RunCommand {
     /// `apus run PIPELINE`.
     func runPipeline() throws {
         let pipeline = try reporting(ExitStatus.badInput) {
-            guard overrides.allSatisfy({ $0.hasPrefix("output=") }) else {
-                throw InputError("--set of a pipeline: only output=…; stages have a set: of their own in the file")
+            var output: String?
+            var variables: [String: String] = [:]
+            for text in overrides {
+                let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
+                switch parts.first {
+                case "output": output = parts.count > 1 ? parts[1] : nil
+                case let name? where name.hasPrefix("variables.") && parts.count > 1:
+                    variables[String(name.dropFirst("variables.".count))] = parts[1]
+                default:
+                    throw InputError(
+                        "--set \(text): a pipeline takes output=… and variables.NAME=…; stages have a set: in the file")
+                }
             }
-            return try Pipeline.read(
-                URL(fileURLWithPath: job), output: overrides.last.map { String($0.dropFirst("output=".count)) })
+            return try Pipeline.read(URL(fileURLWithPath: job), output: output, variables: variables)
         }
         let stages = PipelineStages(options, pipeline)
         let runner = PipelineRunner(
