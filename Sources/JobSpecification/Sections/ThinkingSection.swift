@@ -13,6 +13,8 @@ package struct ThinkingSection: Equatable, Sendable {
     package let mode: ThinkingMode
     /// Tokens of thinking after which the stop-thinking text is forced; nil is no budget.
     package let budget: Int?
+    /// What is forced then; nil is the text of Qwen's documentation. It must end the think block.
+    package let stopText: String?
 
     /// Tokens of the stop-thinking text (Qwen documentation, quickstart).
     package static let stopTextTokenCount = 24
@@ -20,22 +22,33 @@ package struct ThinkingSection: Equatable, Sendable {
     /// Reads the section; nil is an absent one.
     package init(_ reader: YAMLReader?, maxNewTokens: Int) throws(JobError) {
         let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "thinking")
-        let fields = try reader.fields(["mode", "budget"])
+        let fields = try reader.fields(["mode", "budget", "stop_text"])
+        stopText = try fields["stop_text"]?.string()
+        if let stopText, !stopText.contains("</think>") {
+            throw fields.error("stop_text", "does not end the thinking; it needs a </think>")
+        }
         mode = try fields.choice("mode", default: .default)
         budget = try fields["budget"]?.integer(1...1_048_576)
-        guard let budget else { return }
+        guard let budget else {
+            if stopText != nil { throw fields.error("stop_text", "is for a budget; set thinking.budget or remove this") }
+            return
+        }
         if mode == .off {
             throw fields.error("budget", "a budget without thinking: remove it or set thinking.mode")
         }
-        guard budget + Self.stopTextTokenCount < maxNewTokens else {
+        // A token has a byte at least.
+        let stopCount = stopText?.utf8.count ?? Self.stopTextTokenCount
+        guard budget + stopCount < maxNewTokens else {
             throw fields.error(
                 "budget",
-                "\(budget) and the \(Self.stopTextTokenCount) tokens of the stop-thinking text leave no room for an "
+                "\(budget) and the \(stopCount) tokens of the stop-thinking text leave no room for an "
                     + "answer: sampling.max_new_tokens is \(maxNewTokens)")
         }
     }
 
     package var resolved: ResolvedValue {
-        .section(["mode": .string(mode.rawValue), "budget": budget.map { .integer($0) }])
+        .section([
+            "mode": .string(mode.rawValue), "budget": budget.map { .integer($0) }, "stop_text": stopText.map { .string($0) },
+        ])
     }
 }

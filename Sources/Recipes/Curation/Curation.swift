@@ -72,10 +72,11 @@ package enum Curation {
 
     /// Demonstrations out of a run's answers: the six filters, then at most `perQuery` answers to a query.
     ///
+    /// - Parameter keepsUnsolved: whether answers to queries that none solved may stay.
     /// - Returns: demonstrations, and the queries that no answer solved, for `apus data review`.
     package static func answers(
         _ answers: [Answer], queries: [Rows.Row], reserve: [Rows.Row] = [],
-        thresholds: [ResponseFilter: Double] = [:], perQuery: Int = 1
+        thresholds: [ResponseFilter: Double] = [:], perQuery: Int = 1, keepsUnsolved: Bool = false
     ) -> (demonstrations: Curated, review: [Rows.Row]) {
         func threshold(_ filter: ResponseFilter) -> Double { thresholds[filter] ?? filter.standardThreshold }
         let index = Shingles(reserve.map(Rows.query))
@@ -89,7 +90,7 @@ package enum Curation {
         var rows: [Rows.Row] = []
         var taken: [String: Int] = [:]
         for answer in answers {
-            if rates[answer.id]?.solved == 0 {
+            if !keepsUnsolved, rates[answer.id]?.solved == 0 {
                 report.remove("never_solved", id: answer.id, text: answer.completion)
                 continue
             }

@@ -80,6 +80,8 @@ extension DataCommand {
         @Option(help: "Answers that stay per query.") var perQuery = 1
         @Option(name: .customLong("threshold"), help: "Of a filter: --threshold repetition=0.3") var thresholds:
             [String] = []
+        @Flag(help: "Answers to queries that none solved may stay, for a student that learns from its teacher's texts.")
+        var keepUnsolved = false
         @Option(help: "File for queries that no answer solved; 'apus data review' goes through it.") var review: String?
 
         func run() throws {
@@ -98,7 +100,8 @@ extension DataCommand {
             try reporting(ExitStatus.badInput) {
                 let result = Curation.answers(
                     try DataCommand.answers(rollouts), queries: try DataCommand.rows(queries),
-                    reserve: try DataCommand.rows(reserve), thresholds: chosen, perQuery: perQuery)
+                    reserve: try DataCommand.rows(reserve), thresholds: chosen, perQuery: perQuery,
+                    keepsUnsolved: keepUnsolved)
                 try DataCommand.write(result.demonstrations, to: target, rowsName: "answers")
                 if let review {
                     try Rows.write(result.review, to: URL(fileURLWithPath: review))
