@@ -56,7 +56,8 @@ import Testing
     func lastFlag() {
         func flag(_ messages: (String, String)...) -> String? {
             PromptRecord(
-                id: "", content: .messages(messages.map { ChatMessage(role: $0, content: $1) }), answer: nil, lineNumber: 1
+                id: "", content: .messages(messages.map { ChatMessage(role: $0, content: $1) }), answer: nil,
+                lineNumber: 1
             ).lastFlag
         }
         #expect(flag(("user", "a")) == nil)

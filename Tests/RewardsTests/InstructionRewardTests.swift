@@ -24,17 +24,32 @@ import Testing
             ("keywords:existence", ["keywords": ["Sea", "wind"]], "the sea and the Wind", "the sea"),
             ("keywords:forbidden_words", ["forbidden_words": ["sea"]], "the season", "The Sea."),
             ("keywords:frequency", ["keyword": "sun", "frequency": 2, "relation": "at least"], "Sun, sun", "sun"),
-            ("keywords:letter_frequency", ["letter": "e", "let_frequency": 2, "let_relation": "less than"], "sea", "see"),
-            ("language:response_language", ["language": "de"], "Das ist der Weg und nicht das Ziel", "This is the way of it"),
+            (
+                "keywords:letter_frequency", ["letter": "e", "let_frequency": 2, "let_relation": "less than"], "sea",
+                "see"
+            ),
+            (
+                "language:response_language", ["language": "de"], "Das ist der Weg und nicht das Ziel",
+                "This is the way of it"
+            ),
             ("language:response_language", ["language": "ko"], "안녕하세요 여러분", "hello everyone"),
-            ("length_constraints:number_sentences", ["num_sentences": 3, "relation": "less than"], "One. Two...", "A. B. C."),
-            ("length_constraints:number_words", ["num_words": 3, "relation": "at least"], "it's well-made, yes", "too few"),
+            (
+                "length_constraints:number_sentences", ["num_sentences": 3, "relation": "less than"], "One. Two...",
+                "A. B. C."
+            ),
+            (
+                "length_constraints:number_words", ["num_words": 3, "relation": "at least"], "it's well-made, yes",
+                "too few"
+            ),
             ("length_constraints:number_paragraphs", ["num_paragraphs": 2], "a\n***\nb", "a\n\nb"),
             (
                 "length_constraints:nth_paragraph_first_word",
                 ["num_paragraphs": 2, "nth_paragraph": 2, "first_word": "then"], "First.\n\nThen.", "Then.\n\nFirst."
             ),
-            ("detectable_content:number_placeholders", ["num_placeholders": 2], "[name] lives in [city]", "[name] lives"),
+            (
+                "detectable_content:number_placeholders", ["num_placeholders": 2], "[name] lives in [city]",
+                "[name] lives"
+            ),
             ("detectable_content:postscript", ["postscript_marker": "P.S."], "Bye.\nP.S. Write soon", "Bye."),
             ("detectable_format:number_bullet_lists", ["num_bullets": 2], "* a\n- b", "* a"),
             ("detectable_format:number_highlighted_sections", ["num_highlights": 2], "*a* and **b**", "*a* and b"),
@@ -50,7 +65,10 @@ import Testing
             ("combination:repeat_prompt", ["prompt_to_repeat": "Say hi."], "Say hi.\nHi.", "Hi."),
             ("startend:end_checker", ["end_phrase": "That is all."], "Done. That is all.", "That is all. Done."),
             ("startend:quotation", [:], "\"all of it\"", "\"all\" of it"),
-            ("change_case:capital_word_frequency", ["capital_frequency": 2, "capital_relation": "at least"], "A BIG day", "a BIG day"),
+            (
+                "change_case:capital_word_frequency", ["capital_frequency": 2, "capital_relation": "at least"],
+                "A BIG day", "a BIG day"
+            ),
             ("change_case:english_capital", [:], "ALL OF IT.", "ALL of it."),
             ("change_case:english_lowercase", [:], "all of it.", "All of it."),
             ("punctuation:no_comma", [:], "one and two", "one, two"),
@@ -74,7 +92,10 @@ import Testing
         #expect(try value("x", ["no:such_thing"]) == nil)
         #expect(try value("x", ["keywords:existence"]) == nil, "its keywords are missing")
         #expect(try value("x", ["language:response_language"], [["language": "xx"]]) == nil)
-        #expect(try value(String(repeating: "[a", count: 400_000), ["detectable_content:number_placeholders"], [["num_placeholders": 1]]) == 0)
+        #expect(
+            try value(
+                String(repeating: "[a", count: 400_000), ["detectable_content:number_placeholders"],
+                [["num_placeholders": 1]]) == 0)
     }
 
     @Test("the last flag decides, thinking is the default")

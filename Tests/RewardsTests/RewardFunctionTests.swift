@@ -22,7 +22,10 @@ import Testing
                 "exact", "math_answer",
             ])
         for name in RewardRegistry.names { #expect(type(of: try RewardRegistry.named(name)).name == name) }
-        #expect(throws: RewardOptionError("no reward is named 'maths'; rewards: exact, format, instructions, math_answer, thinking_mode")) {
+        #expect(
+            throws: RewardOptionError(
+                "no reward is named 'maths'; rewards: exact, format, instructions, math_answer, thinking_mode")
+        ) {
             _ = try RewardRegistry.named("maths")
         }
         #expect(

@@ -179,7 +179,8 @@ private func hasAtMost(_ count: Int) throws -> Bool {
         #expect(
             report.total
                 == .infrastructureError(
-                    reason: "no reward is named 'maths'; rewards: exact, format, instructions, math_answer, thinking_mode"))
+                    reason:
+                        "no reward is named 'maths'; rewards: exact, format, instructions, math_answer, thinking_mode"))
         #expect(pool.counters.started == 1)
     }
 

@@ -135,7 +135,8 @@ struct JobPreparation {
                     $0.tokenCount = UInt32(budget)
                     $0.startID = parser.startID
                     $0.endID = parser.endID
-                    $0.stopIds = thinking.stopText.map { tokenizer.encode($0) } ?? ThinkingParser.stopThinkingIDs(tokenizer)
+                    $0.stopIds =
+                        thinking.stopText.map { tokenizer.encode($0) } ?? ThinkingParser.stopThinkingIDs(tokenizer)
                 }
             }
             $0.thinking = thinking.mode.rawValue

@@ -30,7 +30,9 @@ package struct ThinkingSection: Equatable, Sendable {
         mode = try fields.choice("mode", default: .default)
         budget = try fields["budget"]?.integer(1...1_048_576)
         guard let budget else {
-            if stopText != nil { throw fields.error("stop_text", "is for a budget; set thinking.budget or remove this") }
+            if stopText != nil {
+                throw fields.error("stop_text", "is for a budget; set thinking.budget or remove this")
+            }
             return
         }
         if mode == .off {
@@ -48,7 +50,8 @@ package struct ThinkingSection: Equatable, Sendable {
 
     package var resolved: ResolvedValue {
         .section([
-            "mode": .string(mode.rawValue), "budget": budget.map { .integer($0) }, "stop_text": stopText.map { .string($0) },
+            "mode": .string(mode.rawValue), "budget": budget.map { .integer($0) },
+            "stop_text": stopText.map { .string($0) },
         ])
     }
 }

@@ -36,6 +36,7 @@ package struct Pipeline: Equatable, Sendable {
     package let name: String
     package let output: URL
     package let stages: [Stage]
+    package let report: [ReportSection]
 
     /// Whether a file says that it is a pipeline; anything else about it may be wrong.
     package static func isPipeline(_ url: URL) -> Bool {
@@ -61,7 +62,7 @@ package struct Pipeline: Equatable, Sendable {
     private init(
         _ reader: YAMLReader, file: URL, output override: String?, variables overrides: [String: String]
     ) throws(JobError) {
-        let fields = try reader.fields(["kind", "name", "output", "variables", "stages"])
+        let fields = try reader.fields(["kind", "name", "output", "variables", "stages", "report"])
         var variables: [String: String] = [:]
         for (name, text) in try fields["variables"]?.scalarTexts(64) ?? [] { variables[name] = text }
         for (name, text) in overrides {
@@ -94,6 +95,10 @@ package struct Pipeline: Equatable, Sendable {
         }
         guard !stages.isEmpty else { throw fields.error("stages", "is empty") }
         self.stages = stages
+        report =
+            try fields["report"].map { reader throws(JobError) in
+                try ReportSection.list(reader, stages: stages.map(\.name))
+            } ?? []
     }
 
     private static func stage(_ reader: YAMLReader, _ places: Places) throws(JobError) -> Stage {

@@ -68,6 +68,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
                 try take(order)
             }
         }
+        try PipelineReport(pipeline).write()
     }
 
     private func orders() throws -> [Order] {

@@ -53,12 +53,15 @@ package struct StageRecord: Codable, Equatable, Sendable {
     }
 
     /// The last line of a stage's `metrics.jsonl`: figures that are numbers.
-    package static func figures(_ directory: URL) -> [String: Double] {
-        guard
-            let text = try? String(contentsOf: directory.appendingPathComponent("metrics.jsonl"), encoding: .utf8),
-            let last = text.split(separator: "\n").last,
-            let object = try? JSONSerialization.jsonObject(with: Data(last.utf8)) as? [String: Any]
-        else { return [:] }
-        return object.compactMapValues { ($0 as? NSNumber)?.doubleValue }
+    package static func figures(_ directory: URL) -> [String: Double] { metrics(directory).last ?? [:] }
+
+    /// All lines of a stage's `metrics.jsonl`.
+    package static func metrics(_ directory: URL) -> [[String: Double]] {
+        let url = directory.appendingPathComponent("metrics.jsonl")
+        guard let text = try? String(contentsOf: url, encoding: .utf8) else { return [] }
+        return text.split(separator: "\n").compactMap { line in
+            let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+            return object?.compactMapValues { ($0 as? NSNumber)?.doubleValue }
+        }
     }
 }

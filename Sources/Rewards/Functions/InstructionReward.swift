@@ -91,7 +91,8 @@ struct Instruction {
             guard let wanted = count("num_paragraphs") else { return nil }
             check = { Text.parts($0, separator: "***").count == wanted }
         case "length_constraints:nth_paragraph_first_word":
-            guard let wanted = count("num_paragraphs"), let place = count("nth_paragraph"), let word = text("first_word")
+            guard let wanted = count("num_paragraphs"), let place = count("nth_paragraph"),
+                let word = text("first_word")
             else { return nil }
             check = { text in
                 let parts = Text.parts(text, separator: "\n\n")

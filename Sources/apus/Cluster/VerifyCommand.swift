@@ -141,7 +141,8 @@ private struct RolloutSettings {
             let parser = try ThinkingParser(tokenizer)
             return ThinkingBudget(
                 tokenCount: $0, startID: parser.startID, endID: parser.endID,
-                stopIDs: job.thinking.stopText.map { tokenizer.encode($0) } ?? ThinkingParser.stopThinkingIDs(tokenizer))
+                stopIDs: job.thinking.stopText.map { tokenizer.encode($0) } ?? ThinkingParser.stopThinkingIDs(tokenizer)
+            )
         }
         stop = job.sampling.stop.isEmpty ? nil : StopStrings(job.sampling.stop) { tokenizer.bytes(of: $0) }
     }

@@ -117,6 +117,6 @@ extension RunCommand {
         }
         isDone = !keepState
         print(runner.table().joined(separator: "\n"))
-        print("\(pipeline.name): \(pipeline.output.path)")
+        print("\(pipeline.name): \(pipeline.output.path), report.html and report.md there")
     }
 }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Foundation
+
+/// What a pipeline came to, as Markdown, as one HTML page, and its curves as CSV and SVG files: `report.md`, `report.html`,
+/// `report/*.csv`, `report/*.svg` in its output.
+package struct PipelineReport {
+    package let pipeline: Pipeline
+
+    package init(_ pipeline: Pipeline) { self.pipeline = pipeline }
+
+    private struct Table {
+        let title: String
+        let head: [String]
+        let rows: [[String]]
+    }
+
+    /// - Throws: when a file cannot be written.
+    package func write() throws {
+        let directory = pipeline.output.appendingPathComponent("report", isDirectory: true)
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        var markdown = "# \(pipeline.name)\n"
+        var page = ""
+        var number = 0
+        func add(_ table: Table) {
+            markdown += "\n## \(table.title)\n\n" + Self.markdown(table)
+            page += "<h2>\(LineChart.escaped(table.title))</h2>\n" + Self.html(table)
+        }
+        func add(_ chart: LineChart) throws {
+            number += 1
+            let name = "curve-\(number)"
+            try Data(chart.svg.utf8).write(to: directory.appendingPathComponent("\(name).svg"))
+            var csv = "line,\(chart.axis),value\n"
+            for line in chart.lines {
+                for point in line.points { csv += "\(line.name),\(point.x),\(point.y)\n" }
+            }
+            try Data(csv.utf8).write(to: directory.appendingPathComponent("\(name).csv"))
+            markdown += "\n## \(chart.title)\n\n![\(chart.title)](report/\(name).svg)\n"
+            page += "<h2>\(LineChart.escaped(chart.title))</h2>\n" + chart.svg
+        }
+        for section in pipeline.report {
+            switch section {
+            case .table(let title, let columns, let beside, let rows):
+                add(
+                    Table(
+                        title: title, head: [""] + columns.map(\.title) + beside,
+                        rows: rows.map { row in
+                            [row.title] + columns.map { figure(row.stage + $0.suffix, $0.figure) } + row.beside
+                        }))
+            case .curve(let title, let axis, let name, let points):
+                let line = points.compactMap { point in value(point.stage, name).map { (x: point.x, y: $0) } }
+                try add(LineChart(title: title, axis: axis, lines: [(name, line)]))
+            case .training(let title, let stages, let figures):
+                for name in figures {
+                    let lines = stages.map { stage in
+                        (
+                            name: stage,
+                            points: StageRecord.metrics(pipeline.directory(of: stage)).compactMap { row in
+                                row["step"].flatMap { step in row[name].map { (x: step, y: $0) } }
+                            }
+                        )
+                    }
+                    try add(LineChart(title: "\(title): \(name)", axis: "step", lines: lines))
+                }
+            }
+        }
+        add(stages)
+        try Data(markdown.utf8).write(to: pipeline.output.appendingPathComponent("report.md"))
+        try Data(Self.page(pipeline.name, page).utf8).write(to: pipeline.output.appendingPathComponent("report.html"))
+    }
+
+    /// Every stage: what it is made from, its recipe, its time.
+    private var stages: Table {
+        Table(
+            title: "Stages", head: ["stage", "from", "recipe", "seconds"],
+            rows: pipeline.stages.map { stage in
+                let record = StageRecord.read(stage.name, in: pipeline.output)
+                return [
+                    stage.name, stage.inputs.joined(separator: ", "), String(record?.recipe.prefix(12) ?? "-"),
+                    record?.seconds.map { String(format: "%.1f", $0) } ?? "-",
+                ]
+            })
+    }
+
+    private func value(_ stage: String, _ figure: String) -> Double? {
+        let record = StageRecord.read(stage, in: pipeline.output)
+        return figure == "seconds" ? record?.seconds : record?.figures[figure]
+    }
+
+    private func figure(_ stage: String, _ figure: String) -> String {
+        value(stage, figure).map { String(format: abs($0) >= 10 ? "%.1f" : "%.3f", $0) } ?? "-"
+    }
+
+    private static func markdown(_ table: Table) -> String {
+        func line(_ cells: [String]) -> String { "| " + cells.joined(separator: " | ") + " |\n" }
+        return line(table.head) + line(table.head.map { _ in "---" }) + table.rows.map(line).joined()
+    }
+
+    private static func html(_ table: Table) -> String {
+        func line(_ cells: [String], _ tag: String) -> String {
+            "<tr>" + cells.map { "<\(tag)>\(LineChart.escaped($0))</\(tag)>" }.joined() + "</tr>\n"
+        }
+        return "<table>\n" + line(table.head, "th") + table.rows.map { line($0, "td") }.joined() + "</table>\n"
+    }
+
+    private static func page(_ title: String, _ body: String) -> String {
+        """
+        <!doctype html>
+        <html lang="en"><head><meta charset="utf-8"><title>\(LineChart.escaped(title))</title>
+        <style>
+        body { font: 15px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
+        table { border-collapse: collapse } th, td { border: 1px solid #d0d7de; padding: .25rem .6rem; text-align: right }
+        th:first-child, td:first-child { text-align: left } th { background: #f6f8fa } svg { max-width: 100% }
+        </style></head><body>
+        <h1>\(LineChart.escaped(title))</h1>
+        \(body)</body></html>
+
+        """
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+package import JobSpecification
+
+/// `report:` of a pipeline: tables and curves over its stages' figures, written when the last stage is done.
+package enum ReportSection: Equatable, Sendable {
+    /// One figure of one stage, in a column of a table: the row's stage, then `suffix`.
+    package struct Column: Equatable, Sendable {
+        package let title: String
+        package let suffix: String
+        package let figure: String
+    }
+
+    /// A row: a stage's name, or what the names of its evaluations begin with.
+    package struct Row: Equatable, Sendable {
+        package let title: String
+        package let stage: String
+        /// Texts of the `beside` columns, such as another report's figures.
+        package let beside: [String]
+    }
+
+    package struct Point: Equatable, Sendable {
+        package let x: Double
+        package let stage: String
+    }
+
+    case table(title: String, columns: [Column], beside: [String], rows: [Row])
+    /// A figure of several stages over a number of each.
+    case curve(title: String, axis: String, figure: String, points: [Point])
+    /// Figures of training stages over their steps.
+    case training(title: String, stages: [String], figures: [String])
+
+    /// - Throws: ``JobError``.
+    static func list(_ reader: YAMLReader, stages: [String]) throws(JobError) -> [ReportSection] {
+        var sections: [ReportSection] = []
+        for item in try reader.items(64) { sections.append(try section(item, stages)) }
+        return sections
+    }
+
+    private static func section(_ reader: YAMLReader, _ stages: [String]) throws(JobError) -> ReportSection {
+        let fields = try reader.fields([
+            "table", "columns", "beside", "rows", "curve", "axis", "figure", "points", "training", "stages", "figures",
+        ])
+        func known(_ reader: YAMLReader, _ name: String) throws(JobError) -> String {
+            guard stages.contains(name) else {
+                let near = EditDistance.nearest(to: name, among: stages)
+                throw reader.error(
+                    .invalidValue, "\(name) is no stage" + (near.map { "; did you mean \($0)?" } ?? ""))
+            }
+            return name
+        }
+        func texts(_ reader: YAMLReader) throws(JobError) -> [String] {
+            var result: [String] = []
+            for item in try reader.items(256) { result.append(try item.text()) }
+            return result
+        }
+        if let title = try fields["table"]?.string() {
+            var columns: [Column] = []
+            for item in try fields.required("columns").items(32) {
+                let parts = try texts(item)
+                guard parts.count == 3 else {
+                    throw item.error(.invalidValue, "a column is [title, suffix of the stage, figure]")
+                }
+                columns.append(Column(title: parts[0], suffix: parts[1], figure: parts[2]))
+            }
+            let beside = try fields["beside"].map { reader throws(JobError) in try texts(reader) } ?? []
+            var rows: [Row] = []
+            for item in try fields.required("rows").items(256) {
+                let parts = try texts(item)
+                guard parts.count == 2 + beside.count else {
+                    throw item.error(
+                        .invalidValue, "a row is [title, stage\(beside.isEmpty ? "" : ", texts of beside")]")
+                }
+                for column in columns { _ = try known(item, parts[1] + column.suffix) }
+                rows.append(Row(title: parts[0], stage: parts[1], beside: Array(parts.dropFirst(2))))
+            }
+            return .table(title: title, columns: columns, beside: beside, rows: rows)
+        }
+        if let title = try fields["curve"]?.string() {
+            var points: [Point] = []
+            for item in try fields.required("points").items(256) {
+                let parts = try item.items(2)
+                guard parts.count == 2 else { throw item.error(.invalidValue, "a point is [x, stage]") }
+                points.append(
+                    Point(x: try parts[0].number(.closed(-1e30, 1e30)), stage: try known(item, try parts[1].text())))
+            }
+            return .curve(
+                title: title, axis: try fields["axis"]?.string() ?? "", figure: try fields.required("figure").string(),
+                points: points)
+        }
+        let title = try fields.required("training").string()
+        let names = try texts(fields.required("stages"))
+        for name in names { _ = try known(fields.reader, name) }
+        return .training(title: title, stages: names, figures: try texts(fields.required("figures")))
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import FoundationXML
+import JobSpecification
+import Recipes
+import Testing
+
+@Suite("Reports of pipelines") struct ReportTests {
+    private func pipeline(_ directory: URL, _ report: String) throws -> Pipeline {
+        let url = directory.appendingPathComponent("pipeline.yaml")
+        try """
+        kind: pipeline
+        name: small
+        output: out
+        stages:
+          - {name: start, run: [a]}
+          - {name: start-test, run: [b]}
+          - {name: end, run: [c, "{start}"]}
+          - {name: end-test, run: [d]}
+        report:
+        \(report)
+        """.write(to: url, atomically: true, encoding: .utf8)
+        return try Pipeline.read(url)
+    }
+
+    @Test("tables and curves hold the stages' figures; the page escapes what is in them")
+    func report() throws {
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("apus-test-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let pipeline = try pipeline(
+            directory,
+            """
+              - table: Two <stages>
+                columns: [[pass@1, -test, pass@1], [seconds, "", seconds]]
+                beside: [theirs]
+                rows: [[first, start, "1.5"], [second, end, "2.5"]]
+              - {curve: Rise, axis: budget, figure: pass@1, points: [[1, start-test], [8, end-test]]}
+              - {training: Steps, stages: [end], figures: [loss]}
+            """)
+        for (name, value) in [("start", 0.0), ("start-test", 0.25), ("end", 0.0), ("end-test", 0.75)] {
+            try StageRecord(recipe: "abc", inputs: [:], figures: ["pass@1": value], seconds: 12.5).write(
+                name, in: pipeline.output)
+        }
+        let end = pipeline.directory(of: "end")
+        try FileManager.default.createDirectory(at: end, withIntermediateDirectories: true)
+        try "{\"step\": 1, \"loss\": 2}\n{\"step\": 2, \"loss\": 1}\n".write(
+            to: end.appendingPathComponent("metrics.jsonl"), atomically: true, encoding: .utf8)
+        try PipelineReport(pipeline).write()
+        func text(_ name: String) throws -> String {
+            try String(contentsOf: pipeline.output.appendingPathComponent(name), encoding: .utf8)
+        }
+        let markdown = try text("report.md")
+        #expect(
+            markdown.contains("| first | 0.250 | 12.5 | 1.5 |") && markdown.contains("| second | 0.750 | 12.5 | 2.5 |"))
+        #expect(markdown.contains("| end | start | abc | 12.5 |"))
+        #expect(try text("report.html").contains("<h2>Two &lt;stages&gt;</h2>"))
+        #expect(try text("report/curve-1.csv") == "line,budget,value\npass@1,1.0,0.25\npass@1,8.0,0.75\n")
+        #expect(try text("report/curve-2.csv").contains("end,2.0,1.0"))
+        let page = try XMLDocument(xmlString: text("report/curve-1.svg"))
+        #expect(page.rootElement()?.name == "svg")
+    }
+
+    @Test("a report that names no stage of the pipeline is refused before anything runs")
+    func mistakes() throws {
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("apus-test-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        func message(_ report: String) -> String {
+            do {
+                _ = try pipeline(directory, report)
+                return "accepted"
+            } catch { return String(describing: error) }
+        }
+        #expect(message("  - {curve: Rise, figure: x, points: [[1, strat]]}").contains("did you mean start?"))
+        #expect(
+            message("  - {table: T, columns: [[a, -tset, x]], rows: [[a, start]]}").contains("start-tset is no stage"))
+        #expect(message("  - {table: T, columns: [[a, -test]], rows: []}").contains("a column is"))
+        #expect(message("  - {training: T, stages: [end]}").contains("figures: is required"))
+    }
+}
