@@ -129,10 +129,13 @@ struct PipelineJobTests {
         let plan = try bench.apus("plan", "pipeline.yaml")
         #expect(plan.status == 3 && plan.errors.contains("apus run takes it"), "\(plan.errors)")
         let variable = try bench.apus("run", "pipeline.yaml", "--set", "variables.step=4")
-        #expect(variable.status == 3 && variable.errors.contains("no such variable; it has: steps"), "\(variable.errors)")
+        #expect(
+            variable.status == 3 && variable.errors.contains("no such variable; it has: steps"), "\(variable.errors)")
         let other = try bench.apus("run", "pipeline.yaml", "--set", "steps=4")
         #expect(other.status == 3 && other.errors.contains("variables.NAME"), "\(other.errors)")
-        try bench.write("gated.yaml", Self.pipeline.replacingOccurrences(of: "    show: [reward]", with: "    gate: {reward: {min: 9}}"))
+        try bench.write(
+            "gated.yaml",
+            Self.pipeline.replacingOccurrences(of: "    show: [reward]", with: "    gate: {reward: {min: 9}}"))
         let gated = try bench.apus("run", "gated.yaml", "--workers", "1")
         #expect(gated.status == 5 && gated.errors.contains("the gate wants at least 9"), "\(gated.errors)")
     }

@@ -57,6 +57,16 @@ import Testing
         #expect(try text("report.html").contains("<h2>Two &lt;stages&gt;</h2>"))
         #expect(try text("report/curve-1.csv") == "line,budget,value\npass@1,1.0,0.25\npass@1,8.0,0.75\n")
         #expect(try text("report/curve-2.csv").contains("end,2.0,1.0"))
+        let tables = try ReportTable.read(pipeline.output)
+        #expect(tables.map(\.title) == ["Two <stages>", "Rise", "Stages"])
+        #expect(ReportTable.compare([tables]) == tables)
+        let other = tables.map { table in
+            ReportTable(
+                title: table.title, head: table.head, rows: table.rows.map { $0.map { $0 == "0.250" ? "0.350" : $0 } })
+        }
+        let both = ReportTable.compare([tables, other])
+        #expect(both[0].rows[0] == ["first", "0.300 [0.250, 0.350]", "12.5", "1.5"])
+        #expect(throws: CurationError.self) { try ReportTable.read(directory) }
         let page = try XMLDocument(xmlString: text("report/curve-1.svg"))
         #expect(page.rootElement()?.name == "svg")
     }

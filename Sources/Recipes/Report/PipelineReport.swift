@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
 
-/// What a pipeline came to, as Markdown, as one HTML page, and its curves as CSV and SVG files: `report.md`, `report.html`,
+/// What a pipeline came to, as Markdown, as one HTML page, and its curves as CSV and SVG files: `report.md`, `report.html`, `report.json`,
 /// `report/*.csv`, `report/*.svg` in its output.
 package struct PipelineReport {
     package let pipeline: Pipeline
 
     package init(_ pipeline: Pipeline) { self.pipeline = pipeline }
 
-    private struct Table {
-        let title: String
-        let head: [String]
-        let rows: [[String]]
-    }
+    /// Title of the table of all stages.
+    package static let stagesTitle = "Stages"
 
     /// - Throws: when a file cannot be written.
     package func write() throws {
@@ -20,9 +17,11 @@ package struct PipelineReport {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         var markdown = "# \(pipeline.name)\n"
         var page = ""
+        var tables: [ReportTable] = []
         var number = 0
-        func add(_ table: Table) {
-            markdown += "\n## \(table.title)\n\n" + Self.markdown(table)
+        func add(_ table: ReportTable) {
+            tables.append(table)
+            markdown += "\n## \(table.title)\n\n" + table.markdown
             page += "<h2>\(LineChart.escaped(table.title))</h2>\n" + Self.html(table)
         }
         func add(_ chart: LineChart) throws {
@@ -41,7 +40,7 @@ package struct PipelineReport {
             switch section {
             case .table(let title, let columns, let beside, let rows):
                 add(
-                    Table(
+                    ReportTable(
                         title: title, head: [""] + columns.map(\.title) + beside,
                         rows: rows.map { row in
                             [row.title] + columns.map { figure(row.stage + $0.suffix, $0.figure) } + row.beside
@@ -49,6 +48,10 @@ package struct PipelineReport {
             case .curve(let title, let axis, let name, let points):
                 let line = points.compactMap { point in value(point.stage, name).map { (x: point.x, y: $0) } }
                 try add(LineChart(title: title, axis: axis, lines: [(name, line)]))
+                add(
+                    ReportTable(
+                        title: title, head: [axis, name],
+                        rows: points.map { [String(format: "%g", $0.x), figure($0.stage, name)] }))
             case .training(let title, let stages, let figures):
                 for name in figures {
                     let lines = stages.map { stage in
@@ -65,13 +68,16 @@ package struct PipelineReport {
         }
         add(stages)
         try Data(markdown.utf8).write(to: pipeline.output.appendingPathComponent("report.md"))
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+        try encoder.encode(tables).write(to: pipeline.output.appendingPathComponent("report.json"))
         try Data(Self.page(pipeline.name, page).utf8).write(to: pipeline.output.appendingPathComponent("report.html"))
     }
 
     /// Every stage: what it is made from, its recipe, its time.
-    private var stages: Table {
-        Table(
-            title: "Stages", head: ["stage", "from", "recipe", "seconds"],
+    private var stages: ReportTable {
+        ReportTable(
+            title: Self.stagesTitle, head: ["stage", "from", "recipe", "seconds"],
             rows: pipeline.stages.map { stage in
                 let record = StageRecord.read(stage.name, in: pipeline.output)
                 return [
@@ -90,12 +96,7 @@ package struct PipelineReport {
         value(stage, figure).map { String(format: abs($0) >= 10 ? "%.1f" : "%.3f", $0) } ?? "-"
     }
 
-    private static func markdown(_ table: Table) -> String {
-        func line(_ cells: [String]) -> String { "| " + cells.joined(separator: " | ") + " |\n" }
-        return line(table.head) + line(table.head.map { _ in "---" }) + table.rows.map(line).joined()
-    }
-
-    private static func html(_ table: Table) -> String {
+    private static func html(_ table: ReportTable) -> String {
         func line(_ cells: [String], _ tag: String) -> String {
             "<tr>" + cells.map { "<\(tag)>\(LineChart.escaped($0))</\(tag)>" }.joined() + "</tr>\n"
         }
