@@ -31,6 +31,12 @@ final class PipelineStages: StageExecutor {
         let id =
             try submission.unfinished(client)
             ?? {
+                guard !FileManager.default.fileExists(atPath: job.output) else {
+                    throw PipelineError(
+                        .stage,
+                        "stage \(job.name): an earlier attempt left \(job.output); give --from \(job.name) to make it again"
+                    )
+                }
                 _ = try submission.outputDirectory()
                 return try submission.submit(client)
             }()
