@@ -58,7 +58,7 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
             ]),
         // Layer 3
-        library("Rewards", ["CPlatform", "RuntimeSupport"]),
+        library("Rewards", ["CPlatform", "RuntimeSupport", .product(name: "GRDB", package: "GRDB.swift")]),
         library(
             "Checkpoints",
             ["CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
@@ -111,7 +111,10 @@ let package = Package(
         library("Benchmarks", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
         library(
             "Recipes",
-            ["Checkpoints", "JobSpecification", "Rewards", .product(name: "Crypto", package: "swift-crypto")]),
+            [
+                "Checkpoints", "JobSpecification", "Rewards", "RuntimeSupport", "Tokenization",
+                .product(name: "Crypto", package: "swift-crypto"),
+            ]),
         // Layer 8
         .executableTarget(
             name: "apus",
@@ -129,7 +132,7 @@ let package = Package(
         tests("RuntimeSupport"),
         tests("Tokenization"),
         tests("JobSpecification", ["RuntimeSupport"]),
-        tests("Rewards", ["CPlatform", "RuntimeSupport", "verifier-probe"]),
+        tests("Rewards", ["CPlatform", "RuntimeSupport", "apus", "verifier-probe"]),
         .executableTarget(
             name: "verifier-probe", dependencies: ["Rewards"], path: "Tests/VerifierProbe",
             swiftSettings: houseSettings),

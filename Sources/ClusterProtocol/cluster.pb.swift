@@ -1186,11 +1186,44 @@ package nonisolated struct WireGenerationSettings: @unchecked Sendable {
     set {_uniqueStorage()._thinking = newValue}
   }
 
+  /// Present when a response is a trajectory of several turns with tools.
+  package var environment: WireEnvironmentSettings {
+    get {_storage._environment ?? WireEnvironmentSettings()}
+    set {_uniqueStorage()._environment = newValue}
+  }
+  /// Returns true if `environment` has been explicitly set.
+  package var hasEnvironment: Bool {_storage._environment != nil}
+  /// Clears the value of `environment`. Subsequent reads from it will return its default value.
+  package mutating func clearEnvironment() {_uniqueStorage()._environment = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+package nonisolated struct WireEnvironmentSettings: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var tools: [String] = []
+
+  /// A file on the worker's host; empty without one.
+  package var corpus: String = String()
+
+  package var turnsMax: UInt32 = 0
+
+  package var turnTokensMax: UInt32 = 0
+
+  package var callMilliseconds: UInt64 = 0
+
+  package var observationByteCount: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 package nonisolated struct WireScoreSettings: Sendable {
@@ -1388,7 +1421,7 @@ package nonisolated struct WireRolloutRecord: Sendable {
 
   package var entropies: Data = Data()
 
-  /// One byte per token: 1 when the thinking budget fed it.
+  /// One byte per token: 1 when the thinking budget or an environment fed it.
   package var forced: Data = Data()
 
   package var finishReason: String = String()
@@ -1406,6 +1439,12 @@ package nonisolated struct WireRolloutRecord: Sendable {
   package var outcomeDetail: String = String()
 
   package var rewards: [WireRewardValue] = []
+
+  /// Of a trajectory.
+  package var turnCount: UInt32 = 0
+
+  /// What its calls left behind, JSON.
+  package var environmentState: String = String()
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -4819,7 +4858,7 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".GenerationSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0")
 
   fileprivate class _StorageClass {
     var _temperature: Float = 0
@@ -4837,6 +4876,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
     var _stopStrings: [String] = []
     var _score: WireScoreSettings? = nil
     var _thinking: String = String()
+    var _environment: WireEnvironmentSettings? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4862,6 +4902,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       _stopStrings = source._stopStrings
       _score = source._score
       _thinking = source._thinking
+      _environment = source._environment
     }
   }
 
@@ -4895,6 +4936,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         case 13: try { try decoder.decodeRepeatedStringField(value: &_storage._stopStrings) }()
         case 14: try { try decoder.decodeSingularMessageField(value: &_storage._score) }()
         case 15: try { try decoder.decodeSingularStringField(value: &_storage._thinking) }()
+        case 16: try { try decoder.decodeSingularMessageField(value: &_storage._environment) }()
         default: break
         }
       }
@@ -4952,6 +4994,9 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       if !_storage._thinking.isEmpty {
         try visitor.visitSingularStringField(value: _storage._thinking, fieldNumber: 15)
       }
+      try { if let v = _storage._environment {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 16)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4976,10 +5021,66 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         if _storage._stopStrings != rhs_storage._stopStrings {return false}
         if _storage._score != rhs_storage._score {return false}
         if _storage._thinking != rhs_storage._thinking {return false}
+        if _storage._environment != rhs_storage._environment {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".EnvironmentSettings"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tools\0\u{1}corpus\0\u{3}turns_max\0\u{3}turn_tokens_max\0\u{3}call_milliseconds\0\u{3}observation_byte_count\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedStringField(value: &self.tools) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.corpus) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.turnsMax) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.turnTokensMax) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.callMilliseconds) }()
+      case 6: try { try decoder.decodeSingularUInt32Field(value: &self.observationByteCount) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.tools.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.tools, fieldNumber: 1)
+    }
+    if !self.corpus.isEmpty {
+      try visitor.visitSingularStringField(value: self.corpus, fieldNumber: 2)
+    }
+    if self.turnsMax != 0 {
+      try visitor.visitSingularUInt32Field(value: self.turnsMax, fieldNumber: 3)
+    }
+    if self.turnTokensMax != 0 {
+      try visitor.visitSingularUInt32Field(value: self.turnTokensMax, fieldNumber: 4)
+    }
+    if self.callMilliseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.callMilliseconds, fieldNumber: 5)
+    }
+    if self.observationByteCount != 0 {
+      try visitor.visitSingularUInt32Field(value: self.observationByteCount, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireEnvironmentSettings, rhs: WireEnvironmentSettings) -> Bool {
+    if lhs.tools != rhs.tools {return false}
+    if lhs.corpus != rhs.corpus {return false}
+    if lhs.turnsMax != rhs.turnsMax {return false}
+    if lhs.turnTokensMax != rhs.turnTokensMax {return false}
+    if lhs.callMilliseconds != rhs.callMilliseconds {return false}
+    if lhs.observationByteCount != rhs.observationByteCount {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5374,7 +5475,7 @@ nonisolated extension WireUnitResult: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireRolloutRecord: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".RolloutRecord"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}sibling\0\u{3}policy_version\0\u{1}tokens\0\u{3}log_probs\0\u{1}entropies\0\u{1}forced\0\u{3}finish_reason\0\u{3}thinking_token_count\0\u{3}routed_experts\0\u{1}text\0\u{2}\u{9}outcome\0\u{3}outcome_detail\0\u{1}rewards\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}sibling\0\u{3}policy_version\0\u{1}tokens\0\u{3}log_probs\0\u{1}entropies\0\u{1}forced\0\u{3}finish_reason\0\u{3}thinking_token_count\0\u{3}routed_experts\0\u{1}text\0\u{2}\u{9}outcome\0\u{3}outcome_detail\0\u{1}rewards\0\u{3}turn_count\0\u{3}environment_state\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5396,6 +5497,8 @@ nonisolated extension WireRolloutRecord: SwiftProtobuf.Message, SwiftProtobuf._M
       case 20: try { try decoder.decodeSingularStringField(value: &self.outcome) }()
       case 21: try { try decoder.decodeSingularStringField(value: &self.outcomeDetail) }()
       case 22: try { try decoder.decodeRepeatedMessageField(value: &self.rewards) }()
+      case 23: try { try decoder.decodeSingularUInt32Field(value: &self.turnCount) }()
+      case 24: try { try decoder.decodeSingularStringField(value: &self.environmentState) }()
       default: break
       }
     }
@@ -5444,6 +5547,12 @@ nonisolated extension WireRolloutRecord: SwiftProtobuf.Message, SwiftProtobuf._M
     if !self.rewards.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.rewards, fieldNumber: 22)
     }
+    if self.turnCount != 0 {
+      try visitor.visitSingularUInt32Field(value: self.turnCount, fieldNumber: 23)
+    }
+    if !self.environmentState.isEmpty {
+      try visitor.visitSingularStringField(value: self.environmentState, fieldNumber: 24)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5462,6 +5571,8 @@ nonisolated extension WireRolloutRecord: SwiftProtobuf.Message, SwiftProtobuf._M
     if lhs.outcome != rhs.outcome {return false}
     if lhs.outcomeDetail != rhs.outcomeDetail {return false}
     if lhs.rewards != rhs.rewards {return false}
+    if lhs.turnCount != rhs.turnCount {return false}
+    if lhs.environmentState != rhs.environmentState {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -11,6 +11,7 @@ package struct RolloutJob: Equatable, Sendable {
     package let groupSize: Int
     package let sampling: SamplingSection
     package let thinking: ThinkingSection
+    package let environment: EnvironmentSection?
     /// Key of every random stream of the job.
     package let seed: Int
     /// Version of the policy's weights, recorded with every token.
@@ -24,7 +25,8 @@ package struct RolloutJob: Equatable, Sendable {
     package let output: String
 
     static let keys = [
-        "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "seed",
+        "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "environment",
+        "seed",
         "policy_version",
         "reward", "advantage", "dropped_groups", "resources", "output",
     ]
@@ -37,6 +39,7 @@ package struct RolloutJob: Equatable, Sendable {
         groupSize = try fields.integer("group_size", 1...4096, default: 8)
         sampling = try SamplingSection(fields["sampling"])
         thinking = try ThinkingSection(fields["thinking"], maxNewTokens: sampling.maxNewTokens)
+        environment = if let reader = fields["environment"] { try EnvironmentSection(reader) } else { nil }
         seed = try fields.integer("seed", 0...Int.max, default: 0)
         policyVersion = try fields.integer("policy_version", 0...Int.max, default: 0)
         rewards =
@@ -60,7 +63,8 @@ package struct RolloutJob: Equatable, Sendable {
         .section([
             "kind": .string("rollout"), "name": .string(name), "model": model.resolved,
             "teacher": teacher?.resolved, "data": data.resolved, "group_size": .integer(groupSize),
-            "sampling": sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),
+            "sampling": sampling.resolved, "thinking": thinking.resolved,
+            "environment": environment?.resolved, "seed": .integer(seed),
             "policy_version": .integer(policyVersion),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "resources": resources.resolved,

@@ -30,6 +30,7 @@ package struct TrainJob: Equatable, Sendable {
     package let updatesPerBatch: Int
     package let sampling: SamplingSection
     package let thinking: ThinkingSection
+    package let environment: EnvironmentSection?
     package let seed: Int
     package let rewards: [RewardSection]
     package let advantage: AdvantageSection
@@ -59,7 +60,7 @@ package struct TrainJob: Equatable, Sendable {
 
     static let keys = [
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
-        "updates_per_batch", "sampling", "thinking", "seed", "reward", "advantage", "dropped_groups", "overlong",
+        "updates_per_batch", "sampling", "thinking", "environment", "seed", "reward", "advantage", "dropped_groups", "overlong",
         "dynamic_sampling", "routing_replay", "loss",
         "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "recompute_activations", "checkpoint",
         "resources", "output",
@@ -80,6 +81,7 @@ package struct TrainJob: Equatable, Sendable {
         updatesPerBatch = try fields.integer("updates_per_batch", 1...1024, default: 1)
         sampling = try SamplingSection(fields["sampling"])
         thinking = try ThinkingSection(fields["thinking"], maxNewTokens: sampling.maxNewTokens)
+        environment = if let reader = fields["environment"] { try EnvironmentSection(reader) } else { nil }
         seed = try fields.integer("seed", 0...Int.max, default: 0)
         rewards = if let reader = fields["reward"] { try RewardSection.list(reader, rewardCheck) } else { [] }
         advantage = try AdvantageSection(fields["advantage"])
@@ -123,7 +125,7 @@ package struct TrainJob: Equatable, Sendable {
         if !generates {
             for key in [
                 "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
-                "dynamic_sampling", "routing_replay",
+                "dynamic_sampling", "routing_replay", "environment",
             ] where fields[key] != nil {
                 let text = method == .sft ? "method sft" : "teacher.on_policy: false"
                 throw fields.error(key, "\(text) generates nothing; remove it")
@@ -165,7 +167,8 @@ package struct TrainJob: Equatable, Sendable {
             "steps": .integer(stepCount),
             "rows_per_step": .integer(rowsPerStep), "group_size": !generates ? nil : .integer(groupSize),
             "updates_per_batch": !generates ? nil : .integer(updatesPerBatch),
-            "sampling": !generates ? nil : sampling.resolved, "thinking": thinking.resolved, "seed": .integer(seed),
+            "sampling": !generates ? nil : sampling.resolved, "thinking": thinking.resolved,
+            "environment": environment?.resolved, "seed": .integer(seed),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "overlong": overlong?.resolved,
             "dynamic_sampling": refillMax == 0 ? nil : .section(["refills": .integer(refillMax)]),

@@ -1,9 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
+/// What a reward is for: the five abilities of general RL (Qwen3 technical report, 4.4), and reasoning.
+package enum RewardAbility: String, CaseIterable, Sendable {
+    case reasoning
+    case instructionFollowing = "instruction following"
+    case formatFollowing = "format following"
+    case preference = "preference alignment"
+    case agent
+    case specialised = "specialised scenarios"
+}
+
 /// A rule that judges one response. Pure: the same sample gives the same outcome everywhere.
 package protocol RewardFunction: Sendable {
     /// Name in the registry and in job files.
     static var name: String { get }
+    static var ability: RewardAbility { get }
     /// True where every row of the data must have a reference answer.
     static var needsAnswer: Bool { get }
 
@@ -23,7 +34,7 @@ package struct RewardOptionError: Error, Equatable, Sendable, CustomStringConver
 /// Options of a reward function as a job file writes them.
 package struct RewardOptions: Equatable, Sendable {
     private let texts: [String: String]
-    private let function: String
+    let function: String
 
     package init(_ texts: [String: String] = [:], function: String) {
         self.texts = texts
@@ -38,6 +49,8 @@ package struct RewardOptions: Equatable, Sendable {
                     + (names.isEmpty ? "" : "; its options: \(names.joined(separator: ", "))"))
         }
     }
+
+    func text(_ name: String) -> String? { texts[name] }
 
     /// A truth value, or `fallback`.
     func boolean(_ name: String, default fallback: Bool) throws(RewardOptionError) -> Bool {
@@ -55,11 +68,20 @@ package struct RewardOptions: Equatable, Sendable {
 /// The reward functions by name.
 package enum RewardRegistry {
     private static let types: [any RewardFunction.Type] = [
-        ExactReward.self, FormatReward.self, InstructionReward.self, MathAnswerReward.self, ThinkingModeReward.self,
-    ]
+        ChrFReward.self, CodeReward.self, ContainsReward.self, EnvironmentStateReward.self, ExactReward.self,
+        FormatReward.self, GroundedReward.self, InstructionReward.self, JSONAnswerReward.self, JudgeReward.self,
+        LanguageReward.self, LengthControlReward.self, MathAnswerReward.self, ModelReward.self,
+        MultipleChoiceReward.self, PremiseReward.self, RepetitionReward.self, ThinkingModeReward.self,
+        TokenOverlapReward.self, ToolUseReward.self, ToolValidityReward.self,
+    ].sorted { $0.name < $1.name }
 
     /// Names in sorted order.
     package static var names: [String] { types.map { $0.name } }
+
+    /// Names by what they are for.
+    package static func names(for ability: RewardAbility) -> [String] {
+        types.filter { $0.ability == ability }.map { $0.name }
+    }
 
     /// The function called `name`, with its options as a job file writes them.
     /// - Throws: ``RewardOptionError`` for an unknown name, option or value.

@@ -21,12 +21,30 @@ package struct RewardSample: Codable, Equatable, Sendable {
     package let isTruncated: Bool
     /// Other columns of the prompt's row.
     package let metadata: [String: String]
+    /// Of a response of several turns; ``response`` is the last of them.
+    package let trajectory: Trajectory?
+    /// What other models said of the response, by the reward that asked them.
+    package let consulted: [String: String]
+
+    /// A response of several turns with tools.
+    package struct Trajectory: Codable, Equatable, Sendable {
+        /// All turns with their observations.
+        package let text: String
+        package let state: EnvironmentState
+
+        package init(text: String, state: EnvironmentState) {
+            self.text = text
+            self.state = state
+        }
+    }
 
     package init(
         response: String, answer: String?, thinking: ThinkingExpectation = .unspecified,
         isTruncated: Bool = false,
-        metadata: [String: String] = [:]
+        metadata: [String: String] = [:], trajectory: Trajectory? = nil, consulted: [String: String] = [:]
     ) {
+        self.consulted = consulted
+        self.trajectory = trajectory
         self.response = response
         self.answer = answer
         self.thinking = thinking

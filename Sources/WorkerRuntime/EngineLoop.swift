@@ -5,6 +5,7 @@ internal import ClusterProtocol
 internal import ExpertParallel
 internal import Foundation
 internal import Qwen3
+internal import Rewards
 internal import RuntimeSupport
 internal import SwiftProtobuf
 
@@ -14,6 +15,8 @@ final class EngineLoop: Sendable {
     struct Handlers: Sendable {
         /// A sequence ended; rewards are still to be computed.
         var onFinished: @Sendable (FinishedSequence) -> Void
+        /// A turn with calls ended; the outcome comes back by ``EngineLoop/observe(_:)``.
+        var onTurn: @Sendable (TurnTask) -> Void
         var onLeaseEnded: @Sendable (_ lease: UInt64, WireUnitFailed?) -> Void
     }
 
@@ -23,6 +26,7 @@ final class EngineLoop: Sendable {
         let sibling: UInt32
         let result: GenerationResult
         let host: ModelHost
+        let trajectory: Trajectory?
     }
 
     /// For the beat.
@@ -43,11 +47,13 @@ final class EngineLoop: Sendable {
         case abandon(UInt64)
         /// An order of a training epoch.
         case train(WireEnvelope)
+        case observe(TurnOutcome)
     }
 
     private struct Job {
         let grant: WireGrant
         let sibling: UInt32
+        var trajectory: Trajectory?
     }
 
     private let commands = BoundedQueue<Command>(itemCountMax: 1 << 20, byteCountMax: 1 << 40)
@@ -65,6 +71,7 @@ final class EngineLoop: Sendable {
     func drop(_ model: UInt32) { _ = commands.tryPush(.drop(model)) }
     func work(_ grant: WireGrant) { _ = commands.tryPush(.work(grant)) }
     func train(_ order: WireEnvelope) { _ = commands.tryPush(.train(order)) }
+    func observe(_ outcome: TurnOutcome) { _ = commands.tryPush(.observe(outcome)) }
     func abandon(_ lease: UInt64) { _ = commands.tryPush(.abandon(lease)) }
 
     // MARK: - The thread
@@ -84,7 +91,8 @@ final class EngineLoop: Sendable {
     private func run() {
         let state = State()
         while true {
-            if state.jobs.isEmpty {
+            // Trajectories that wait for their tools leave the engines idle.
+            if state.hosts.values.allSatisfy(\.engine.isIdle) {
                 guard let command = commands.pop() else { return }
                 take(command, state)
             }
@@ -112,6 +120,7 @@ final class EngineLoop: Sendable {
             for host in state.hosts.values { host.engine.cancel(requests) }
             for request in requests { state.jobs[request] = nil }
         case .work(let grant): submit(grant, state)
+        case .observe(let outcome): observe(outcome, state)
         }
         publish(state)
     }
@@ -143,7 +152,7 @@ final class EngineLoop: Sendable {
                 state.lastRequest += 1
                 try host.engine.submit(GenerationRequest(id: state.lastRequest, tokens: tokens, task: task))
                 submitted.insert(state.lastRequest)
-                state.jobs[state.lastRequest] = Job(grant: grant, sibling: sibling)
+                state.jobs[state.lastRequest] = Job(grant: grant, sibling: sibling, trajectory: grant.trajectory(host))
             }
         } catch {
             host.engine.cancel(submitted)
@@ -165,13 +174,11 @@ final class EngineLoop: Sendable {
     private func step(_ host: ModelHost, _ state: State) {
         do {
             for result in try host.engine.step() {
-                guard let job = state.jobs.removeValue(forKey: result.id) else { continue }
-                if case .score = job.grant.work {
-                    status.withLock { $0.scoredTokenCount += UInt64(result.logProbs.count) }
+                if let task = turnTask(result, host, state) {
+                    handlers.onTurn(task)
+                } else {
+                    finish(result, host, state)
                 }
-                handlers.onFinished(
-                    FinishedSequence(grant: job.grant, sibling: job.sibling, result: result, host: host))
-                if !state.remaining(job.grant.lease) { handlers.onLeaseEnded(job.grant.lease, nil) }
             }
         } catch {
             // A cancelled exchange: the model is being dropped, its sequences go with it.
@@ -187,6 +194,47 @@ final class EngineLoop: Sendable {
         }
         status.withLock { $0.progress += 1 }
         publish(state)
+    }
+
+    private func finish(_ result: GenerationResult, _ host: ModelHost, _ state: State) {
+        guard let job = state.jobs.removeValue(forKey: result.id) else { return }
+        host.engine.release(result.id)
+        if case .score = job.grant.work {
+            status.withLock { $0.scoredTokenCount += UInt64(result.logProbs.count) }
+        }
+        handlers.onFinished(
+            FinishedSequence(
+                grant: job.grant, sibling: job.sibling, result: result, host: host, trajectory: job.trajectory))
+        if !state.remaining(job.grant.lease) { handlers.onLeaseEnded(job.grant.lease, nil) }
+    }
+
+    // MARK: - Trajectories
+
+    /// The calls of a turn that ended; nil when the sequence is complete.
+    private func turnTask(_ result: GenerationResult, _ host: ModelHost, _ state: State) -> TurnTask? {
+        guard let tokenizer = host.tokenizer, case .rollout(let group)? = state.jobs[result.id]?.grant.work,
+            let calls = state.jobs[result.id]?.trajectory?.take(result, tokenizer), !calls.isEmpty,
+            let job = state.jobs[result.id], let trajectory = job.trajectory
+        else { return nil }
+        return TurnTask(
+            request: result.id, model: host.description.id,
+            environment: EnvironmentRequest(
+                id: "\(job.grant.job)/\(group.group)/\(job.sibling)", settings: trajectory.settings,
+                state: trajectory.state, calls: calls),
+            tokenizer: tokenizer, thinkingIsOff: group.settings.thinking == "off", lastToken: result.tokens.last)
+    }
+
+    private func observe(_ outcome: TurnOutcome, _ state: State) {
+        guard let host = state.hosts[outcome.model], var result = state.jobs[outcome.request]?.trajectory?.last else {
+            return  // withdrawn in the meantime
+        }
+        state.jobs[outcome.request]?.trajectory?.state = outcome.reply.state
+        state.jobs[outcome.request]?.trajectory?.failure = outcome.reply.failure
+        if outcome.reply.failure == nil {
+            if host.engine.resume(outcome.request, with: outcome.tokens) { return }
+            result.finishReason = .length
+        }
+        finish(result, host, state)
     }
 
     private func publish(_ state: State) {

@@ -28,6 +28,14 @@ extension WireGrant {
     }
 }
 
+extension WireGrant {
+    /// Where a response begins that may call tools; nil for any other.
+    func trajectory(_ host: ModelHost) -> Trajectory? {
+        guard case .rollout(let group) = work, group.settings.hasEnvironment, host.tokenizer != nil else { return nil }
+        return Trajectory(group.settings.environment, row: group.row)
+    }
+}
+
 extension WireGenerationSettings {
     func options(group: UInt32, sibling: UInt32, _ host: ModelHost) -> GenerationOptions {
         let budget =
@@ -43,7 +51,8 @@ extension WireGenerationSettings {
             random: RolloutRandom(runSeed: seed, prompt: group, sibling: UInt16(sibling)), thinkingBudget: budget,
             usableVocabulary: usableVocabulary == 0 ? nil : Int(usableVocabulary),
             endsWithStopString: stopStrings.isEmpty
-                ? nil : host.tokenizer.map { tokenizer in StopStrings(stopStrings) { tokenizer.bytes(of: $0) }.ends })
+                ? nil : host.tokenizer.map { tokenizer in StopStrings(stopStrings) { tokenizer.bytes(of: $0) }.ends },
+            turns: hasEnvironment ? TurnLimits(tokensMax: Int(environment.turnTokensMax)) : nil)
     }
 }
 
@@ -79,6 +88,10 @@ extension EngineLoop.FinishedSequence {
             let ended = result.finishReason == .stop && group.settings.stopIds.contains(result.tokens.last ?? -1)
             $0.text = host.tokenizer?.decode(ended ? result.tokens.dropLast() : result.tokens[...]) ?? ""
             $0.outcome = result.finishReason == .stop ? "ok" : "truncated"
+            if let trajectory {
+                $0.turnCount = UInt32(trajectory.turnCount)
+                $0.environmentState = trajectory.stateText
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import ClusterProtocol
+package import Rewards
 
 /// What the reward functions of a job say of one response.
 package struct Judgement: Sendable, Equatable {
@@ -21,13 +22,21 @@ package struct Judgement: Sendable, Equatable {
     }
 }
 
-/// Computes rewards. May take long; called on the verifier threads, several at once.
+/// One response to be judged.
+package struct JudgedResponse: Sendable {
+    /// With its thinking; the last turn of a trajectory.
+    package var text: String
+    package var isTruncated: Bool
+    /// The row of data as JSON.
+    package var row: String
+    /// What the prompt asked of thinking: on, off or default.
+    package var thinking: String
+    /// All turns with their observations, and what the calls left behind; nil for a single answer.
+    package var trajectory: (text: String, state: EnvironmentState)?
+}
+
+/// Computes rewards and runs tools. May take long; called on threads made for it, several at once.
 package protocol ResponseJudge: Sendable {
-    /// - Parameters:
-    ///   - text: the response, thinking included.
-    ///   - row: the row of data as JSON.
-    ///   - thinking: what the prompt asked of thinking: on, off or default.
-    func judge(
-        _ rewards: [WireRewardSettings], text: String, isTruncated: Bool, row: String, thinking: String
-    ) -> Judgement
+    func judge(_ rewards: [WireRewardSettings], _ response: JudgedResponse) -> Judgement
+    func act(_ request: EnvironmentRequest) -> EnvironmentReply
 }

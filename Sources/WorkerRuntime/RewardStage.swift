@@ -31,7 +31,9 @@ final class RewardStage: Sendable {
 
     func take(_ finished: EngineLoop.FinishedSequence) {
         // Nothing to judge: no thread hop.
-        guard case .rollout(let group) = finished.grant.work, !group.settings.rewards.isEmpty else {
+        guard case .rollout(let group) = finished.grant.work,
+            !group.settings.rewards.isEmpty || finished.trajectory?.failure != nil
+        else {
             return onRecord(finished.unitResult(incarnation: incarnation, fingerprint: fingerprint))
         }
         _ = queue.tryPush(finished)
@@ -41,9 +43,15 @@ final class RewardStage: Sendable {
         var result = finished.unitResult(incarnation: incarnation, fingerprint: fingerprint)
         guard case .rollout(let group) = finished.grant.work else { return result }
         let settings = group.settings.rewards
-        let judgement = judge.judge(
-            settings, text: result.rollout.text, isTruncated: result.rollout.outcome == "truncated", row: group.row,
-            thinking: group.settings.thinking)
+        let judgement =
+            finished.trajectory?.failure.map { Judgement(outcome: "infra_error", detail: $0) }
+            ?? judge.judge(
+                settings,
+                JudgedResponse(
+                    text: finished.trajectory?.lastTurn ?? result.rollout.text,
+                    isTruncated: result.rollout.outcome == "truncated", row: group.row,
+                    thinking: group.settings.thinking,
+                    trajectory: finished.trajectory.map { (result.rollout.text, $0.state) }))
         if judgement.outcome != "ok" {
             result.rollout.outcome = judgement.outcome
             result.rollout.outcomeDetail = judgement.detail

@@ -90,11 +90,16 @@ package final class WorkerProcess: @unchecked Sendable {
         self.rewards = rewards
         let training = TrainingHost(environment) { _ = inputs.tryPush(.report($0)) }
         self.training = training
+        // The stage is made after the loop that it answers to.
+        let tools = Locked<ToolStage?>(nil)
         let engine = EngineLoop(
             .init(
-                onFinished: { rewards.take($0) },
+                onFinished: { rewards.take($0) }, onTurn: { task in tools.withLock { $0 }?.take(task) },
                 onLeaseEnded: { lease, failure in _ = inputs.tryPush(.leaseEnded(lease, failure)) }),
             training: training)
+        tools.withLock {
+            $0 = ToolStage(judge, threadCount: configuration.judgeCount) { engine.observe($0) }
+        }
         self.engine = engine
         let hosts = hosts
         loader = ShardLoader(

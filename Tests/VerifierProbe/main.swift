@@ -51,8 +51,9 @@ func misbehave(_ fault: String) {
         abort()
     case "garbage": writeFully(framed("{\"outcomes\": 7"), 1)
     case "other-id":
-        writeFully(framed("{\"id\":\"someone-else\",\"outcomes\":[{\"outcome\":\"verifier_timeout\"}]}"), 1)
-    case "too-few": writeFully(framed("{\"id\":\"too-few\",\"outcomes\":[]}"), 1)
+        writeFully(
+            framed("{\"judged\":{\"_0\":{\"id\":\"someone-else\",\"outcomes\":[{\"outcome\":\"verifier_timeout\"}]}}}"), 1)
+    case "too-few": writeFully(framed("{\"judged\":{\"_0\":{\"id\":\"too-few\",\"outcomes\":[]}}}"), 1)
     case "huge": writeFully([255, 255, 255, 255], 1)
     case "half":
         writeFully(Array(framed("{\"id\":\"half\"}").prefix(7)), 1)
@@ -69,13 +70,18 @@ func misbehave(_ fault: String) {
     }
 }
 
+/// The request of a frame, if it asks for a judgement.
+func judgeRequest(_ body: [UInt8]) -> VerifierRequest? {
+    let wrapped = try? JSONDecoder().decode([String: [String: VerifierRequest]].self, from: Data(body))
+    return wrapped?["judge"]?["_0"]
+}
+
 /// Passes the requests on to the real child, except the faulty ones.
 func relay(_ descriptor: Int32) {
     while let header = readInput(4) {
         let count = header.reversed().reduce(0) { $0 << 8 | Int($1) }
         guard let body = readInput(count) else { return }
-        if let request = try? JSONDecoder().decode(VerifierRequest.self, from: Data(body)),
-            let fault = request.sample.metadata["fault"]
+        if let request = judgeRequest(body), let fault = request.sample.metadata["fault"]
         {
             // Exclusive creation decides who is first.
             let isFirst =

@@ -79,6 +79,7 @@ struct RunSummary {
     private var groupCount = 0
     private var flatGroupCount = 0
     private var entropySum = 0.0
+    private var trajectories = TrajectoryTotals()
     /// Per group the responses with a reward, and those with the full one; nil once a reward is neither 0 nor 1.
     private var verdicts: [(count: Int, correct: Int)]? = []
 
@@ -93,6 +94,7 @@ struct RunSummary {
         }
         for (member, reward) in zip(members, judged.rewards) {
             count += 1
+            trajectories.add(member)
             tokenCount += member.tokens.count / 4
             if member.finishReason != "stop" { clippedCount += 1 }
             for entropy in member.entropies.floatElements { entropySum += Double(entropy) }
@@ -112,6 +114,7 @@ struct RunSummary {
             line.put("num_tokens", tokenCount)
             line.put("frac_reward_zero_std", Double(flatGroupCount) / Double(max(1, groupCount)))
         }
+        for (name, value) in trajectories.figures { line.put(name, value) }
         if rewardCount > 0 { line.put("reward", rewardSum / Double(rewardCount)) }
         for k in [1, 8, 64] {
             guard let verdicts, !verdicts.isEmpty else { break }

@@ -133,6 +133,10 @@ struct JobOutput {
         line.put("finish_reason", rollout.finishReason)
         line.put("thinking_tokens", Int(rollout.thinkingTokenCount))
         line.put("routed_experts", rollout.routedExperts.isEmpty ? nil : rollout.routedExperts.base64EncodedString())
+        if rollout.turnCount > 0 {
+            line.put("turns", Int(rollout.turnCount))
+            line.put("environment_state", rollout.environmentState)
+        }
         line.put("outcome", rollout.outcome)
         var rewards = JSONLine()
         for reward in rollout.rewards where reward.name != "total" { rewards.put(reward.name, reward.value) }
@@ -158,7 +162,9 @@ struct JobOutput {
         line.put("completion", member.rollout.text)
         line.put("tokens", member.rollout.tokens.count / 4)
         line.put("finish_reason", member.rollout.finishReason)
+        if member.rollout.turnCount > 0 { line.put("turns", Int(member.rollout.turnCount)) }
         line.put("outcome", member.rollout.outcome)
+        line.put("outcome_detail", member.rollout.outcomeDetail.isEmpty ? nil : member.rollout.outcomeDetail)
         line.put("reward", judged.rewards[sibling])
         line.put("advantage", judged.advantages[sibling])
         return line

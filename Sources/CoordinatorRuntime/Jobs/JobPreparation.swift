@@ -70,7 +70,7 @@ struct JobPreparation {
         if let teacher { try teacher.requireVocabulary(of: tokenizer, asIn: model) }
         var reader = try DataReader<PromptRecord>(
             prompts: url(job.data.path), job.data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
-        let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode)
+        let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode, environment: job.environment)
         var rows: [JobRow] = []
         var tooLong: [String] = []
         while let record = try reader.next() {
@@ -91,7 +91,8 @@ struct JobPreparation {
         guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
         try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
         var settings = try self.settings(
-            sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
+            sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
+            environment: job.environment, tokenizer, model)
         if let teacher = job.teacher { settings.score = teacher.outputs.wire }
         settings.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
         var warnings = tooLong
@@ -108,9 +109,11 @@ struct JobPreparation {
 
     func settings(
         sampling: SamplingSection, thinking: ThinkingSection, rewards: [RewardSection], seed: Int,
-        _ tokenizer: Tokenizer, _ model: ModelFiles
+        environment: EnvironmentSection?, _ tokenizer: Tokenizer, _ model: ModelFiles
     ) throws -> WireGenerationSettings {
+        let environment = try environment.map { try wire($0, sampling, tokenizer) }
         return try .with {
+            if let environment { $0.environment = environment }
             $0.temperature = Float(sampling.temperature)
             $0.topP = Float(sampling.topP)
             $0.topK = UInt32(sampling.topK)
@@ -140,6 +143,32 @@ struct JobPreparation {
                 }
             }
             $0.thinking = thinking.mode.rawValue
+        }
+    }
+
+    private func wire(
+        _ environment: EnvironmentSection, _ sampling: SamplingSection, _ tokenizer: Tokenizer
+    ) throws -> WireEnvironmentSettings {
+        if let name = environment.tools.first(where: { !ToolRegistry.names.contains($0) }) {
+            throw SubmissionError(
+                description: "\(submission.file): environment.tools: no tool is named '\(name)'; tools: "
+                    + ToolRegistry.names.joined(separator: ", "))
+        }
+        guard tokenizer.chatTemplateText?.contains("<tool_response>") == true else {
+            throw SubmissionError(
+                description: "\(submission.file): environment: the model's chat template does not know tools")
+        }
+        let corpus = environment.corpus.map { url($0).path } ?? ""
+        guard corpus.isEmpty || FileManager.default.isReadableFile(atPath: corpus) else {
+            throw SubmissionError(description: "\(submission.file): environment.corpus: \(corpus) cannot be read")
+        }
+        return .with {
+            $0.tools = environment.tools
+            $0.corpus = corpus
+            $0.turnsMax = UInt32(environment.turnsMax)
+            $0.turnTokensMax = UInt32(environment.turnTokensMax ?? sampling.maxNewTokens)
+            $0.callMilliseconds = UInt64(environment.callMilliseconds)
+            $0.observationByteCount = UInt32(environment.observationByteCount)
         }
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import JobSpecification
+internal import Rewards
 internal import Tokenization
 
 /// Turns rows of data into token ids.
@@ -7,17 +8,28 @@ struct PromptRenderer {
     private let tokenizer: Tokenizer
     private let template: ChatTemplate?
     private let thinking: ThinkingMode
+    /// Schemas of the job's tools; a row may bring its own.
+    private let tools: JSONValue?
 
-    init(_ tokenizer: Tokenizer, thinking: ThinkingMode) throws {
+    init(_ tokenizer: Tokenizer, thinking: ThinkingMode, environment: EnvironmentSection? = nil) throws {
         self.tokenizer = tokenizer
         self.thinking = thinking
+        tools = try environment.flatMap { $0.describesTools ? try JSONValue(parsing: ToolRegistry.schemas($0.tools)) : nil }
         template = tokenizer.chatTemplateText == nil ? nil : try tokenizer.chatTemplate()
     }
 
     func tokens(of record: PromptRecord) throws -> [Int32] {
         switch record.content {
         case .text(let text): return try encode(text, line: record.lineNumber)
-        case .messages(let messages): return try render(messages, line: record.lineNumber, opensAnswer: true)
+        case .messages(let messages):
+            return try render(messages, line: record.lineNumber, tools: tools(of: record), opensAnswer: true)
+        }
+    }
+
+    private func tools(of record: PromptRecord) throws -> JSONValue? {
+        guard let text = record.columns["tools"] else { return tools }
+        do { return try JSONValue(parsing: text) } catch {
+            throw SubmissionError(description: "line \(record.lineNumber): 'tools' is no JSON list of functions")
         }
     }
 
@@ -37,6 +49,11 @@ struct PromptRenderer {
         }
     }
 
+    /// The token that ends a demonstrated answer: the tokenizer's own end of sequence where generation stops at it.
+    func endOfAnswer(_ ends: Set<Int32>) -> Int32? {
+        tokenizer.endOfSequenceID.flatMap { ends.contains($0) ? $0 : nil } ?? ends.min()
+    }
+
     func encoded(_ text: String) -> [Int32] { tokenizer.encode(text) }
 
     private func encode(_ text: String, line: Int) throws -> [Int32] {
@@ -45,7 +62,9 @@ struct PromptRenderer {
         return ids
     }
 
-    private func render(_ messages: [ChatMessage], line: Int, opensAnswer: Bool) throws -> [Int32] {
+    private func render(
+        _ messages: [ChatMessage], line: Int, tools: JSONValue? = nil, opensAnswer: Bool
+    ) throws -> [Int32] {
         guard let template else {
             throw SubmissionError(
                 description:
@@ -64,7 +83,7 @@ struct PromptRenderer {
         }
         return tokenizer.encode(
             try template.render(
-                messages: .array(list), addGenerationPrompt: opensAnswer,
+                messages: .array(list), tools: tools, addGenerationPrompt: opensAnswer,
                 enableThinking: thinking == .off ? false : nil
             ).text)
     }

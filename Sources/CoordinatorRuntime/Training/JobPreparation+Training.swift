@@ -28,7 +28,7 @@ extension JobPreparation {
             throw SubmissionError(
                 description: "\(submission.file): routing_replay: the model has no experts; remove it")
         }
-        let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode)
+        let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode, environment: job.environment)
         let isSupervised = !job.generates
         var rows: [JobRow] = []
         var warnings: [String] = []
@@ -67,7 +67,8 @@ extension JobPreparation {
         admitted.refillMax = UInt32(job.refillMax)
         if sources.count > 1 { admitted.sources = sources }
         let settings = try settings(
-            sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed, tokenizer, model)
+            sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
+            environment: job.environment, tokenizer, model)
         return PreparedSubmission(
             admitted: admitted, policy: try trained(model, job, rows, teachers.files),
             scorer: try (teachers.files.first ?? reference)?.description,
@@ -190,7 +191,7 @@ extension PromptRenderer {
         case .completion(let prompt, let text):
             let start = try tokens(
                 of: PromptRecord(id: record.id, content: prompt, answer: nil, lineNumber: record.lineNumber))
-            let end = ends.min().map { [$0] } ?? []
+            let end = endOfAnswer(ends).map { [$0] } ?? []
             return (start + encoded(text) + end, start.count)
         case .messages(let messages):
             guard messages.last?.role == "assistant" else {

@@ -15,6 +15,7 @@ struct StepReport {
     private var rewards: [Double] = []
     private var groupCount = 0
     private var flatGroupCount = 0
+    private var trajectories = TrajectoryTotals()
 
     mutating func put(_ name: String, _ value: Double) { values[name] = value }
 
@@ -23,6 +24,7 @@ struct StepReport {
         if judged.hasZeroVariance { flatGroupCount += 1 }
         for (member, reward) in zip(members, judged.rewards) {
             count += 1
+            trajectories.add(member)
             tokenCount += member.tokens.count / 4
             if member.finishReason != "stop" { clippedCount += 1 }
             if let reward { rewards.append(reward) }
@@ -32,7 +34,7 @@ struct StepReport {
     /// One line, keys sorted.
     var json: String {
         var line = JSONLine()
-        var all = values
+        var all = values.merging(trajectories.figures) { own, _ in own }
         if count > 0 {
             all["completions/mean_length"] = Double(tokenCount) / Double(count)
             all["completions/clipped_ratio"] = Double(clippedCount) / Double(count)

@@ -100,7 +100,7 @@ package struct RegisterPrograms: Sendable {
 
     /// Line `index` of the file, without its newline.
     package func line(_ index: Int) -> String {
-        var random = Stream(seed: seed, row: UInt32(index))
+        var random = RowRandom(seed: seed, row: UInt32(index), domain: 0x7265_6773)
         var program: Program
         repeat {
             let digits = (0..<3).map { _ in random.below(10) }
@@ -142,27 +142,6 @@ package struct RegisterPrograms: Sendable {
             try Data(text.utf8).write(to: url)
         } catch {
             throw JobError(.fileSystem, "cannot be written: \(error.localizedDescription)", file: url.path)
-        }
-    }
-
-    /// Random numbers of one row.
-    private struct Stream {
-        let seed: UInt64
-        let row: UInt32
-        private var drawn: UInt32 = 0
-
-        init(seed: UInt64, row: UInt32) {
-            self.seed = seed
-            self.row = row
-        }
-
-        mutating func below(_ bound: Int) -> Int {
-            let word = Philox.block(
-                counter: (row, drawn, 0, 0x7265_6773),
-                key: (UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32))
-            ).0
-            drawn += 1
-            return Int((UInt64(word) * UInt64(bound)) >> 32)
         }
     }
 }

@@ -35,6 +35,8 @@ package final class GenerationEngine {
     private var blocks: BlockManager
     private var waiting: [GenerationSequence] = []
     private var running: [GenerationSequence] = []
+    /// Trajectories at the end of a turn, by request; they hold no pages.
+    private var paused: [UInt64: GenerationSequence] = [:]
     /// Routing of what each page holds, `[page, offset, bytes]`: shared with the page.
     private var routing: [UInt8]
     private let pageSize: Int
@@ -88,8 +90,26 @@ package final class GenerationEngine {
         waiting.append(GenerationSequence(request))
     }
 
+    /// Goes on with a trajectory whose turn ended: `observation` is fed in, then the next turn is drawn. The result of
+    /// that turn holds the whole trajectory.
+    /// - Returns: false where there is no room for it and a token more: the last result stands.
+    package func resume(_ id: UInt64, with observation: [Int32]) -> Bool {
+        guard var sequence = paused.removeValue(forKey: id), case .generate(let options) = sequence.request.task else {
+            return false
+        }
+        let count = sequence.tokens.count + observation.count
+        guard count - sequence.promptCount < options.maxNewTokens, count < model.contextLength else { return false }
+        sequence.resume(observation)
+        waiting.append(sequence)
+        return true
+    }
+
+    /// A trajectory's last turn was its last.
+    package func release(_ id: UInt64) { paused[id] = nil }
+
     /// Drops all sequences; their pages are free again.
     package func cancelAll() {
+        paused.removeAll()
         for sequence in running { blocks.release(sequence.pages) }
         running.removeAll()
         waiting.removeAll()
@@ -100,6 +120,7 @@ package final class GenerationEngine {
         for sequence in running where ids.contains(sequence.request.id) { blocks.release(sequence.pages) }
         running.removeAll { ids.contains($0.request.id) }
         waiting.removeAll { ids.contains($0.request.id) }
+        for id in ids { paused[id] = nil }
     }
 
     /// Forgets shared prefixes after a change of weights. Only when idle.
@@ -332,7 +353,9 @@ package final class GenerationEngine {
         case .generate(let options):
             // Every output token needs its score before the sequence may end.
             guard sequence.scores.count == sequence.tokens.count - sequence.promptCount else { return }
-            if sequence.scores.count >= options.maxNewTokens {
+            if sequence.scores.count >= options.maxNewTokens
+                || sequence.tokens.count - sequence.turnStart >= options.turns?.tokensMax ?? .max
+            {
                 running[index].finish = .length
             } else if sequence.tokens.count >= model.contextLength {
                 running[index].finish = .contextLength
@@ -357,6 +380,12 @@ package final class GenerationEngine {
         return finished.map { sequence in
             let result = result(of: sequence)
             blocks.release(sequence.pages)
+            if case .generate(let options) = sequence.request.task, options.turns != nil, sequence.finish == .stop {
+                var sequence = sequence
+                sequence.pages = []
+                sequence.computedCount = 0
+                paused[sequence.request.id] = sequence
+            }
             return result
         }
     }
@@ -374,7 +403,8 @@ package final class GenerationEngine {
             logProbs: positions.map { sequence.scores[$0]!.logProb },
             entropies: positions.map { sequence.scores[$0]!.entropy },
             forced: positions.map(sequence.forcedPositions.contains), finishReason: sequence.finish!,
-            thinkingTokenCount: sequence.thinking.tokenCount, topIDs: details.map(\.topIDs),
+            thinkingTokenCount: sequence.thinking.tokenCount, turnStart: sequence.turnStart - sequence.promptCount,
+            topIDs: details.map(\.topIDs),
             topLogProbs: details.map(\.topLogProbs), tailMass: details.map(\.tailMass),
             fullLogProbs: details.map(\.full), routedExperts: routed)
     }

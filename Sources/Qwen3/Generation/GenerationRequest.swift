@@ -39,12 +39,15 @@ package struct GenerationOptions: Sendable {
     /// Asked after each drawn token with the output so far: whether a stop string is complete. A pure function of
     /// the tokens, so that it ends a sequence at the same place everywhere.
     package var endsWithStopString: (@Sendable (ArraySlice<Int32>) -> Bool)?
+    /// Of a trajectory in several turns; nil for a single answer.
+    package var turns: TurnLimits?
 
     package init(
         sampling: SamplingParameters, maxNewTokens: Int, stopIDs: [Int32], random: RolloutRandom,
         thinkingBudget: ThinkingBudget? = nil, usableVocabulary: Int? = nil,
-        endsWithStopString: (@Sendable (ArraySlice<Int32>) -> Bool)? = nil
+        endsWithStopString: (@Sendable (ArraySlice<Int32>) -> Bool)? = nil, turns: TurnLimits? = nil
     ) {
+        self.turns = turns
         self.endsWithStopString = endsWithStopString
         self.sampling = sampling
         self.maxNewTokens = maxNewTokens
@@ -53,6 +56,14 @@ package struct GenerationOptions: Sendable {
         self.thinkingBudget = thinkingBudget
         self.usableVocabulary = usableVocabulary
     }
+}
+
+/// A trajectory stops at the end of each turn, until it is told what the environment answered.
+package struct TurnLimits: Equatable, Sendable {
+    /// Tokens that one turn may draw.
+    package var tokensMax: Int
+
+    package init(tokensMax: Int) { self.tokensMax = tokensMax }
 }
 
 package struct ScoreOptions: Sendable {
@@ -109,10 +120,12 @@ package struct GenerationResult: Sendable {
     package var tokens: [Int32]
     package var logProbs: [Float]
     package var entropies: [Float]
-    /// Tokens that were fed by the thinking budget instead of drawn; masked from every loss.
+    /// Tokens that were fed by the thinking budget or an environment instead of drawn; masked from every loss.
     package var forced: [Bool]
     package var finishReason: FinishReason
     package var thinkingTokenCount: Int
+    /// Where the last turn begins among `tokens`.
+    package var turnStart: Int
     /// Per scored position, most likely first; only with ``ScoreOptions/Detail/topK(_:)``.
     package var topIDs: [[Int32]]
     package var topLogProbs: [[Float]]

@@ -14,10 +14,13 @@ struct GenerationSequence {
     var details: [Int: ScoreDetail] = [:]
     var thinking: ThinkingState
     var finish: FinishReason?
+    /// Where the turn under way begins among `tokens`.
+    var turnStart: Int
 
     init(_ request: GenerationRequest) {
         self.request = request
         tokens = request.tokens
+        turnStart = request.tokens.count
         switch request.task {
         case .generate(let options):
             promptCount = request.tokens.count
@@ -33,6 +36,19 @@ struct GenerationSequence {
         let next = position + 1
         if next >= tokens.count { if case .generate = request.task { return true } else { return false } }
         return next >= promptCount && scores[next] == nil
+    }
+}
+
+extension GenerationSequence {
+    /// The trajectory goes on after what the environment answered.
+    mutating func resume(_ observation: [Int32]) {
+        finish = nil
+        for id in observation {
+            forcedPositions.insert(tokens.count)
+            tokens.append(id)
+            thinking.note(id)
+        }
+        turnStart = tokens.count
     }
 }
 

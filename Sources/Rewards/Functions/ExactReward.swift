@@ -3,6 +3,7 @@
 /// 1 when the response, after its thinking and without white space at both ends, is the reference answer.
 package struct ExactReward: RewardFunction {
     package static let name = "exact"
+    package static let ability = RewardAbility.reasoning
     package static let needsAnswer = true
 
     private let ignoresCase: Bool

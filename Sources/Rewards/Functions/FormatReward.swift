@@ -4,6 +4,7 @@
 /// is empty if and only if thinking is off (where the template has usually written it into the prompt).
 package struct FormatReward: RewardFunction {
     package static let name = "format"
+    package static let ability = RewardAbility.formatFollowing
     package static let needsAnswer = false
 
     /// The prompt ends with `<think>`, so that responses start inside the block.

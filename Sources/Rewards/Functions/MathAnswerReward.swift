@@ -4,6 +4,7 @@
 /// several different answers (as in math-verify), an unclosed box or an unclosed thinking block are 0.
 package struct MathAnswerReward: RewardFunction {
     package static let name = "math_answer"
+    package static let ability = RewardAbility.reasoning
 
     package static let needsAnswer = true
 

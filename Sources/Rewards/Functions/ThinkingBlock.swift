@@ -40,6 +40,12 @@ package struct ThinkingBlock: Equatable, Sendable {
         thinking = String(response[start..<close.lowerBound])
         answer = String(response[close.upperBound...])
     }
+
+    /// What follows the last thinking block, however the response is formed; nothing while a block is open.
+    package static func answer(of response: String) -> String {
+        let rest = response.ranges(of: closeTag).last.map { response[$0.upperBound...] } ?? response[...]
+        return rest.contains(openTag) ? "" : String(rest)
+    }
 }
 
 extension StringProtocol {

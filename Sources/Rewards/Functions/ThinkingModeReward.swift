@@ -4,6 +4,7 @@
 /// default (Qwen3 technical report, 4.3). Thinking has text inside the block, its absence leaves the block empty or out.
 package struct ThinkingModeReward: RewardFunction {
     package static let name = "thinking_mode"
+    package static let ability = RewardAbility.formatFollowing
     package static let needsAnswer = false
 
     /// The row's column that the coordinator adds: the conversation's last flag, without its slash.

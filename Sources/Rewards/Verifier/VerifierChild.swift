@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Glibc
 
-/// The verifier process: judges what it is sent until its input ends. It keeps no state between requests, so
+/// The verifier process: judges what it is sent, and runs tools, until its input ends. It keeps no state between requests, so
 /// it can be killed at any time.
 package enum VerifierChild {
     /// Serves requests.
     /// - Parameters:
-    ///   - input: frames of ``VerifierRequest``.
+    ///   - input: frames of ``ChildRequest``.
     ///   - output: a greeting, then frames of replies.
     /// - Returns: the exit status: 0 at the end of input, 1 for a broken descriptor, 2 for a frame that is no
     ///   request.
@@ -14,6 +14,7 @@ package enum VerifierChild {
         guard let greeting = try? VerifierFrame.encode(VerifierGreeting()), write(greeting, output) else {
             return 1
         }
+        var environments = EnvironmentRunner()
         while true {
             guard let header = read(VerifierFrame.headerByteCount, input) else { return 1 }
             if header.isEmpty { return 0 }
@@ -21,11 +22,14 @@ package enum VerifierChild {
             guard header.count == VerifierFrame.headerByteCount, byteCount <= VerifierFrame.byteCountMax
             else { return 2 }
             guard let body = read(byteCount, input), body.count == byteCount,
-                let request = VerifierFrame.decode(VerifierRequest.self, body)
+                let request = VerifierFrame.decode(ChildRequest.self, body)
             else { return 2 }
-            guard let reply = try? VerifierFrame.encode(reply(to: request)), write(reply, output) else {
-                return 1
-            }
+            let reply: ChildReply =
+                switch request {
+                case .judge(let request): .judged(self.reply(to: request))
+                case .act(let request): .acted(environments.run(request))
+                }
+            guard let bytes = try? VerifierFrame.encode(reply), write(bytes, output) else { return 1 }
         }
     }
 

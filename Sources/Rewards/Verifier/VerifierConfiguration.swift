@@ -26,9 +26,9 @@ package struct VerifierConfiguration: Equatable, Sendable {
     package var addressSpaceByteCount: UInt64 = 2 << 30
     /// Processor time over the life of a child.
     package var processorSeconds: UInt64 = 3600
-    package var openFileCount: UInt64 = 16
+    package var openFileCount: UInt64 = 64
     /// Bytes of a file that a child may write.
-    package var fileByteCount: UInt64 = 1 << 20
+    package var fileByteCount: UInt64 = 16 << 20
     /// Processes and threads of the whole user beyond which a child can start none: at 1 it never can. 0 is
     /// no limit, and there is none on root.
     package var processCount: UInt64 = 1

@@ -25,17 +25,38 @@ struct VerifierReply: Codable, Equatable, Sendable {
     let outcomes: [RewardOutcome]
 }
 
+/// What a child is asked.
+enum ChildRequest: Codable, Equatable, Sendable {
+    case judge(VerifierRequest)
+    case act(EnvironmentRequest)
+
+    var id: String {
+        switch self {
+        case .judge(let request): request.id
+        case .act(let request): request.id
+        }
+    }
+}
+
+/// What it answers.
+enum ChildReply: Codable, Equatable, Sendable {
+    case judged(VerifierReply)
+    case acted(EnvironmentReply)
+}
+
 /// The first frame of a child.
 struct VerifierGreeting: Codable, Equatable, Sendable {
     /// Raised with every change of the messages.
-    static let version = 1
+    static let version = 2
 
     let version: Int
     let rewards: [String]
+    let tools: [String]
 
     init() {
         version = Self.version
         rewards = RewardRegistry.names
+        tools = ToolRegistry.names
     }
 }
 

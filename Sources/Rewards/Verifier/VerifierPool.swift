@@ -3,7 +3,7 @@ internal import CPlatform
 internal import Glibc
 internal import RuntimeSupport
 
-/// Verifier processes that judge responses. A response can at worst cost its own child: a child that passes
+/// Processes that judge responses and run tools. A response can at worst cost its own child: a child that passes
 /// its deadline, dies or answers nonsense is killed and replaced, and the request is given to a fresh one.
 ///
 /// One thread per child, which starts it, talks to it and ends it.
@@ -64,10 +64,33 @@ package final class VerifierPool: Sendable {
 
     /// Judges one response; returns after all its attempts at the latest. Call from a thread that may sleep.
     package func verify(_ request: VerifierRequest) -> RewardReport {
+        switch ask(.judge(request)) {
+        case .success(.judged(let reply)): RewardReport(reply.outcomes, terms: request.terms)
+        case .success(.acted): preconditionFailure("a process checks that its reply fits")
+        case .failure(.timedOut): RewardReport(all: .verifierTimeout, terms: request.terms)
+        case .failure(.failed(let reason)):
+            RewardReport(all: .infrastructureError(reason: reason), terms: request.terms)
+        }
+    }
+
+    /// Runs the calls of one turn; returns after all its attempts at the latest. Call from a thread that may sleep.
+    package func act(_ request: EnvironmentRequest) -> EnvironmentReply {
+        func failed(_ reason: String) -> EnvironmentReply {
+            EnvironmentReply(id: request.id, observations: [], state: request.state, failure: reason)
+        }
+        switch ask(.act(request)) {
+        case .success(.acted(let reply)): return reply
+        case .success(.judged): preconditionFailure("a process checks that its reply fits")
+        case .failure(.timedOut): return failed("\(request.id): the tools did not answer in time")
+        case .failure(.failed(let reason)): return failed(reason)
+        }
+    }
+
+    private func ask(_ request: ChildRequest) -> Answer {
         let ticket = Ticket(request)
         switch waiting.push(ticket, until: .distantFuture) {
         case .accepted: return ticket.wait()
-        case .full, .closed: return RewardReport(all: Server.closedOutcome, terms: request.terms)
+        case .full, .closed: return .failure(Server.closed)
         }
     }
 
@@ -83,26 +106,34 @@ package final class VerifierPool: Sendable {
     }
 }
 
+/// Why a request has no reply after all attempts.
+private enum AttemptsFailure: Error {
+    case timedOut
+    case failed(String)
+}
+
+private typealias Answer = Result<ChildReply, AttemptsFailure>
+
 /// A request and the place where its caller waits.
 private final class Ticket: @unchecked Sendable {
-    // @unchecked: `report` is protected by `lock`.
-    let request: VerifierRequest
+    // @unchecked: `answer` is protected by `lock`.
+    let request: ChildRequest
     private let lock = ConditionLock()
-    private var report: RewardReport?
+    private var answer: Answer?
 
-    init(_ request: VerifierRequest) { self.request = request }
+    init(_ request: ChildRequest) { self.request = request }
 
-    func finish(_ report: RewardReport) {
+    func finish(_ answer: Answer) {
         lock.withLock {
-            self.report = report
+            self.answer = answer
             lock.broadcast()
         }
     }
 
-    func wait() -> RewardReport {
+    func wait() -> Answer {
         lock.withLock {
             while true {
-                if let report { return report }
+                if let answer { return answer }
                 lock.wait()
             }
         }
@@ -128,7 +159,7 @@ private struct Server {
         self.counts = counts
     }
 
-    static let closedOutcome = RewardOutcome.infrastructureError(reason: "the verifier pool is closed")
+    static let closed = AttemptsFailure.failed("the verifier pool is closed")
 
     /// Serves until the queue is closed and drained.
     mutating func run() {
@@ -144,38 +175,41 @@ private struct Server {
         }
     }
 
-    private mutating func serve(_ request: VerifierRequest, _ child: inout VerifierProcess?) -> RewardReport {
-        var failure = Self.closedOutcome
+    private mutating func serve(_ request: ChildRequest, _ child: inout VerifierProcess?) -> Answer {
+        var failure = Self.closed
         for _ in 1...configuration.attemptCount where !isClosing {
             do throws(VerifierFault) {
-                let outcomes = try exchange(request, &child)
+                let reply = try exchange(request, &child)
                 counts.withLock { $0.verified += 1 }
-                return RewardReport(outcomes, terms: request.terms)
+                return .success(reply)
             } catch {
                 child = nil
                 switch error {
                 case .cancelled:
                     isClosing = true
-                    failure = Self.closedOutcome
+                    failure = Self.closed
                 case .timedOut:
                     counts.withLock { $0.timedOut += 1 }
-                    failure = .verifierTimeout
+                    failure = .timedOut
                 case .broken(let reason):
                     counts.withLock { $0.broken += 1 }
-                    failure = .infrastructureError(reason: "\(request.id): \(reason)")
+                    failure = .failed("\(request.id): \(reason)")
                 }
             }
         }
-        return RewardReport(all: failure, terms: request.terms)
+        return .failure(failure)
     }
 
     private func exchange(
-        _ request: VerifierRequest, _ child: inout VerifierProcess?
-    ) throws(VerifierFault) -> [RewardOutcome] {
+        _ request: ChildRequest, _ child: inout VerifierProcess?
+    ) throws(VerifierFault) -> ChildReply {
         if child == nil { child = try started() }
-        // The deadline starts with a child that is ready: the start has its own.
-        let deadline = MonotonicInstant.now.advanced(byMilliseconds: configuration.requestMilliseconds)
-        return try child!.exchange(request, until: deadline)
+        // The deadline starts with a child that is ready: the start has its own. Tools have their own time.
+        var milliseconds = configuration.requestMilliseconds
+        if case .act(let request) = request {
+            milliseconds += UInt64(request.calls.count) * request.settings.callMilliseconds
+        }
+        return try child!.exchange(request, until: MonotonicInstant.now.advanced(byMilliseconds: milliseconds))
     }
 
     private func start(_ child: inout VerifierProcess?) {

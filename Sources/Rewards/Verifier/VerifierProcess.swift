@@ -64,9 +64,7 @@ struct VerifierProcess: ~Copyable {
     }
 
     /// Gives the child a request and waits for its reply.
-    func exchange(_ request: VerifierRequest, until deadline: MonotonicInstant) throws(VerifierFault)
-        -> [RewardOutcome]
-    {
+    func exchange(_ request: ChildRequest, until deadline: MonotonicInstant) throws(VerifierFault) -> ChildReply {
         let body: [UInt8]
         do { body = try VerifierFrame.encode(request) } catch {
             throw .broken("the request is not JSON: \(error)")
@@ -77,10 +75,10 @@ struct VerifierProcess: ~Copyable {
         }
         try send(VerifierFrame.header(body.count) + body, until: deadline)
         let bytes = try receive(until: deadline)
-        guard let reply = VerifierFrame.decode(VerifierReply.self, bytes), reply.id == request.id,
-            reply.outcomes.count == request.terms.count
-        else { throw .broken("the verifier's reply is no reply to the request") }
-        return reply.outcomes
+        guard let reply = VerifierFrame.decode(ChildReply.self, bytes), reply.answers(request) else {
+            throw .broken("the verifier's reply is no reply to the request")
+        }
+        return reply
     }
 
     private func send(_ bytes: [UInt8], until deadline: MonotonicInstant) throws(VerifierFault) {
@@ -190,18 +188,16 @@ extension VerifierProcess {
         }
         return (processID, pair[0])
     }
+}
 
-    /// Calls `body` with a NULL-terminated array of C strings.
-    private static func withCStrings<Result>(
-        _ texts: [String], _ body: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> Result
-    ) -> Result {
-        var pointers: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) } + [nil]
-        defer { for pointer in pointers { free(pointer) } }
-        return pointers.withUnsafeMutableBufferPointer { buffer in
-            guard let base = buffer.baseAddress else {
-                preconditionFailure("the array holds at least its end")
-            }
-            return body(base)
+extension ChildReply {
+    fileprivate func answers(_ request: ChildRequest) -> Bool {
+        switch (self, request) {
+        case (.judged(let reply), .judge(let request)):
+            reply.id == request.id && reply.outcomes.count == request.terms.count
+        case (.acted(let reply), .act(let request)):
+            reply.id == request.id && (reply.failure != nil || reply.observations.count == request.calls.count)
+        default: false
         }
     }
 }

@@ -13,17 +13,19 @@ struct VerifierJudge: ResponseJudge {
     init(executable: String, childCount: Int) {
         var configuration = VerifierConfiguration(executable: executable, arguments: ["verifier-child"])
         configuration.childCount = childCount
+        // Sandboxed programs are processes of their own.
+        configuration.processCount = 0
         pool = VerifierPool(configuration)
     }
 
-    func judge(
-        _ rewards: [WireRewardSettings], text: String, isTruncated: Bool, row: String, thinking: String
-    ) -> Judgement {
-        let fields = (try? JSONDecoder().decode([String: String].self, from: Data(row.utf8))) ?? [:]
+    func judge(_ rewards: [WireRewardSettings], _ response: JudgedResponse) -> Judgement {
+        let fields = (try? JSONDecoder().decode([String: String].self, from: Data(response.row.utf8))) ?? [:]
         let terms = rewards.map { RewardTerm($0.name, weight: $0.weight, options: $0.options) }
         let sample = RewardSample(
-            response: text, answer: fields["answer"], thinking: ThinkingExpectation(rawValue: thinking) ?? .unspecified,
-            isTruncated: isTruncated, metadata: fields.filter { $0.key != "answer" && $0.key != "id" })
+            response: response.text, answer: fields["answer"],
+            thinking: ThinkingExpectation(rawValue: response.thinking) ?? .unspecified,
+            isTruncated: response.isTruncated, metadata: fields.filter { $0.key != "answer" && $0.key != "id" },
+            trajectory: response.trajectory.map { RewardSample.Trajectory(text: $0.text, state: $0.state) })
         let report = pool.verify(VerifierRequest(id: fields["id"] ?? "", terms: terms, sample: sample))
         switch report.total {
         case .verifierTimeout: return Judgement(outcome: "verifier_timeout")
@@ -33,6 +35,8 @@ struct VerifierJudge: ResponseJudge {
             return Judgement(rewards: zip(terms, values).map { ($0.name, $1) })
         }
     }
+
+    func act(_ request: EnvironmentRequest) -> EnvironmentReply { pool.act(request) }
 }
 
 /// `apus verifier-child`: what the pool starts; speaks over descriptors 0 and 1.

@@ -2,13 +2,14 @@
 import ArgumentParser
 import Foundation
 import JobSpecification
+import Recipes
 
 /// `apus data`: data sets that can be made on the spot, and the curation of others.
 struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "data", abstract: "Make data sets, and choose training data from queries and answers.",
         subcommands: [
-            Arithmetic.self, Registers.self, Split.self, FilterQueries.self, FilterAnswers.self, Review.self,
+            Arithmetic.self, Registers.self, Tasks.self, Split.self, FilterQueries.self, FilterAnswers.self, Review.self,
             SelectPairs.self, Fuse.self,
         ])
 
@@ -73,6 +74,39 @@ struct DataCommand: ParsableCommand {
                     count: count, seed: seed, form: form, operations: letters, steps: stepsMin...stepsMax, flag: flag,
                     underThinking: underThinking, isForEvaluation: evaluation
                 ).write(to: URL(fileURLWithPath: file))
+            }
+        }
+    }
+
+    struct Tasks: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write questions that a rule can judge, as JSON lines.",
+            discussion: "One question in eight is kept for evaluation: files with --evaluation hold only those.\n\n"
+                + TaskGenerators.types.map { "\($0.name): \($0.about)" }.joined(separator: "\n"))
+
+        @Argument(help: "Kind of questions.")
+        var task: String
+
+        @Argument(help: "File to write.")
+        var file: String
+
+        @Option(name: .customShort("n"), help: "Rows.")
+        var count = 256
+
+        @Option(help: "Seed: the same seed gives the same rows.")
+        var seed: UInt64 = 0
+
+        @Option(help: "An option of the kind, key=value; may be repeated.")
+        var option: [String] = []
+
+        @Flag(help: "Only questions that are kept for evaluation.")
+        var evaluation = false
+
+        func run() throws {
+            try reporting(ExitStatus.badInput) {
+                try TaskGenerators.write(
+                    task, TaskOptions(option), count: count, seed: seed, isForEvaluation: evaluation,
+                    to: URL(fileURLWithPath: file))
             }
         }
     }
