@@ -60,7 +60,8 @@ package struct TrainJob: Equatable, Sendable {
 
     static let keys = [
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
-        "updates_per_batch", "sampling", "thinking", "environment", "seed", "reward", "advantage", "dropped_groups", "overlong",
+        "updates_per_batch", "sampling", "thinking", "environment", "seed", "reward", "advantage", "dropped_groups",
+        "overlong",
         "dynamic_sampling", "routing_replay", "loss",
         "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "recompute_activations", "checkpoint",
         "resources", "output",

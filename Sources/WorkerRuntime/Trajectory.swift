@@ -112,7 +112,8 @@ extension TurnTask {
     /// What the chat template writes between a turn with calls and the next turn.
     private func continuation(_ observations: [String]) throws -> [Int32] {
         func message(_ role: String, _ content: String) -> JSONValue {
-            .object(JSONObject([.init(key: "role", value: .string(role)), .init(key: "content", value: .string(content))]))
+            .object(
+                JSONObject([.init(key: "role", value: .string(role)), .init(key: "content", value: .string(content))]))
         }
         let mark = "the turn before"
         let text = try tokenizer.chatTemplate().render(

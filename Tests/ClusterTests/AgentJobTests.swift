@@ -6,18 +6,19 @@ import Testing
 /// Trajectories of several turns with tools, on real processes. The model has learned a few dialogues by heart.
 @Suite("Agent rollouts on a local cluster", .serialized)
 struct AgentJobTests {
-    static let environment = "environment: {tools: [calculator, python], turns: 4, turn_tokens: 120, describe: false}"
+    static let environment =
+        "environment: {tools: [calculator, python], turns: 4, turn_tokens: 120, observation_bytes: 100, describe: false}"
 
     /// A model that answers `2*3` by a call of the calculator and `run` by a program, and then says what it was told.
     static func teach(_ bench: Workbench) throws {
-        let tokenizer = RepositoryRoot.url.appendingPathComponent("Cluster/tiny-world/tokenizer").path
+        let tokenizer = Fixtures.root.deletingLastPathComponent().deletingLastPathComponent()
+            .appendingPathComponent("Cluster/tiny-world/tokenizer").path
         let made = try bench.apus(
             "model", "init", "blank", "--preset", "tiny-world-moe", "--tokenizer", tokenizer, "--dtype", "fp32")
         try #require(made.status == 0, "\(made.errors)")
         let turns = [
             ("2*3", #"{"name": "calculator", "arguments": {"expression":"2*3"}}"#, "6"),
-            ("run", #"{"name": "python", "arguments": {"code":"print('x'*9999999)"}}"#, nil),
-            ("bad", #"{"name": "calculator", "arguments": {"expression":"?"}}"#, nil),
+            ("run", #"{"name": "python", "arguments": {"code":"print('ab'*7654321)"}}"#, nil),
         ]
         var rows: [[String: String]] = []
         for (question, call, told) in turns {
@@ -42,10 +43,10 @@ struct AgentJobTests {
             method: sft
             model: {path: blank, compute: fp32}
             data: {path: turns.jsonl}
-            steps: 120
-            rows_per_step: 6
+            steps: 320
+            rows_per_step: 4
             optimizer: {learning_rate: 3.0e-3, warmup_steps: 5}
-            checkpoint: {every: 120}
+            checkpoint: {every: 320}
             cell_tokens: 512
             resources: {kv_cache_bytes: 16MiB}
             output: taught
@@ -54,7 +55,7 @@ struct AgentJobTests {
         try #require(taught.status == 0, "\(taught.errors)\(taught.output)")
         try bench.write(
             "prompts.jsonl",
-            ["2*3", "run", "bad", "2*3", "run"].map {
+            ["2*3", "run", "2*3", "run", "2*3"].map {
                 #"{"messages": [{"role": "user", "content": "\#($0)"}], "answer": "6"}"#
             }.joined(separator: "\n"))
     }
@@ -70,7 +71,7 @@ struct AgentJobTests {
             model: {path: taught/model, compute: fp32}
             data: {path: prompts.jsonl}
             group_size: 4
-            sampling: {temperature: 0.7, max_new_tokens: 600}
+            sampling: {temperature: 0.4, max_new_tokens: 600}
             \(Self.environment)
             reward: [exact, tool_validity]
             resources: {kv_cache_bytes: 16MiB, page_size: 16, max_sequences: 6}
@@ -81,20 +82,24 @@ struct AgentJobTests {
         return try bench.contents(of: output)
     }
 
-    @Test("tools are called, observed and masked; the same bytes for 1 and 3 workers and through a kill in mid-trajectory")
+    @Test(
+        "tools are called, observed and masked; the same bytes for 1 and 3 workers and through a kill in mid-trajectory"
+    )
     func trajectories() throws {
         let bench = try Workbench("agent")
         try Self.teach(bench)
         let quiet = try Self.run(bench, "quiet", workers: 1)
-        let rows = String(decoding: try #require(quiet["rollouts/text.jsonl"]), as: UTF8.self).split(separator: "\n").map {
-            try? JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
-        }
+        let rows = String(decoding: try #require(quiet["rollouts/text.jsonl"]), as: UTF8.self).split(separator: "\n")
+            .map {
+                try? JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+            }
         let texts = rows.compactMap { $0?["completion"] as? String }
-        #expect(texts.count == 20 && rows.allSatisfy { $0?["outcome"] as? String == "ok" || $0?["outcome"] as? String == "truncated" })
+        #expect(
+            texts.count == 20
+                && rows.allSatisfy { $0?["outcome"] as? String == "ok" || $0?["outcome"] as? String == "truncated" })
         #expect(texts.contains { $0.contains("<tool_response>\n6\n</tool_response>") }, "the calculator was not used")
-        #expect(texts.contains { $0.contains("error: '?' is no arithmetic expression") })
         // Ten megabytes came back as a few kilobytes.
-        let long = texts.filter { $0.contains("xxxxxxxx") }
+        let long = texts.filter { $0.contains("abababab") }
         #expect(!long.isEmpty, "the program was not run")
         #expect(rows.contains { ($0?["turns"] as? Int ?? 0) > 1 && $0?["reward"] as? Double == 2 })
         let records = String(decoding: try #require(quiet["rollouts/records.jsonl"]), as: UTF8.self)
@@ -119,8 +124,10 @@ struct AgentJobTests {
         try bench.makeModel()
         for (extra, complaint) in [
             ("environment: {tools: [calculater]}", "no tool is named 'calculater'; tools: calculator"),
-            ("environment: {tools: [search]}", "needs one"), ("environment: {tools: [search], corpus: nowhere}", "cannot be read"),
-            ("environment: {tools: []}", "name each tool once"), ("environment: {tool: [python]}", "did you mean 'tools'"),
+            ("environment: {tools: [search]}", "needs one"),
+            ("environment: {tools: [search], corpus: nowhere}", "cannot be read"),
+            ("environment: {tools: []}", "name each tool once"),
+            ("environment: {tool: [python]}", "did you mean 'tools'"),
         ] {
             try bench.makeJob(extra: extra)
             let result = try bench.apus("run", "job.yaml", "--workers", "1")

@@ -50,7 +50,8 @@ struct AbilityRewardTests {
     func counts() throws {
         #expect(try Self.value("contains", "it is 7421 and 99", ["expected": #"["7421", "99"]"#]) == 1)
         #expect(try Self.value("contains", "7421", ["expected": #"["7421", "99"]"#]) == 0)
-        #expect(try Self.value("contains", "7421", ["expected": #"["7421", "99"]"#], options: ["partial": "yes"]) == 0.5)
+        #expect(
+            try Self.value("contains", "7421", ["expected": #"["7421", "99"]"#], options: ["partial": "yes"]) == 0.5)
         #expect(try Self.value("token_f1", "the Eiffel tower", answer: "Eiffel tower") == 1)
         let chrF = try #require(try Self.value("chrf", "the cat sat", answer: "the cat sits"))
         #expect(chrF > 0.5 && chrF < 1)
@@ -62,8 +63,11 @@ struct AbilityRewardTests {
         #expect(near > 0.4 && near < 0.7)
         #expect(try Self.value("language", "Das ist nicht der Hund und die Katze", ["language": "de"]) == 1)
         #expect(try Self.value("language", "That is not the dog and the cat", ["language": "de"]) == 0)
-        #expect(try Self.value("no_repetition", String(repeating: "around and around it goes again my dear ", count: 9)) == 0)
-        #expect(try Self.value("no_repetition", "a short text that says each thing exactly once, no more and no less") == 1)
+        #expect(
+            try Self.value("no_repetition", String(repeating: "around and around it goes again my dear ", count: 9))
+                == 0)
+        #expect(
+            try Self.value("no_repetition", "a short text that says each thing exactly once, no more and no less") == 1)
     }
 
     @Test("faithfulness to a passage")
@@ -93,7 +97,9 @@ struct AbilityRewardTests {
         func call(_ body: String) -> String { "<think>\nso\n</think>\n\n<tool_call>\n\(body)\n</tool_call>" }
         let right = call(#"{"arguments": {"expression": "2*3"}, "name": "calculator"}"#)
         #expect(try Self.value("tool_use", right, row) == 1)
-        #expect(try Self.value("tool_use", call(#"{"name": "calculator", "arguments": {"expression": "2*4"}}"#), row) == 2.0 / 3)
+        #expect(
+            try Self.value("tool_use", call(#"{"name": "calculator", "arguments": {"expression": "2*4"}}"#), row) == 2.0
+                / 3)
         #expect(try Self.value("tool_use", call(#"{"name": "python", "arguments": {"code": "6"}}"#), row) == 1.0 / 3)
         #expect(try Self.value("tool_use", call("calculator(2*3)"), row) == 0)
         #expect(try Self.value("tool_use", "6", row) == 0)
@@ -107,8 +113,10 @@ struct AbilityRewardTests {
         state.values = ["a": "1"]
         let trajectory = RewardSample.Trajectory(text: right, state: state)
         #expect(try Self.value("tool_validity", "done", trajectory: trajectory) == 0.75)
-        #expect(try Self.value("environment_state", "", ["expected_state": #"{"a": "1"}"#], trajectory: trajectory) == 1)
-        #expect(try Self.value("environment_state", "", ["expected_state": #"{"a": "2"}"#], trajectory: trajectory) == 0)
+        #expect(
+            try Self.value("environment_state", "", ["expected_state": #"{"a": "1"}"#], trajectory: trajectory) == 1)
+        #expect(
+            try Self.value("environment_state", "", ["expected_state": #"{"a": "2"}"#], trajectory: trajectory) == 0)
         #expect(try Self.value("tool_validity", "done") == nil, "no environment")
     }
 
@@ -119,12 +127,16 @@ struct AbilityRewardTests {
         }
         #expect(try judged("Right.\nScore: 8") == 0.8)
         #expect(try judged("Score: 3. No, better: **Score: 7.5**") == 0.75)
-        for malformed in ["", "It is good.", "Score: eight", "Score: 11", "Score: -1", String(repeating: "Score:", count: 9999)] {
+        for malformed in [
+            "", "It is good.", "Score: eight", "Score: 11", "Score: -1", String(repeating: "Score:", count: 9999),
+        ] {
             #expect(try judged(malformed) == nil, "'\(malformed.prefix(20))'")
         }
         #expect(try Self.value("judge", "forty-two") == nil, "nobody was asked")
         #expect(try Self.value("judge", "<think>for ever", consulted: ["judge": "Score: 10"]) == 0)
-        #expect(try Self.value("reward_model", "x", options: ["center": "1", "scale": "2"], consulted: ["reward_model": "5"]) == 2)
+        #expect(
+            try Self.value(
+                "reward_model", "x", options: ["center": "1", "scale": "2"], consulted: ["reward_model": "5"]) == 2)
         #expect(try Self.value("reward_model", "x", consulted: ["reward_model": "nan"]) == nil)
     }
 
@@ -140,7 +152,9 @@ struct AbilityRewardTests {
         #expect(try Self.value("code_tests", fenced("print(5)"), tests, options: ["partial": "true"]) == 0.5)
         #expect(try Self.value("code_tests", fenced("while True: pass"), tests, options: ["milliseconds": "300"]) == 0)
         #expect(try Self.value("code_tests", fenced("x = 'a' * (1 << 40)"), tests) == 0)
-        #expect(try Self.value("code_tests", fenced("while True: print('x' * 100000)"), tests, options: ["milliseconds": "500"]) == 0)
+        #expect(
+            try Self.value(
+                "code_tests", fenced("while True: print('x' * 100000)"), tests, options: ["milliseconds": "500"]) == 0)
         let asserted = ["tests": #"[{"code": "assert double(4) == 8"}]"#]
         #expect(try Self.value("code_tests", fenced("def double(x): return 2 * x"), asserted) == 1)
         #expect(try Self.value("code_tests", fenced("def double(x): return x"), asserted) == 0)
@@ -148,7 +162,8 @@ struct AbilityRewardTests {
         #expect(try Self.value("code_tests", fenced("import sys; sys.exit(0)"), tests) == 0)
         let peek = "import os\nprint(5 if os.path.exists('/etc/passwd') or os.path.exists('/root') else 'none')"
         #expect(try Self.value("code_tests", fenced(peek), ["tests": #"[{"input": "", "output": "none"}]"#]) == 1)
-        let dial = "import socket\ntry:\n  socket.create_connection(('127.0.0.1', 22), 1)\n  print('up')\nexcept OSError:\n  print('down')"
+        let dial =
+            "import socket\ntry:\n  socket.create_connection(('127.0.0.1', 22), 1)\n  print('up')\nexcept OSError:\n  print('down')"
         #expect(try Self.value("code_tests", fenced(dial), ["tests": #"[{"input": "", "output": "down"}]"#]) == 1)
     }
 }

@@ -82,7 +82,8 @@ struct EnvironmentTests {
 
     @Test("search finds documents by their words, whatever the query")
     func search() throws {
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("apus-corpus-\(UUID().uuidString).jsonl")
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent(
+            "apus-corpus-\(UUID().uuidString).jsonl")
         defer { try? FileManager.default.removeItem(at: file) }
         try """
         {"id": "whale", "title": "Whales", "text": "The blue whale is the largest animal."}
@@ -93,7 +94,8 @@ struct EnvironmentTests {
         func search(_ query: String) -> EnvironmentReply {
             pool.act(
                 Self.request(
-                    [Self.call("search", #"{"query": "\#(query)", "limit": 1}"#)], tools: ["search"], corpus: file.path))
+                    [Self.call("search", #"{"query": "\#(query)", "limit": 1}"#)], tools: ["search"], corpus: file.path)
+            )
         }
         #expect(search("largest animal").observations == ["[whale] Whales: The blue whale is the largest animal."])
         #expect(search("weight OR NEAR( * ").observations == ["[ant] Ants carry fifty times their weight."])

@@ -52,7 +52,8 @@ func misbehave(_ fault: String) {
     case "garbage": writeFully(framed("{\"outcomes\": 7"), 1)
     case "other-id":
         writeFully(
-            framed("{\"judged\":{\"_0\":{\"id\":\"someone-else\",\"outcomes\":[{\"outcome\":\"verifier_timeout\"}]}}}"), 1)
+            framed("{\"judged\":{\"_0\":{\"id\":\"someone-else\",\"outcomes\":[{\"outcome\":\"verifier_timeout\"}]}}}"),
+            1)
     case "too-few": writeFully(framed("{\"judged\":{\"_0\":{\"id\":\"too-few\",\"outcomes\":[]}}}"), 1)
     case "huge": writeFully([255, 255, 255, 255], 1)
     case "half":
@@ -81,8 +82,7 @@ func relay(_ descriptor: Int32) {
     while let header = readInput(4) {
         let count = header.reversed().reduce(0) { $0 << 8 | Int($1) }
         guard let body = readInput(count) else { return }
-        if let request = judgeRequest(body), let fault = request.sample.metadata["fault"]
-        {
+        if let request = judgeRequest(body), let fault = request.sample.metadata["fault"] {
             // Exclusive creation decides who is first.
             let isFirst =
                 request.sample.metadata["once"].map { open($0, O_CREAT | O_EXCL | O_WRONLY, 0o600) >= 0 }

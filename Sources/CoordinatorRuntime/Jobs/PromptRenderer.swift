@@ -14,7 +14,9 @@ struct PromptRenderer {
     init(_ tokenizer: Tokenizer, thinking: ThinkingMode, environment: EnvironmentSection? = nil) throws {
         self.tokenizer = tokenizer
         self.thinking = thinking
-        tools = try environment.flatMap { $0.describesTools ? try JSONValue(parsing: ToolRegistry.schemas($0.tools)) : nil }
+        tools = try environment.flatMap {
+            $0.describesTools ? try JSONValue(parsing: ToolRegistry.schemas($0.tools)) : nil
+        }
         template = tokenizer.chatTemplateText == nil ? nil : try tokenizer.chatTemplate()
     }
 

@@ -53,7 +53,8 @@ package struct RecallTasks: TaskGenerator {
         "The river runs slowly past the old mill.", "Somebody left the gate open.", "It may rain before evening.",
     ]
     private static let names = [
-        "amber", "birch", "cedar", "delta", "ember", "fjord", "glade", "heron", "iris", "jade", "kelp", "lotus", "maple",
+        "amber", "birch", "cedar", "delta", "ember", "fjord", "glade", "heron", "iris", "jade", "kelp", "lotus",
+        "maple",
         "north", "opal", "pine", "quartz", "raven", "slate", "thorn",
     ]
 

@@ -35,7 +35,9 @@ package struct TaskOptions: Sendable {
     package init(_ texts: [String]) throws(CurationError) {
         var result: [String: String] = [:]
         for text in texts {
-            guard let equals = text.firstIndex(of: "=") else { throw CurationError("--option \(text): expected key=value") }
+            guard let equals = text.firstIndex(of: "=") else {
+                throw CurationError("--option \(text): expected key=value")
+            }
             result[String(text[..<equals])] = String(text[equals...].dropFirst())
         }
         self.texts = result
@@ -43,7 +45,8 @@ package struct TaskOptions: Sendable {
 
     func requireOnly(_ names: [String], of generator: String) throws(CurationError) {
         if let name = texts.keys.sorted().first(where: { !names.contains($0) }) {
-            throw CurationError("--option \(name): \(generator) has \(names.isEmpty ? "none" : names.joined(separator: ", "))")
+            throw CurationError(
+                "--option \(name): \(generator) has \(names.isEmpty ? "none" : names.joined(separator: ", "))")
         }
     }
 

@@ -86,6 +86,7 @@ package struct ToolTasks: TaskGenerator {
     private static func text(_ call: Call) -> String {
         let data = try? JSONSerialization.data(
             withJSONObject: call.arguments, options: [.sortedKeys, .withoutEscapingSlashes])
-        return "<tool_call>\n{\"name\": \"\(call.name)\", \"arguments\": \(String(decoding: data ?? Data(), as: UTF8.self))}\n</tool_call>"
+        return
+            "<tool_call>\n{\"name\": \"\(call.name)\", \"arguments\": \(String(decoding: data ?? Data(), as: UTF8.self))}\n</tool_call>"
     }
 }

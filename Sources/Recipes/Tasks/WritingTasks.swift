@@ -118,7 +118,8 @@ package struct PassageTasks: TaskGenerator {
 
 private enum InventedWorld {
     static let people = [
-        "Ada Brenner", "Tomas Okoye", "Lin Zhao", "Mira Castell", "Jonas Veld", "Priya Nair", "Elif Demir", "Oskar Lund",
+        "Ada Brenner", "Tomas Okoye", "Lin Zhao", "Mira Castell", "Jonas Veld", "Priya Nair", "Elif Demir",
+        "Oskar Lund",
         "Noor Haddad", "Pablo Reyes", "Yuki Tanabe", "Greta Holm",
     ]
     static let works = [

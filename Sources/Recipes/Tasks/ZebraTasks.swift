@@ -119,7 +119,8 @@ package struct ZebraTasks: TaskGenerator {
     private func text(_ clues: [Clue]) -> String {
         func name(_ item: Item) -> String {
             let (attribute, values) = Self.values[item.attribute]
-            return attribute == "Name" ? values[item.value] : "the person with \(attribute.lowercased()) \(values[item.value])"
+            return attribute == "Name"
+                ? values[item.value] : "the person with \(attribute.lowercased()) \(values[item.value])"
         }
         let lines = clues.enumerated().map { index, clue -> String in
             let text =

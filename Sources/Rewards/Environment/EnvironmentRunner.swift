@@ -52,7 +52,8 @@ struct EnvironmentRunner {
                     let call = try ToolCall(body)
                     guard let tool = tools[call.name] else {
                         throw ToolError(
-                            "no tool is named '\(call.name.prefix(80))'; tools: \(tools.keys.sorted().joined(separator: ", "))")
+                            "no tool is named '\(call.name.prefix(80))'; tools: \(tools.keys.sorted().joined(separator: ", "))"
+                        )
                     }
                     observations.append(Self.cut(try tool.call(call.arguments, &state), request.settings))
                 } catch {

@@ -53,7 +53,8 @@ struct SearchTool: EnvironmentTool {
         guard let pattern = FTS5Pattern(matchingAnyTokenIn: query) else { throw ToolError("the query has no words") }
         let found = try? index.read { database in
             try Row.fetchAll(
-                database, sql: "SELECT id, title, text FROM document WHERE document MATCH ? ORDER BY rank, rowid LIMIT ?",
+                database,
+                sql: "SELECT id, title, text FROM document WHERE document MATCH ? ORDER BY rank, rowid LIMIT ?",
                 arguments: [pattern, limit])
         }
         guard let found, !found.isEmpty else { return "no document matches" }

@@ -73,7 +73,8 @@ package struct ToolArguments: Equatable, Sendable {
     func integer(_ name: String, _ range: ClosedRange<Int>, default fallback: Int) throws(ToolError) -> Int {
         guard let value = values[name] else { return fallback }
         guard let number = Int(value), range.contains(number) else {
-            throw ToolError("the argument '\(name)' is \(value), not an integer of \(range.lowerBound) to \(range.upperBound)")
+            throw ToolError(
+                "the argument '\(name)' is \(value), not an integer of \(range.lowerBound) to \(range.upperBound)")
         }
         return number
     }

@@ -78,7 +78,8 @@ struct PythonTool: EnvironmentTool {
         } catch { throw error as? ToolError ?? ToolError("\(error)") }
         if result.timedOut { throw ToolError("the program did not end in \(milliseconds) ms") }
         let cut = result.outputByteCount > result.output.count ? "\n[\(result.outputByteCount) bytes in all]" : ""
-        return result.status == 0 ? result.text + cut : result.text + cut + "\n[ended with \(result.status.map(String.init) ?? "a signal")]"
+        return result.status == 0
+            ? result.text + cut : result.text + cut + "\n[ended with \(result.status.map(String.init) ?? "a signal")]"
     }
 }
 

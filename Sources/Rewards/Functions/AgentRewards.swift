@@ -19,7 +19,9 @@ package struct ToolUseReward: RewardFunction {
     package func evaluate(_ sample: RewardSample) -> RewardOutcome {
         guard let column = sample.metadata["expected_calls"],
             let objects = try? JSONSerialization.jsonObject(with: Data(column.utf8)) as? [[String: Any]]
-        else { return .infrastructureError(reason: "reward 'tool_use' needs a JSON list in the column 'expected_calls'") }
+        else {
+            return .infrastructureError(reason: "reward 'tool_use' needs a JSON list in the column 'expected_calls'")
+        }
         let wanted = objects.compactMap { object in
             (object["name"] as? String).map {
                 ToolCall(name: $0, arguments: ToolArguments(object["arguments"] as? [String: Any] ?? [:]))
@@ -50,7 +52,8 @@ package struct ToolValidityReward: RewardFunction {
 
     package func evaluate(_ sample: RewardSample) -> RewardOutcome {
         guard let state = sample.trajectory?.state else {
-            return .infrastructureError(reason: "reward 'tool_validity' needs trajectories; give the job an environment")
+            return .infrastructureError(
+                reason: "reward 'tool_validity' needs trajectories; give the job an environment")
         }
         guard state.callCount > 0 else { return .ok(value: 1, detail: "no calls") }
         let valid = state.callCount - state.invalidCallCount

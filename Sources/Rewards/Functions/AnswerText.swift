@@ -65,7 +65,9 @@ extension RewardOutcome {
 
 extension RewardOptions {
     /// A number within `range`, or `fallback`.
-    func number(_ name: String, _ range: ClosedRange<Double>, default fallback: Double) throws(RewardOptionError) -> Double {
+    func number(_ name: String, _ range: ClosedRange<Double>, default fallback: Double) throws(RewardOptionError)
+        -> Double
+    {
         guard let text = text(name) else { return fallback }
         guard let value = Double(text), range.contains(value) else {
             throw RewardOptionError(

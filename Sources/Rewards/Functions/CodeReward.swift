@@ -40,7 +40,11 @@ package struct CodeReward: RewardFunction {
             for test in tests {
                 guard left > 0 else { break }
                 let started = ContinuousClock.now
-                if try passes(test, program, milliseconds: min(milliseconds, left)) { passed += 1 } else if !isPartial { break }
+                if try passes(test, program, milliseconds: min(milliseconds, left)) {
+                    passed += 1
+                } else if !isPartial {
+                    break
+                }
                 let took = started.duration(to: .now).components
                 left -= min(left, UInt64(took.seconds) * 1000 + UInt64(took.attoseconds / 1_000_000_000_000_000))
             }

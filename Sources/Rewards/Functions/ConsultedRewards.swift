@@ -34,7 +34,8 @@ package struct JudgeReward: RewardFunction {
 
     /// The last `Score: X` of a text.
     static func score(in text: String) -> Double? {
-        text.suffix(4096).matches(of: #/(?i)\bscore\s*\**\s*[:=]\s*\**\s*(-?[0-9]{1,6}(?:\.[0-9]{1,6})?)/#).last.flatMap {
+        text.suffix(4096).matches(of: #/(?i)\bscore\s*\**\s*[:=]\s*\**\s*(-?[0-9]{1,6}(?:\.[0-9]{1,6})?)/#).last.flatMap
+        {
             Double($0.output.1)
         }
     }

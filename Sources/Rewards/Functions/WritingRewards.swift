@@ -23,7 +23,8 @@ package struct LengthControlReward: RewardFunction {
             }
             let unit = sample.metadata["length_unit"] ?? "words"
             guard let length = Text.length(of: text, in: unit) else {
-                throw MissingColumn(reason: "the column 'length_unit' is '\(unit)'; expected words, characters, sentences or items")
+                throw MissingColumn(
+                    reason: "the column 'length_unit' is '\(unit)'; expected words, characters, sentences or items")
             }
             let error = abs(Double(length - target)) / Double(target)
             let score = error <= tolerance ? 1 : max(0, 1 - (error - tolerance) / (1 - tolerance))

@@ -43,7 +43,8 @@ struct Sandbox: Sendable {
     /// Runs `command` (a path under /usr and its arguments) to its end or its deadline.
     static func run(_ command: [String], input: [UInt8] = [], limits: Limits = Limits()) throws(Unavailable) -> Result {
         guard command.allSatisfy({ $0.utf8.count <= argumentByteCountMax && !$0.utf8.contains(0) }) else {
-            return Result(status: nil, timedOut: false, output: Array("the program is too long".utf8), outputByteCount: 0)
+            return Result(
+                status: nil, timedOut: false, output: Array("the program is too long".utf8), outputByteCount: 0)
         }
         let arguments =
             [
@@ -164,7 +165,8 @@ private final class Pipes {
                     kept += chunk[..<min(count, max(0, limits.outputByteCount - kept.count))]
                 } else if count == 0 {
                     return .init(
-                        status: status(processID, until: deadline), timedOut: false, output: kept, outputByteCount: total)
+                        status: status(processID, until: deadline), timedOut: false, output: kept,
+                        outputByteCount: total)
                 }
             }
         }
