@@ -18,23 +18,25 @@ package enum Job: Equatable, Sendable {
     /// paths count from the job file's directory, those in overrides from the current directory; the job has
     /// whole paths.
     /// - Parameters:
+    ///   - url: nil where the overrides are the whole job.
     ///   - overridesDirectory: where relative paths in overrides count from instead.
     ///   - rewardNames: the registry's names, against which `reward` is checked; nil accepts any.
     ///   - rewardProblem: what is wrong with a known reward's options; nil when they are fine.
     /// - Throws: ``JobError`` with the file, the line and the key path.
     package static func read(
-        _ url: URL, overrides: [JobOverride] = [], overridesDirectory: String? = nil, rewardNames: [String]? = nil,
+        _ url: URL?, overrides: [JobOverride] = [], overridesDirectory: String? = nil, rewardNames: [String]? = nil,
         rewardProblem: RewardProblem? = nil
     ) throws(JobError) -> Job {
         do throws(JobError) {
+            let directory = overridesDirectory ?? FileManager.default.currentDirectoryPath
             let bases = BaseDirectories(
-                jobFile: url.deletingLastPathComponent().path,
-                overrides: overridesDirectory ?? FileManager.default.currentDirectoryPath)
+                jobFile: url?.deletingLastPathComponent().path ?? directory, overrides: directory)
             return try parse(
-                text(of: url), overrides: overrides, bases: bases, rewardNames: rewardNames,
+                try url.map { url throws(JobError) in try text(of: url) } ?? "kind: rollout", overrides: overrides,
+                bases: bases, rewardNames: rewardNames,
                 rewardProblem: rewardProblem)
         } catch {
-            throw error.inFile(url.path)
+            throw url.map { error.inFile($0.path) } ?? error
         }
     }
 
@@ -76,8 +78,9 @@ package enum Job: Equatable, Sendable {
         }
         let value = YAMLReader(entry.value, path: "kind")
         let kind = try value.text()
-        if kind == "pipeline" {
-            throw value.error(.invalidValue, "a pipeline is many jobs: apus run takes it, and no other command")
+        if kind == "pipeline" || kind == "suite" {
+            throw value.error(
+                .invalidValue, "a pipeline or suite is many jobs: apus run takes it, and no other command")
         }
         guard kinds.contains(kind) else {
             throw value.error(.invalidValue, "'\(kind)' is not one of \(kinds.joined(separator: ", "))")

@@ -28,7 +28,7 @@ struct Apus: AsyncParsableCommand {
                     ModelCommand.self, TokenizeCommand.self, RenderCommand.self, GenerateCommand.self,
                     ScoreCommand.self,
                 ]),
-            CommandGroup(name: "Data", subcommands: [DataCommand.self]),
+            CommandGroup(name: "Data", subcommands: [DataCommand.self, EvaluationCommand.self]),
             CommandGroup(name: "Checks", subcommands: [ParityCommand.self, BenchCommand.self, SimulateCommand.self]),
         ])
 }

@@ -61,21 +61,22 @@ extension Coordinator {
     mutating func advance(_ now: MonotonicInstant) {
         if let id = current?.id, state.jobs[id]?.ended != nil { current = nil }
         if current == nil, let next = queue.first { current = start(next) }
-        guard let current, let job = state.jobs[current.id] else {
+        // No copy of the ledger here: it would be copied whole when it changes below.
+        guard let id = current?.id, let job = state.jobs[id] else {
             // The last models stay until others are needed: the next job often uses them.
             if let engine = deployments.values.first?.engine { deploy(deployments.keys.sorted(), engine) }
             return
         }
-        if current.isFinishing { return }
-        if isComplete(job) || (fault == .finishesEarly && current.ledger.open.isEmpty) {
-            self.current?.isFinishing = true
-            self.current?.wait("its output files are being written", now)
+        if current?.isFinishing == true { return }
+        if isComplete(job) || (fault == .finishesEarly && current?.ledger.isOpenEmpty == true) {
+            current?.isFinishing = true
+            current?.wait("its output files are being written", now)
             return emit(.finish(job: job.id))
         }
         let waiting =
             prepareModels(job, now) ?? (job.isTraining ? advanceTraining(job, now) : grantWork(job, now))
-        if self.current?.id != current.id { return }
-        self.current?.wait(waiting, now)
+        if current?.id != id { return }
+        current?.wait(waiting, now)
     }
 
     private func isComplete(_ job: JobRecord) -> Bool {
@@ -98,7 +99,7 @@ extension Coordinator {
 
     /// Opens what is missing of a group: first the responses, then their scores.
     private func openUnits(_ job: JobRecord, _ group: Int, _ ledger: inout WorkLedger) {
-        if job.hasRollouts, !job.missingSiblings(group).isEmpty { return ledger.add(.rollout(group: group)) }
+        if job.hasRollouts, job.isGenerating(group) { return ledger.add(.rollout(group: group)) }
         guard job.hasScores, !job.isTraining else { return }
         for sibling in 0..<job.groupSize {
             let id = SequenceID(group: group, sibling: sibling)
@@ -134,10 +135,7 @@ extension Coordinator {
     /// The models that the open units need, one phase after the other.
     private func phaseModels(_ job: JobRecord) -> [UInt32] {
         if job.isTraining { return job.models }
-        let generates = (0..<job.groupCount).contains {
-            job.failedGroups[$0] == nil && !job.missingSiblings($0).isEmpty
-        }
-        return [job.hasRollouts && generates ? job.admitted.policyModel : job.admitted.scoreModel]
+        return [job.hasRollouts && job.generatingGroupCount > 0 ? job.admitted.policyModel : job.admitted.scoreModel]
     }
 
     private func loading(_ id: UInt32) -> String? {
@@ -164,7 +162,7 @@ extension Coordinator {
             }
         }
         guard let current else { return nil }
-        return current.ledger.leases.isEmpty && !current.ledger.open.isEmpty ? "a worker with room" : nil
+        return current.ledger.leases.isEmpty && !current.ledger.isOpenEmpty ? "a worker with room" : nil
     }
 
     private func model(of unit: WorkUnit, _ job: JobRecord) -> UInt32 {
@@ -179,14 +177,16 @@ extension Coordinator {
         }
         let mine = current.ledger.leases(of: worker)
         if mine.contains(where: { current.ledger.isSuspect($0.unit) }) { return nil }
-        let open = current.ledger.open.filter { canRun($0) && (mine.isEmpty || !current.ledger.isSuspect($0)) }
-        if let unit = open.min() { return unit }
+        if let unit = current.ledger.firstOpen(where: { canRun($0) && (mine.isEmpty || !current.ledger.isSuspect($0)) })
+        {
+            return unit
+        }
         // Nothing is open: an idle worker repeats the oldest lease of a slow one. Equal bits make that harmless.
-        guard mine.isEmpty, current.ledger.open.isEmpty else { return nil }
+        guard mine.isEmpty, current.ledger.isOpenEmpty else { return nil }
         return current.ledger.leases.values
             .filter {
                 now.milliseconds(since: $0.granted) > times.straggler && canRun($0.unit)
-                    && current.ledger.leases(on: $0.unit).count == 1
+                    && current.ledger.leaseCount(on: $0.unit) == 1
             }
             .min { ($0.granted, $0.id) < ($1.granted, $1.id) }?.unit
     }
@@ -263,10 +263,11 @@ extension Coordinator {
             settle(sequence, isScore, isEqual: recorded == digest, result, from: peer)
             return acknowledge()
         }
+        // Nothing of `job` from here on: a copy that lives on would make the change copy the job's tables.
         record(
             .with {
                 $0.unitRecorded = .with {
-                    $0.job = job.id
+                    $0.job = result.job
                     $0.isScore = isScore
                     $0.group = UInt32(sequence.group)
                     $0.sibling = UInt32(sequence.sibling)
@@ -283,7 +284,7 @@ extension Coordinator {
         guard current != nil, let job = state.jobs[current!.id] else { return }
         let unit: WorkUnit = isScore ? .score(sequence) : .rollout(group: sequence.group)
         current!.ledger.noteProgress(unit)
-        if !isScore, !job.missingSiblings(sequence.group).isEmpty { return }
+        if !isScore, job.isGenerating(sequence.group) { return }
         close(unit)
         openUnits(job, sequence.group, &current!.ledger)
     }

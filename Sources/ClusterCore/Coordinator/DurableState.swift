@@ -35,8 +35,27 @@ package struct JobRecord: Sendable {
     private var groupRewards: [Int: (first: Double, differs: Bool)] = [:]
     package private(set) var rewardSum = 0.0
     package private(set) var rewardCount: UInt64 = 0
+    // Counted as records come: the coordinator asks at every event, of jobs with many thousands of groups.
+    /// Per group the rollouts and scores that are not recorded yet.
+    private var missingRollouts: [Int]
+    private var missingScores: [Int]
+    /// Groups in which nothing is left to do, and groups that still generate.
+    package private(set) var doneGroupCount = 0
+    private(set) var generatingGroupCount = 0
 
-    init(_ admitted: WireJobAdmitted) { self.admitted = admitted }
+    init(_ admitted: WireJobAdmitted) {
+        self.admitted = admitted
+        let (groups, size) = (Int(admitted.groupCount), Int(admitted.groupSize))
+        missingRollouts = Array(repeating: admitted.policyModel == 0 ? 0 : size, count: groups)
+        missingScores = Array(repeating: admitted.scoreModel == 0 ? 0 : size, count: groups)
+        for group in 0..<groups { count(group, 1) }
+    }
+
+    /// Adds a group to the counts, or takes it away before it changes.
+    private mutating func count(_ group: Int, _ change: Int) {
+        if failedGroups[group] != nil || isDone(group) { doneGroupCount += change }
+        if failedGroups[group] == nil, missingRollouts[group] > 0 { generatingGroupCount += change }
+    }
 
     package var id: UInt64 { admitted.job }
     package var groupCount: Int { Int(admitted.groupCount) }
@@ -64,10 +83,16 @@ package struct JobRecord: Sendable {
 
     mutating func apply(_ recorded: WireUnitRecorded) {
         let id = SequenceID(group: Int(recorded.group), sibling: Int(recorded.sibling))
+        if missingRollouts.indices.contains(id.group) { count(id.group, -1) }
+        defer { if missingRollouts.indices.contains(id.group) { count(id.group, 1) } }
         if recorded.isScore {
-            scores[id] = recorded.digest
+            if scores.updateValue(recorded.digest, forKey: id) == nil, missingScores.indices.contains(id.group) {
+                missingScores[id.group] -= 1
+            }
         } else {
-            rollouts[id] = recorded.digest
+            if rollouts.updateValue(recorded.digest, forKey: id) == nil, missingRollouts.indices.contains(id.group) {
+                missingRollouts[id.group] -= 1
+            }
             tokenCount += UInt64(recorded.tokenCount)
             if recorded.hasReward_p {
                 rewardSum += recorded.reward
@@ -82,21 +107,21 @@ package struct JobRecord: Sendable {
     /// Whether the rewards of a recorded group are not all equal.
     func hasDifference(_ group: Int) -> Bool { groupRewards[group]?.differs ?? false }
 
-    mutating func fail(group: Int, _ reason: String) { failedGroups[group] = reason }
+    mutating func fail(group: Int, _ reason: String) {
+        let isCounted = missingRollouts.indices.contains(group)
+        if isCounted { count(group, -1) }
+        failedGroups[group] = reason
+        if isCounted { count(group, 1) }
+    }
     mutating func end(_ ended: WireJobEnded) { self.ended = ended }
     mutating func apply(_ step: WireStepPrepared) { prepared[step.version] = step }
     mutating func apply(_ step: WireStepCommitted) { committed[step.version] = step.digest }
     mutating func apply(_ taken: WireSnapshotTaken) { snapshot = taken }
 
-    /// Groups in which nothing is left to do.
-    package var doneGroupCount: Int { (0..<groupCount).count { failedGroups[$0] != nil || isDone($0) } }
+    func isDone(_ group: Int) -> Bool { missingRollouts[group] == 0 && missingScores[group] == 0 }
 
-    func isDone(_ group: Int) -> Bool {
-        (0..<groupSize).allSatisfy {
-            let id = SequenceID(group: group, sibling: $0)
-            return (!hasRollouts || rollouts[id] != nil) && (!hasScores || scores[id] != nil)
-        }
-    }
+    /// Whether responses of the group are still to be generated.
+    package func isGenerating(_ group: Int) -> Bool { missingRollouts[group] > 0 }
 }
 
 /// Everything that survives the coordinator.

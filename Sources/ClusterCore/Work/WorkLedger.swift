@@ -52,20 +52,64 @@ struct WorkLedger {
         var failures = 0
     }
 
-    private(set) var open: Set<WorkUnit> = []
+    /// Open units, the first to be given out last: taking it from there moves nothing.
+    private var open: [WorkUnit] = []
     private(set) var leases: [UInt64: Lease] = [:]
+    private var leasesOfWorker: [WorkerNumber: Set<UInt64>] = [:]
+    private var leasesOnUnit: [WorkUnit: Set<UInt64>] = [:]
     private var history: [WorkUnit: History] = [:]
 
-    mutating func add(_ unit: WorkUnit) { open.insert(unit) }
+    var isOpenEmpty: Bool { open.isEmpty }
+
+    /// The first open unit, in order of groups, that may be given out.
+    func firstOpen(where isWanted: (WorkUnit) -> Bool) -> WorkUnit? { open.last(where: isWanted) }
+
+    mutating func add(_ unit: WorkUnit) {
+        let place = place(of: unit)
+        if place < open.count, open[place] == unit { return }
+        open.insert(unit, at: place)
+    }
+
+    /// Where `unit` is, or belongs, in the descending order.
+    private func place(of unit: WorkUnit) -> Int {
+        var (low, high) = (0, open.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if unit < open[middle] { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    /// - Returns: whether it was open.
+    @discardableResult
+    private mutating func removeOpen(_ unit: WorkUnit) -> Bool {
+        let place = place(of: unit)
+        guard place < open.count, open[place] == unit else { return false }
+        open.remove(at: place)
+        return true
+    }
+
+    private mutating func insert(_ lease: Lease) {
+        leases[lease.id] = lease
+        leasesOfWorker[lease.worker, default: []].insert(lease.id)
+        leasesOnUnit[lease.unit, default: []].insert(lease.id)
+    }
+
+    @discardableResult
+    private mutating func remove(_ id: UInt64) -> Lease? {
+        guard let lease = leases.removeValue(forKey: id) else { return nil }
+        leasesOfWorker[lease.worker]?.remove(id)
+        leasesOnUnit[lease.unit]?.remove(id)
+        if leasesOnUnit[lease.unit]?.isEmpty == true { leasesOnUnit[lease.unit] = nil }
+        return lease
+    }
 
     /// Removes a unit for good, with its leases.
     /// - Returns: the leases that it had.
     mutating func close(_ unit: WorkUnit) -> [Lease] {
-        open.remove(unit)
+        removeOpen(unit)
         history[unit] = nil
-        let ended = leases.values.filter { $0.unit == unit }.sorted { $0.id < $1.id }
-        for lease in ended { leases[lease.id] = nil }
-        return ended
+        return (leasesOnUnit[unit] ?? []).sorted().compactMap { remove($0) }
     }
 
     /// Progress on a unit clears its suspicion.
@@ -76,20 +120,20 @@ struct WorkLedger {
     }
 
     func leases(of worker: WorkerNumber) -> [Lease] {
-        leases.values.filter { $0.worker == worker }.sorted { $0.id < $1.id }
+        (leasesOfWorker[worker] ?? []).sorted().compactMap { leases[$0] }
     }
 
-    func leases(on unit: WorkUnit) -> [Lease] { leases.values.filter { $0.unit == unit } }
+    func leaseCount(on unit: WorkUnit) -> Int { leasesOnUnit[unit]?.count ?? 0 }
 
     func isSuspect(_ unit: WorkUnit) -> Bool { history[unit]?.deaths ?? 0 >= Self.suspicionCount }
 
     mutating func grant(_ unit: WorkUnit, to worker: WorkerNumber, lease id: UInt64, now: MonotonicInstant) -> Lease {
-        let isAlone = leases(of: worker).isEmpty
-        open.remove(unit)
+        let isAlone = leasesOfWorker[worker]?.isEmpty ?? true
+        removeOpen(unit)
         history[unit, default: History()].attempts += 1
         let lease = Lease(
             id: id, unit: unit, worker: worker, attempt: history[unit]!.attempts, granted: now, isAlone: isAlone)
-        leases[id] = lease
+        insert(lease)
         return lease
     }
 
@@ -97,9 +141,9 @@ struct WorkLedger {
     mutating func adopt(
         _ unit: WorkUnit, by worker: WorkerNumber, lease id: UInt64, attempt: UInt32, now: MonotonicInstant
     ) {
-        guard open.remove(unit) != nil else { return }
+        guard removeOpen(unit) else { return }
         history[unit, default: History()].attempts = attempt
-        leases[id] = Lease(id: id, unit: unit, worker: worker, attempt: attempt, granted: now, isAlone: false)
+        insert(Lease(id: id, unit: unit, worker: worker, attempt: attempt, granted: now, isAlone: false))
     }
 
     /// The worker of these leases died.
@@ -107,7 +151,7 @@ struct WorkLedger {
     mutating func workerDied(_ worker: WorkerNumber) -> [WorkUnit] {
         var poisoned: [WorkUnit] = []
         for lease in leases(of: worker) {
-            leases[lease.id] = nil
+            remove(lease.id)
             history[lease.unit, default: History()].deaths += 1
             if lease.isAlone, isSuspect(lease.unit) { history[lease.unit]!.loneDeaths += 1 }
             if history[lease.unit]!.loneDeaths >= Self.poisonCount { poisoned.append(lease.unit) }
@@ -119,18 +163,18 @@ struct WorkLedger {
     /// A worker gave a lease back.
     /// - Returns: whether the unit has failed too often.
     mutating func failed(_ id: UInt64, countsAgainstUnit: Bool) -> Bool {
-        guard let lease = leases.removeValue(forKey: id) else { return false }
+        guard let lease = remove(id) else { return false }
         if countsAgainstUnit { history[lease.unit, default: History()].failures += 1 }
         reopen(lease.unit)
         return history[lease.unit]?.failures ?? 0 >= Self.failureCount
     }
 
     mutating func drop(_ id: UInt64) {
-        guard let lease = leases.removeValue(forKey: id) else { return }
+        guard let lease = remove(id) else { return }
         reopen(lease.unit)
     }
 
     private mutating func reopen(_ unit: WorkUnit) {
-        if leases(on: unit).isEmpty { open.insert(unit) }
+        if leaseCount(on: unit) == 0 { add(unit) }
     }
 }

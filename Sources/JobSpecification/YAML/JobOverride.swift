@@ -20,6 +20,16 @@ package struct JobOverride: Equatable, Sendable {
         try self.init("\(key)=", source: source, value)
     }
 
+    package func replacingValue(_ value: YAMLNode) -> JobOverride {
+        JobOverride(path: path, value: value.replacingOrigin(.override(source)), source: source)
+    }
+
+    private init(path: [String], value: YAMLNode, source: String) {
+        self.path = path
+        self.value = value
+        self.source = source
+    }
+
     /// Reads the variables `APUS_JOB__SAMPLING__TOP_P=0.9`, sorted by name.
     package static func fromEnvironment(_ environment: [String: String]) throws(JobError) -> [JobOverride] {
         let prefix = "APUS_JOB__"

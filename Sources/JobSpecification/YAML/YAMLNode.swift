@@ -15,6 +15,12 @@ package struct YAMLNode: Equatable, Sendable {
         package var key: String
         package var keyOrigin: Origin
         package var value: YAMLNode
+
+        package init(key: String, keyOrigin: Origin, value: YAMLNode) {
+            self.key = key
+            self.keyOrigin = keyOrigin
+            self.value = value
+        }
     }
 
     /// The three shapes. Scalars keep the text as written, so that `on`, `007` and `1e-4` mean what their key

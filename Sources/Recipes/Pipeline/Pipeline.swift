@@ -6,12 +6,13 @@ package import JobSpecification
 ///
 /// A stage's directory is called after it and lies in the pipeline's output; `{stage}` in a setting or an argument stands
 /// for it, and makes that stage an input. `{pipeline}` stands for the directory of the pipeline's file, and the pipeline's
-/// variables for their values.
+/// variables for their values. A stage `suite:` is the stages of an evaluation suite, called after it and the suite's rows; a
+/// suite's file is also a pipeline of its own.
 package struct Pipeline: Equatable, Sendable {
     /// What a stage does.
     package enum Work: Equatable, Sendable {
-        /// A job file with settings that replace its own.
-        case job(file: String, settings: [JobOverride])
+        /// A job file with settings that replace its own; without a file the settings are all there is.
+        case job(file: String?, settings: [JobOverride])
         /// A command of this program, run in the stage's directory.
         case command([String])
     }
@@ -43,7 +44,11 @@ package struct Pipeline: Equatable, Sendable {
         guard let text = try? Job.text(of: url), let node = try? YAMLNode.parse(text),
             case .mapping(let entries) = node.content
         else { return false }
-        return entries.contains { $0.key == "kind" && $0.value.content == .scalar("pipeline", isPlain: true) }
+        return entries.contains { entry in
+            ["pipeline", "suite"].contains {
+                entry.key == "kind" && entry.value.content == .scalar($0, isPlain: true)
+            }
+        }
     }
 
     /// - Parameters:
@@ -62,7 +67,9 @@ package struct Pipeline: Equatable, Sendable {
     private init(
         _ reader: YAMLReader, file: URL, output override: String?, variables overrides: [String: String]
     ) throws(JobError) {
-        let fields = try reader.fields(["kind", "name", "output", "variables", "stages", "report"])
+        let isSuite = Self.isSuite(reader)
+        let fields = try reader.fields(
+            isSuite ? EvaluationSuite.keys : ["kind", "name", "output", "variables", "stages", "report"])
         var variables: [String: String] = [:]
         for (name, text) in try fields["variables"]?.scalarTexts(64) ?? [] { variables[name] = text }
         for (name, text) in overrides {
@@ -82,23 +89,109 @@ package struct Pipeline: Equatable, Sendable {
             ?? URL(fileURLWithPath: written, isDirectory: true, relativeTo: directory).standardizedFileURL
         self.output = output
         var stages: [Stage] = []
+        var suiteReports: [ReportSection] = []
+        if isSuite {
+            var places = Places(earlier: [], variables: variables, directory: directory, output: output)
+            let suite = try EvaluationSuite(
+                YAMLReader(try places.fill(reader), path: reader.path), prefix: "", directory: directory, inputs: [])
+            stages = try Self.filled(suite.stages, output)
+            self.stages = stages
+            report = suite.report
+            return
+        }
         for item in try fields.required("stages").items(256) {
-            let stage = try Self.stage(
-                item, Places(earlier: stages.map(\.name), variables: variables, directory: directory, output: output))
-            if variables[stage.name] != nil {
-                throw item.error(.invalidValue, "\(stage.name) is a variable and cannot be a stage too")
+            let places = Places(earlier: stages.map(\.name), variables: variables, directory: directory, output: output)
+            var added: [Stage]
+            if case .mapping(let entries) = item.node.content, entries.contains(where: { $0.key == "suite" }) {
+                let suite = try Self.suite(item, places)
+                added = try Self.filled(suite.stages, output)
+                suiteReports += suite.report
+            } else {
+                added = [try Self.stage(item, places)]
             }
-            if stages.contains(where: { $0.name == stage.name }) {
-                throw item.error(.invalidValue, "there are two stages called \(stage.name)")
+            for stage in added {
+                if variables[stage.name] != nil {
+                    throw item.error(.invalidValue, "\(stage.name) is a variable and cannot be a stage too")
+                }
+                if stages.contains(where: { $0.name == stage.name }) {
+                    throw item.error(.invalidValue, "there are two stages called \(stage.name)")
+                }
+                stages.append(stage)
             }
-            stages.append(stage)
         }
         guard !stages.isEmpty else { throw fields.error("stages", "is empty") }
         self.stages = stages
-        report =
+        let own =
             try fields["report"].map { reader throws(JobError) in
                 try ReportSection.list(reader, stages: stages.map(\.name))
             } ?? []
+        report = own + suiteReports
+    }
+
+    private static func isSuite(_ reader: YAMLReader) -> Bool {
+        guard case .mapping(let entries) = reader.node.content else { return false }
+        return entries.contains { $0.key == "kind" && $0.value.content == .scalar("suite", isPlain: true) }
+    }
+
+    /// The stages of `suite: FILE`, its settings replaced by those of `set:`.
+    private static func suite(_ reader: YAMLReader, _ places: Places) throws(JobError) -> EvaluationSuite {
+        var places = places
+        let fields = try reader.fields(["name", "suite", "set"])
+        let name = try fields.required("name").jobName()
+        let path = fields["suite"]!
+        let file = URL(fileURLWithPath: try places.fill(path.filePath(), path), relativeTo: places.directory)
+            .standardizedFileURL
+        var node: YAMLNode
+        do throws(JobError) { node = try YAMLNode.parse(Job.text(of: file)) } catch { throw error.inFile(file.path) }
+        if let set = fields["set"] {
+            guard case .mapping(let entries) = set.node.content else {
+                throw set.error(.wrongType, "expected settings such as model.path: …, got \(set.node.kind)")
+            }
+            for entry in entries {
+                let value = YAMLReader(entry.value, path: "\(set.path).\(entry.key)")
+                node = try node.applying(
+                    try JobOverride(
+                        key: entry.key, value: try places.fill(value), source: "stage \(name), \(entry.key)"))
+            }
+        }
+        do throws(JobError) {
+            // The suite's own `{names}` count from its file.
+            var own = Places(
+                earlier: places.earlier, variables: places.variables, directory: file.deletingLastPathComponent(),
+                output: places.output)
+            let filled = try own.fill(YAMLReader(node))
+            return try EvaluationSuite(
+                YAMLReader(filled), prefix: "\(name).", directory: file.deletingLastPathComponent(),
+                inputs: places.used.union(own.used).sorted())
+        } catch { throw error.inFile(file.path) }
+    }
+
+    /// A suite's stages name each other as `{stage}` too.
+    private static func filled(_ stages: [Stage], _ output: URL) throws(JobError) -> [Stage] {
+        let names = stages.map(\.name)
+        func filled(_ text: String) -> String {
+            names.reduce(text) {
+                $0.replacing("{\($1)}", with: output.appendingPathComponent($1).path)
+            }
+        }
+        var result: [Stage] = []
+        for stage in stages {
+            let work: Work
+            switch stage.work {
+            case .command(let arguments): work = .command(arguments.map(filled))
+            case .job(let file, let settings):
+                work = .job(
+                    file: file,
+                    settings: settings.map { setting in
+                        guard case .scalar(let text, let isPlain) = setting.value.content else { return setting }
+                        return setting.replacingValue(
+                            YAMLNode(.scalar(filled(text), isPlain: isPlain), setting.value.origin))
+                    })
+            }
+            result.append(
+                Stage(name: stage.name, work: work, inputs: stage.inputs, gates: stage.gates, figures: stage.figures))
+        }
+        return result
     }
 
     private static func stage(_ reader: YAMLReader, _ places: Places) throws(JobError) -> Stage {
@@ -202,7 +295,10 @@ package struct Pipeline: Equatable, Sendable {
                 guard let close = rest[open...].firstIndex(of: "}") else { break }
                 let name = String(rest[rest.index(after: open)..<close])
                 result += rest[..<open]
-                if name == "pipeline" {
+                if name == "question" {
+                    // An evaluation's prompt keeps the place of its question.
+                    result += "{question}"
+                } else if name == "pipeline" {
                     result += directory.path
                 } else if let value = variables[name] {
                     result += value

@@ -29,15 +29,15 @@ package protocol StageExecutor {
 package struct PipelineRunner<Executor: StageExecutor> {
     package let pipeline: Pipeline
     private let executor: Executor
-    private let readJob: (_ file: URL, _ overrides: [JobOverride]) throws -> Job
+    private let readJob: (_ file: URL?, _ overrides: [JobOverride]) throws -> Job
     private let report: (String) -> Void
 
     /// - Parameters:
-    ///   - readJob: reads a job file and checks it.
+    ///   - readJob: reads a job file, or settings without one, and checks it.
     ///   - report: told a line when a stage begins or ends.
     package init(
         _ pipeline: Pipeline, executor: Executor,
-        readJob: @escaping (_ file: URL, _ overrides: [JobOverride]) throws -> Job,
+        readJob: @escaping (_ file: URL?, _ overrides: [JobOverride]) throws -> Job,
         report: @escaping (String) -> Void
     ) {
         self.pipeline = pipeline
@@ -79,7 +79,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
             switch stage.work {
             case .command(let arguments): (text, job) = (arguments.joined(separator: "\u{0}"), nil)
             case .job(let file, let settings):
-                let url = URL(fileURLWithPath: file)
+                let url = file.map { URL(fileURLWithPath: $0) }
                 let own = try ["name": stage.name, "output": pipeline.directory(of: stage.name).path].sorted {
                     $0.key < $1.key
                 }.map {
@@ -88,7 +88,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
                         source: "stage \(stage.name)")
                 }
                 let read = try readJob(url, settings + own)
-                (text, job) = (read.resolvedYAML, (read, url))
+                (text, job) = (read.resolvedYAML, (read, url ?? pipeline.output.appendingPathComponent(stage.name)))
             }
             let recipe = StageRecord.recipe(text, inputs: inputs)
             recipes[stage.name] = recipe

@@ -52,6 +52,7 @@ package struct PipelineReport {
                     ReportTable(
                         title: title, head: [axis, name],
                         rows: points.map { [String(format: "%g", $0.x), figure($0.stage, name)] }))
+            case .groups(let title, let prefix, let stages): add(groups(title, prefix, stages))
             case .training(let title, let stages, let figures):
                 for name in figures {
                     let lines = stages.map { stage in
@@ -85,6 +86,20 @@ package struct PipelineReport {
                     record?.seconds.map { String(format: "%.1f", $0) } ?? "-",
                 ]
             })
+    }
+
+    private func groups(_ title: String, _ prefix: String, _ stages: [ReportSection.NamedStage]) -> ReportTable {
+        let found = stages.map { StageRecord.read($0.stage, in: pipeline.output)?.figures ?? [:] }
+        func names(_ prefix: String) -> [String] {
+            Set(found.flatMap(\.keys).filter { $0.hasPrefix(prefix) }).sorted()
+        }
+        let lines =
+            names(prefix).map { (String($0.dropFirst(prefix.count)), $0) }
+            + names("family/").map { (String($0.dropFirst("family/".count)) + " (family)", $0) }
+            + [("mean", "macro")]
+        return ReportTable(
+            title: title, head: [""] + stages.map(\.title),
+            rows: lines.map { line in [line.0] + stages.map { figure($0.stage, line.1) } })
     }
 
     private func value(_ stage: String, _ figure: String) -> Double? {

@@ -23,9 +23,16 @@ package enum ReportSection: Equatable, Sendable {
         package let stage: String
     }
 
+    package struct NamedStage: Equatable, Sendable {
+        package let title: String
+        package let stage: String
+    }
+
     case table(title: String, columns: [Column], beside: [String], rows: [Row])
     /// A figure of several stages over a number of each.
     case curve(title: String, axis: String, figure: String, points: [Point])
+    /// Every figure whose name begins with `prefix`, such as `language/`, a line each; and the mean over them.
+    case groups(title: String, prefix: String, stages: [NamedStage])
     /// Figures of training stages over their steps.
     case training(title: String, stages: [String], figures: [String])
 
@@ -38,7 +45,8 @@ package enum ReportSection: Equatable, Sendable {
 
     private static func section(_ reader: YAMLReader, _ stages: [String]) throws(JobError) -> ReportSection {
         let fields = try reader.fields([
-            "table", "columns", "beside", "rows", "curve", "axis", "figure", "points", "training", "stages", "figures",
+            "table", "columns", "beside", "rows", "curve", "axis", "figure", "points", "groups", "prefix", "training",
+            "stages", "figures",
         ])
         func known(_ reader: YAMLReader, _ name: String) throws(JobError) -> String {
             guard stages.contains(name) else {
@@ -86,6 +94,15 @@ package enum ReportSection: Equatable, Sendable {
             return .curve(
                 title: title, axis: try fields["axis"]?.string() ?? "", figure: try fields.required("figure").string(),
                 points: points)
+        }
+        if let title = try fields["groups"]?.string() {
+            var named: [NamedStage] = []
+            for item in try fields.required("stages").items(32) {
+                let parts = try texts(item)
+                guard parts.count == 2 else { throw item.error(.invalidValue, "a column is [title, stage]") }
+                named.append(NamedStage(title: parts[0], stage: try known(item, parts[1])))
+            }
+            return .groups(title: title, prefix: try fields.required("prefix").string(), stages: named)
         }
         let title = try fields.required("training").string()
         let names = try texts(fields.required("stages"))

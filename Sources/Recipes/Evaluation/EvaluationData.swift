@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Foundation
+
+/// The rows that a suite asks: read in a public form, a share of them taken, put into the prompt.
+package struct EvaluationData {
+    package var format = PublicFormat.plain
+    /// Text with `{question}`, and other columns in braces; nil: the question alone.
+    package var prompt: String?
+    /// Share of the rows that is asked, the same share of each group of `by`.
+    package var share = 1.0
+    package var limit: Int?
+    /// Column of the groups.
+    package var by: String?
+    package var seed: UInt64 = 0
+    /// One row per choice, with the choice as its completion: for the log-probabilities of the choices.
+    package var ranksChoices = false
+
+    package init() {}
+
+    /// - Throws: ``CurationError``.
+    package func prepare(_ source: URL, to target: URL) throws {
+        var rows: [Rows.Row] = []
+        for (index, row) in try Rows.read(source).enumerated() {
+            var row = try format.read(row, index)
+            row["id"] = Rows.id(row, index)
+            rows.append(row)
+        }
+        guard !rows.isEmpty else { throw CurationError("\(source.path): has no rows") }
+        let ids = Set(rows.map { $0["id"] as? String ?? "" })
+        guard ids.count == rows.count else {
+            throw CurationError("\(source.path): \(rows.count - ids.count) ids occur twice; answers are joined by id")
+        }
+        rows = try sample(rows).map(asked)
+        try Rows.write(ranksChoices ? rows.flatMap(ranked) : rows, to: target)
+    }
+
+    /// The rows that draw lowest, of each group; in their order.
+    private func sample(_ rows: [Rows.Row]) -> [Rows.Row] {
+        var chosen: Set<Int> = []
+        let groups = Dictionary(grouping: rows.indices) { index in by.map { "\(rows[index][$0] ?? "")" } ?? "" }
+        for indices in groups.values {
+            let count = max(1, Int((Double(indices.count) * share).rounded()))
+            let drawn = indices.map { (Rows.draw(rows[$0]["id"] as? String ?? "", salt: "evaluation \(seed)"), $0) }
+            chosen.formUnion(drawn.sorted { $0 < $1 }.prefix(count).map(\.1))
+        }
+        let kept = rows.indices.filter(chosen.contains).map { rows[$0] }
+        return limit.map { Array(kept.prefix($0)) } ?? kept
+    }
+
+    private func asked(_ row: Rows.Row) throws(CurationError) -> Rows.Row {
+        guard row["messages"] == nil, let question = row["question"] as? String else { return row }
+        var text = prompt ?? "{question}"
+        for (name, value) in row where name != "question" {
+            guard text.contains("{\(name)}") else { continue }
+            text = text.replacingOccurrences(of: "{\(name)}", with: value as? String ?? "\(value)")
+        }
+        // Last: a question may hold braces of its own.
+        text = text.replacingOccurrences(of: "{question}", with: question)
+        var row = row
+        row["messages"] = [["role": "user", "content": text]]
+        row["prompt"] = nil
+        return row
+    }
+
+    private func ranked(_ row: Rows.Row) throws(CurationError) -> [Rows.Row] {
+        guard let choices = row["choices"] as? [String], let messages = row["messages"] else {
+            throw CurationError("row \(row["id"] ?? "") has no 'choices' to rank")
+        }
+        return choices.enumerated().map { number, choice in
+            ["id": "\(row["id"] as? String ?? "")/\(number)", "prompt": messages, "completion": choice]
+        }
+    }
+}
