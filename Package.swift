@@ -102,7 +102,7 @@ let package = Package(
                 "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "CKernels",
                 "ExpertParallel", "PostTraining",
                 "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
-                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Crypto", package: "swift-crypto"), .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ]),
         // Layer 7

@@ -891,6 +891,18 @@ package nonisolated struct WireModelDescription: @unchecked Sendable {
   /// Clears the value of `training`. Subsequent reads from it will return its default value.
   package mutating func clearTraining() {_uniqueStorage()._training = nil}
 
+  /// YaRN beyond the checkpoint's own configuration; 0: none.
+  package var yarnFactor: Double {
+    get {_storage._yarnFactor}
+    set {_uniqueStorage()._yarnFactor = newValue}
+  }
+
+  /// Context of training in tokens; 0: the configuration's.
+  package var originalContext: UInt32 {
+    get {_storage._originalContext}
+    set {_uniqueStorage()._originalContext = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1196,11 +1208,52 @@ package nonisolated struct WireGenerationSettings: @unchecked Sendable {
   /// Clears the value of `environment`. Subsequent reads from it will return its default value.
   package mutating func clearEnvironment() {_uniqueStorage()._environment = nil}
 
+  /// Present when another model judges the responses.
+  package var judge: WireJudgeSettings {
+    get {_storage._judge ?? WireJudgeSettings()}
+    set {_uniqueStorage()._judge = newValue}
+  }
+  /// Returns true if `judge` has been explicitly set.
+  package var hasJudge: Bool {_storage._judge != nil}
+  /// Clears the value of `judge`. Subsequent reads from it will return its default value.
+  package mutating func clearJudge() {_uniqueStorage()._judge = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+package nonisolated struct WireJudgeSettings: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// With {question}, {reference} and {response}.
+  package var prompt: String = String()
+
+  package var maxNewTokens: UInt32 = 0
+
+  package var timeoutMilliseconds: UInt64 = 0
+
+  /// A model of the cluster, by what a worker knows of it; or an endpoint.
+  package var contentHash: String = String()
+
+  package var compute: String = String()
+
+  package var stopIds: [Int32] = []
+
+  package var endpoint: String = String()
+
+  package var endpointModel: String = String()
+
+  /// Environment variable of the worker that holds the key.
+  package var keyVariable: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 package nonisolated struct WireEnvironmentSettings: Sendable {
@@ -4302,7 +4355,7 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ModelDescription"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0\u{3}yarn_factor\0\u{3}original_context\0")
 
   fileprivate class _StorageClass {
     var _id: UInt32 = 0
@@ -4316,6 +4369,8 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
     var _trunkByteCount: UInt64 = 0
     var _isTrained: Bool = false
     var _training: WireTrainingMemory? = nil
+    var _yarnFactor: Double = 0
+    var _originalContext: UInt32 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4337,6 +4392,8 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       _trunkByteCount = source._trunkByteCount
       _isTrained = source._isTrained
       _training = source._training
+      _yarnFactor = source._yarnFactor
+      _originalContext = source._originalContext
     }
   }
 
@@ -4366,6 +4423,8 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
         case 9: try { try decoder.decodeSingularUInt64Field(value: &_storage._trunkByteCount) }()
         case 10: try { try decoder.decodeSingularBoolField(value: &_storage._isTrained) }()
         case 11: try { try decoder.decodeSingularMessageField(value: &_storage._training) }()
+        case 12: try { try decoder.decodeSingularDoubleField(value: &_storage._yarnFactor) }()
+        case 13: try { try decoder.decodeSingularUInt32Field(value: &_storage._originalContext) }()
         default: break
         }
       }
@@ -4411,6 +4470,12 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       try { if let v = _storage._training {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
       } }()
+      if _storage._yarnFactor.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._yarnFactor, fieldNumber: 12)
+      }
+      if _storage._originalContext != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._originalContext, fieldNumber: 13)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4431,6 +4496,8 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
         if _storage._trunkByteCount != rhs_storage._trunkByteCount {return false}
         if _storage._isTrained != rhs_storage._isTrained {return false}
         if _storage._training != rhs_storage._training {return false}
+        if _storage._yarnFactor != rhs_storage._yarnFactor {return false}
+        if _storage._originalContext != rhs_storage._originalContext {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -4858,7 +4925,7 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".GenerationSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0\u{1}judge\0")
 
   fileprivate class _StorageClass {
     var _temperature: Float = 0
@@ -4877,6 +4944,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
     var _score: WireScoreSettings? = nil
     var _thinking: String = String()
     var _environment: WireEnvironmentSettings? = nil
+    var _judge: WireJudgeSettings? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4903,6 +4971,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       _score = source._score
       _thinking = source._thinking
       _environment = source._environment
+      _judge = source._judge
     }
   }
 
@@ -4937,6 +5006,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         case 14: try { try decoder.decodeSingularMessageField(value: &_storage._score) }()
         case 15: try { try decoder.decodeSingularStringField(value: &_storage._thinking) }()
         case 16: try { try decoder.decodeSingularMessageField(value: &_storage._environment) }()
+        case 17: try { try decoder.decodeSingularMessageField(value: &_storage._judge) }()
         default: break
         }
       }
@@ -4997,6 +5067,9 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       try { if let v = _storage._environment {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 16)
       } }()
+      try { if let v = _storage._judge {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -5022,10 +5095,81 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         if _storage._score != rhs_storage._score {return false}
         if _storage._thinking != rhs_storage._thinking {return false}
         if _storage._environment != rhs_storage._environment {return false}
+        if _storage._judge != rhs_storage._judge {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireJudgeSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".JudgeSettings"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}prompt\0\u{3}max_new_tokens\0\u{3}timeout_milliseconds\0\u{3}content_hash\0\u{1}compute\0\u{3}stop_ids\0\u{2}\u{4}endpoint\0\u{3}endpoint_model\0\u{3}key_variable\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.prompt) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.maxNewTokens) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.timeoutMilliseconds) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.contentHash) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.compute) }()
+      case 6: try { try decoder.decodeRepeatedInt32Field(value: &self.stopIds) }()
+      case 10: try { try decoder.decodeSingularStringField(value: &self.endpoint) }()
+      case 11: try { try decoder.decodeSingularStringField(value: &self.endpointModel) }()
+      case 12: try { try decoder.decodeSingularStringField(value: &self.keyVariable) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.prompt.isEmpty {
+      try visitor.visitSingularStringField(value: self.prompt, fieldNumber: 1)
+    }
+    if self.maxNewTokens != 0 {
+      try visitor.visitSingularUInt32Field(value: self.maxNewTokens, fieldNumber: 2)
+    }
+    if self.timeoutMilliseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.timeoutMilliseconds, fieldNumber: 3)
+    }
+    if !self.contentHash.isEmpty {
+      try visitor.visitSingularStringField(value: self.contentHash, fieldNumber: 4)
+    }
+    if !self.compute.isEmpty {
+      try visitor.visitSingularStringField(value: self.compute, fieldNumber: 5)
+    }
+    if !self.stopIds.isEmpty {
+      try visitor.visitPackedInt32Field(value: self.stopIds, fieldNumber: 6)
+    }
+    if !self.endpoint.isEmpty {
+      try visitor.visitSingularStringField(value: self.endpoint, fieldNumber: 10)
+    }
+    if !self.endpointModel.isEmpty {
+      try visitor.visitSingularStringField(value: self.endpointModel, fieldNumber: 11)
+    }
+    if !self.keyVariable.isEmpty {
+      try visitor.visitSingularStringField(value: self.keyVariable, fieldNumber: 12)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireJudgeSettings, rhs: WireJudgeSettings) -> Bool {
+    if lhs.prompt != rhs.prompt {return false}
+    if lhs.maxNewTokens != rhs.maxNewTokens {return false}
+    if lhs.timeoutMilliseconds != rhs.timeoutMilliseconds {return false}
+    if lhs.contentHash != rhs.contentHash {return false}
+    if lhs.compute != rhs.compute {return false}
+    if lhs.stopIds != rhs.stopIds {return false}
+    if lhs.endpoint != rhs.endpoint {return false}
+    if lhs.endpointModel != rhs.endpointModel {return false}
+    if lhs.keyVariable != rhs.keyVariable {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

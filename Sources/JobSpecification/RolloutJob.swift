@@ -12,6 +12,7 @@ package struct RolloutJob: Equatable, Sendable {
     package let sampling: SamplingSection
     package let thinking: ThinkingSection
     package let environment: EnvironmentSection?
+    package let judge: JudgeSection?
     /// Key of every random stream of the job.
     package let seed: Int
     /// Version of the policy's weights, recorded with every token.
@@ -25,7 +26,7 @@ package struct RolloutJob: Equatable, Sendable {
     package let output: String
 
     static let keys = [
-        "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "environment",
+        "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "environment", "judge",
         "seed",
         "policy_version",
         "reward", "advantage", "dropped_groups", "resources", "output",
@@ -46,6 +47,7 @@ package struct RolloutJob: Equatable, Sendable {
             if let reader = fields["reward"] {
                 try RewardSection.list(reader, rewardCheck)
             } else { [] }
+        judge = try JudgeSection.read(fields, rewards)
         advantage = try AdvantageSection(fields["advantage"])
         droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
         resources = try ResourcesSection(fields["resources"])
@@ -64,7 +66,7 @@ package struct RolloutJob: Equatable, Sendable {
             "kind": .string("rollout"), "name": .string(name), "model": model.resolved,
             "teacher": teacher?.resolved, "data": data.resolved, "group_size": .integer(groupSize),
             "sampling": sampling.resolved, "thinking": thinking.resolved,
-            "environment": environment?.resolved, "seed": .integer(seed),
+            "environment": environment?.resolved, "judge": judge?.resolved, "seed": .integer(seed),
             "policy_version": .integer(policyVersion),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "resources": resources.resolved,

@@ -31,6 +31,7 @@ package struct TrainJob: Equatable, Sendable {
     package let sampling: SamplingSection
     package let thinking: ThinkingSection
     package let environment: EnvironmentSection?
+    package let judge: JudgeSection?
     package let seed: Int
     package let rewards: [RewardSection]
     package let advantage: AdvantageSection
@@ -60,7 +61,8 @@ package struct TrainJob: Equatable, Sendable {
 
     static let keys = [
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
-        "updates_per_batch", "sampling", "thinking", "environment", "seed", "reward", "advantage", "dropped_groups",
+        "updates_per_batch", "sampling", "thinking", "environment", "judge", "seed", "reward", "advantage",
+        "dropped_groups",
         "overlong",
         "dynamic_sampling", "routing_replay", "loss",
         "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "recompute_activations", "checkpoint",
@@ -85,6 +87,7 @@ package struct TrainJob: Equatable, Sendable {
         environment = if let reader = fields["environment"] { try EnvironmentSection(reader) } else { nil }
         seed = try fields.integer("seed", 0...Int.max, default: 0)
         rewards = if let reader = fields["reward"] { try RewardSection.list(reader, rewardCheck) } else { [] }
+        judge = try JudgeSection.read(fields, rewards)
         advantage = try AdvantageSection(fields["advantage"])
         droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
         overlong =
@@ -113,6 +116,10 @@ package struct TrainJob: Equatable, Sendable {
         if model.replicas != 1 {
             throw fields.error("model", "a model in training has one copy of each expert; remove model.replicas")
         }
+        if model.yarnFactor != nil {
+            throw fields.error(
+                "model", "yarn_factor is for generation and scoring; train on the checkpoint's own positions")
+        }
         if stepCount % updatesPerBatch != 0 {
             throw fields.error("steps", "\(stepCount) is no multiple of updates_per_batch \(updatesPerBatch)")
         }
@@ -126,7 +133,7 @@ package struct TrainJob: Equatable, Sendable {
         if !generates {
             for key in [
                 "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
-                "dynamic_sampling", "routing_replay", "environment",
+                "dynamic_sampling", "routing_replay", "environment", "judge",
             ] where fields[key] != nil {
                 let text = method == .sft ? "method sft" : "teacher.on_policy: false"
                 throw fields.error(key, "\(text) generates nothing; remove it")
@@ -169,7 +176,7 @@ package struct TrainJob: Equatable, Sendable {
             "rows_per_step": .integer(rowsPerStep), "group_size": !generates ? nil : .integer(groupSize),
             "updates_per_batch": !generates ? nil : .integer(updatesPerBatch),
             "sampling": !generates ? nil : sampling.resolved, "thinking": thinking.resolved,
-            "environment": environment?.resolved, "seed": .integer(seed),
+            "environment": environment?.resolved, "judge": judge?.resolved, "seed": .integer(seed),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "overlong": overlong?.resolved,
             "dynamic_sampling": refillMax == 0 ? nil : .section(["refills": .integer(refillMax)]),

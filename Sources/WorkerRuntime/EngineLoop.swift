@@ -8,6 +8,7 @@ internal import Qwen3
 internal import Rewards
 internal import RuntimeSupport
 internal import SwiftProtobuf
+internal import Tokenization
 
 /// Runs the engines of this worker.
 final class EngineLoop: Sendable {
@@ -48,6 +49,7 @@ final class EngineLoop: Sendable {
         /// An order of a training epoch.
         case train(WireEnvelope)
         case observe(TurnOutcome)
+        case consult(Consultation)
     }
 
     private struct Job {
@@ -72,6 +74,7 @@ final class EngineLoop: Sendable {
     func work(_ grant: WireGrant) { _ = commands.tryPush(.work(grant)) }
     func train(_ order: WireEnvelope) { _ = commands.tryPush(.train(order)) }
     func observe(_ outcome: TurnOutcome) { _ = commands.tryPush(.observe(outcome)) }
+    func consult(_ consultation: Consultation) { _ = commands.tryPush(.consult(consultation)) }
     func abandon(_ lease: UInt64) { _ = commands.tryPush(.abandon(lease)) }
 
     // MARK: - The thread
@@ -81,6 +84,15 @@ final class EngineLoop: Sendable {
         /// Sequences under way, by engine request id.
         var jobs: [UInt64: Job] = [:]
         var lastRequest: UInt64 = 0
+        /// Questions to judges under way, by engine request id, with the judge's model.
+        var consultations: [UInt64: (model: UInt32, question: Consultation)] = [:]
+
+        func drop(consultationsOf model: UInt32) {
+            for (id, consultation) in consultations where consultation.model == model {
+                consultation.question.finish(.failure(JudgeFailure(description: "the judge's model was withdrawn")))
+                consultations[id] = nil
+            }
+        }
         /// Counts of engines that are gone.
         var dropped: (processed: UInt64, sampled: UInt64) = (0, 0)
 
@@ -115,12 +127,14 @@ final class EngineLoop: Sendable {
                 state.dropped.sampled += UInt64(engine.sampledTokenCount)
             }
             for (request, job) in state.jobs where job.grant.model == id { state.jobs[request] = nil }
+            state.drop(consultationsOf: id)
         case .abandon(let lease):
             let requests = state.requests(of: lease)
             for host in state.hosts.values { host.engine.cancel(requests) }
             for request in requests { state.jobs[request] = nil }
         case .work(let grant): submit(grant, state)
         case .observe(let outcome): observe(outcome, state)
+        case .consult(let question): consult(question, state)
         }
         publish(state)
     }
@@ -174,7 +188,9 @@ final class EngineLoop: Sendable {
     private func step(_ host: ModelHost, _ state: State) {
         do {
             for result in try host.engine.step() {
-                if let task = turnTask(result, host, state) {
+                if let (_, question) = state.consultations.removeValue(forKey: result.id) {
+                    question.finish(.success(host.tokenizer?.decode(result.tokens, skipSpecial: true) ?? ""))
+                } else if let task = turnTask(result, host, state) {
                     handlers.onTurn(task)
                 } else {
                     finish(result, host, state)
@@ -184,6 +200,7 @@ final class EngineLoop: Sendable {
             // A cancelled exchange: the model is being dropped, its sequences go with it.
             host.engine.cancelAll()
             let id = host.description.id
+            state.drop(consultationsOf: id)
             let grants = Dictionary(
                 state.jobs.values.filter { $0.grant.model == id }.map { ($0.grant.lease, $0.grant) }
             ) { first, _ in first }
@@ -206,6 +223,21 @@ final class EngineLoop: Sendable {
             FinishedSequence(
                 grant: job.grant, sibling: job.sibling, result: result, host: host, trajectory: job.trajectory))
         if !state.remaining(job.grant.lease) { handlers.onLeaseEnded(job.grant.lease, nil) }
+    }
+
+    private func consult(_ question: Consultation, _ state: State) {
+        let host = state.hosts.values.first {
+            $0.description.contentHash == question.settings.contentHash
+                && $0.description.compute == question.settings.compute && !$0.description.isTrained
+        }
+        guard let host else {
+            return question.finish(.failure(JudgeFailure(description: "the judge's model is not loaded here")))
+        }
+        state.lastRequest += 1
+        do {
+            try host.engine.submit(question.request(state.lastRequest, host))
+            state.consultations[state.lastRequest] = (host.description.id, question)
+        } catch { question.finish(.failure(JudgeFailure(description: "the judge: \(error)"))) }
     }
 
     // MARK: - Trajectories

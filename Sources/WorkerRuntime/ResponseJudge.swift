@@ -33,6 +33,8 @@ package struct JudgedResponse: Sendable {
     package var thinking: String
     /// All turns with their observations, and what the calls left behind; nil for a single answer.
     package var trajectory: (text: String, state: EnvironmentState)?
+    /// What other models said of it, by the reward that asked them.
+    package var consulted: [String: String] = [:]
 }
 
 /// Computes rewards and runs tools. May take long; called on threads made for it, several at once.

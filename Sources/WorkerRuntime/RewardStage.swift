@@ -3,6 +3,7 @@ internal import ClusterCore
 internal import ClusterProtocol
 internal import ClusterTransport
 internal import Foundation
+internal import Rewards
 internal import RuntimeSupport
 
 /// Computes rewards on threads of its own, so that a slow verifier never holds up generation, and hands complete
@@ -10,15 +11,17 @@ internal import RuntimeSupport
 final class RewardStage: Sendable {
     private let queue = BoundedQueue<EngineLoop.FinishedSequence>(itemCountMax: 1 << 20, byteCountMax: 1 << 40)
     private let judge: any ResponseJudge
+    private let client: JudgeClient
     private let incarnation: UInt64
     private let fingerprint: String
     private let onRecord: @Sendable (WireUnitResult) -> Void
 
     init(
-        _ judge: any ResponseJudge, threadCount: Int, incarnation: UInt64, fingerprint: String,
+        _ judge: any ResponseJudge, client: JudgeClient, threadCount: Int, incarnation: UInt64, fingerprint: String,
         onRecord: @escaping @Sendable (WireUnitResult) -> Void
     ) {
         self.judge = judge
+        self.client = client
         self.incarnation = incarnation
         self.fingerprint = fingerprint
         self.onRecord = onRecord
@@ -43,15 +46,7 @@ final class RewardStage: Sendable {
         var result = finished.unitResult(incarnation: incarnation, fingerprint: fingerprint)
         guard case .rollout(let group) = finished.grant.work else { return result }
         let settings = group.settings.rewards
-        let judgement =
-            finished.trajectory?.failure.map { Judgement(outcome: "infra_error", detail: $0) }
-            ?? judge.judge(
-                settings,
-                JudgedResponse(
-                    text: finished.trajectory?.lastTurn ?? result.rollout.text,
-                    isTruncated: result.rollout.outcome == "truncated", row: group.row,
-                    thinking: group.settings.thinking,
-                    trajectory: finished.trajectory.map { (result.rollout.text, $0.state) }))
+        let judgement = judgement(finished, group, result.rollout)
         if judgement.outcome != "ok" {
             result.rollout.outcome = judgement.outcome
             result.rollout.outcomeDetail = judgement.detail
@@ -72,6 +67,28 @@ final class RewardStage: Sendable {
             result.rollout.rewards.append(reward)
         }
         return result
+    }
+}
+
+extension RewardStage {
+    private func judgement(
+        _ finished: EngineLoop.FinishedSequence, _ group: WireRolloutGroup, _ rollout: WireRolloutRecord
+    ) -> Judgement {
+        if let failure = finished.trajectory?.failure { return Judgement(outcome: "infra_error", detail: failure) }
+        var response = JudgedResponse(
+            text: finished.trajectory?.lastTurn ?? rollout.text, isTruncated: rollout.outcome == "truncated",
+            row: group.row, thinking: group.settings.thinking,
+            trajectory: finished.trajectory.map { (rollout.text, $0.state) })
+        if group.settings.hasJudge {
+            let columns = (try? JSONDecoder().decode([String: String].self, from: Data(group.row.utf8))) ?? [:]
+            do throws(JudgeFailure) {
+                // The judge sees what a reader sees: not the thinking.
+                response.consulted["judge"] = try client.ask(
+                    group.settings.judge, question: columns["prompt"] ?? "", reference: columns["answer"] ?? "none",
+                    response: ThinkingBlock.answer(of: response.text))
+            } catch { return Judgement(outcome: "infra_error", detail: error.description) }
+        }
+        return judge.judge(group.settings.rewards, response)
     }
 }
 

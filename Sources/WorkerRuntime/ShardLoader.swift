@@ -109,7 +109,14 @@ final class ShardLoader: Sendable {
     }
 
     private func open(_ deploy: WireDeploy) throws -> Model {
-        let checkpoint = try Checkpoint(directory: URL(fileURLWithPath: deploy.model.path, isDirectory: true))
+        let directory = URL(fileURLWithPath: deploy.model.path, isDirectory: true)
+        let original = deploy.model.originalContext == 0 ? nil : Int(deploy.model.originalContext)
+        let configuration =
+            deploy.model.yarnFactor == 0
+            ? nil
+            : try Qwen3Configuration(directory: directory).extended(
+                yarnFactor: deploy.model.yarnFactor, original: original)
+        let checkpoint = try Checkpoint(directory: directory, configuration: configuration)
         let identity = try checkpoint.identity().hexadecimal
         guard identity == deploy.model.contentHash else {
             throw WorkerError(

@@ -10,13 +10,13 @@ package struct WorkerConfiguration: Sendable {
     package var threadCount: Int
     /// Bytes for weights and caches.
     package var memoryByteCount: UInt64
-    /// Threads that compute rewards.
+    /// Threads that wait for verifiers and judges, and as many for tools.
     package var judgeCount: Int
     package var version: String
 
     package init(
         coordinator: @escaping @Sendable () -> PeerAddress?, listen: ChannelEndpoints, keys: CurveKeyPair,
-        threadCount: Int, memoryByteCount: UInt64, judgeCount: Int = 2, version: String
+        threadCount: Int, memoryByteCount: UInt64, judgeCount: Int = 16, version: String
     ) {
         self.coordinator = coordinator
         self.listen = listen

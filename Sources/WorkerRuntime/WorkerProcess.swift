@@ -84,8 +84,17 @@ package final class WorkerProcess: @unchecked Sendable {
         let incarnation = UInt64.random(in: 1 ... .max)
         let fingerprint = NumericsFingerprint.current
         sender = RecordSender(transport)
+        // The loop is made after those who ask it.
+        let loop = Locked<EngineLoop?>(nil)
+        let client = JudgeClient { settings, prompt in
+            let question = Consultation(settings, prompt)
+            guard let engine = loop.withLock({ $0 }) else { return .failure(JudgeFailure(description: "no engine")) }
+            engine.consult(question)
+            return question.wait()
+        }
         let rewards = RewardStage(
-            judge, threadCount: configuration.judgeCount, incarnation: incarnation, fingerprint: fingerprint
+            judge, client: client, threadCount: configuration.judgeCount, incarnation: incarnation,
+            fingerprint: fingerprint
         ) { _ = inputs.tryPush(.finished($0)) }
         self.rewards = rewards
         let training = TrainingHost(environment) { _ = inputs.tryPush(.report($0)) }
@@ -100,6 +109,7 @@ package final class WorkerProcess: @unchecked Sendable {
         tools.withLock {
             $0 = ToolStage(judge, threadCount: configuration.judgeCount) { engine.observe($0) }
         }
+        loop.withLock { $0 = engine }
         self.engine = engine
         let hosts = hosts
         loader = ShardLoader(

@@ -32,3 +32,20 @@ package struct RotaryScaling: Hashable, Sendable {
         self.truncate = truncate
     }
 }
+
+extension Qwen3Configuration {
+    /// This configuration with YaRN by `factor`, as the model card's serving instructions have it: the context is
+    /// `factor` times the original one.
+    ///
+    /// - Parameter original: context of training in tokens; nil: 32,768 of the released models (whose
+    ///   `max_position_embeddings` of 40,960 keeps room for a prompt beside it), otherwise `max_position_embeddings`.
+    package func extended(yarnFactor factor: Double, original: Int? = nil) -> Qwen3Configuration {
+        let original =
+            original ?? ropeScaling?.originalMaxPositionEmbeddings
+            ?? (maxPositionEmbeddings == 40_960 ? 32_768 : maxPositionEmbeddings)
+        var copy = self
+        copy.ropeScaling = RotaryScaling(factor: factor, originalMaxPositionEmbeddings: original)
+        copy.maxPositionEmbeddings = max(maxPositionEmbeddings, Int((Double(original) * factor).rounded()))
+        return copy
+    }
+}

@@ -49,7 +49,8 @@ extension Coordinator {
         guard var model else { return 0 }
         let known = state.models.values.first {
             $0.contentHash == model.contentHash && $0.path == model.path && $0.compute == model.compute
-                && $0.policyVersion == model.policyVersion && !$0.isTrained
+                && $0.policyVersion == model.policyVersion && !$0.isTrained && $0.yarnFactor == model.yarnFactor
+                && $0.originalContext == model.originalContext
         }
         if !model.isTrained, let known { return known.id }
         model.id = (state.models.keys.max() ?? 0) + 1
@@ -135,7 +136,9 @@ extension Coordinator {
     /// The models that the open units need, one phase after the other.
     private func phaseModels(_ job: JobRecord) -> [UInt32] {
         if job.isTraining { return job.models }
-        return [job.hasRollouts && job.generatingGroupCount > 0 ? job.admitted.policyModel : job.admitted.scoreModel]
+        // Whoever generates asks the judge beside it.
+        return job.hasRollouts && job.generatingGroupCount > 0
+            ? [job.admitted.policyModel] + job.admitted.furtherScoreModels : [job.admitted.scoreModel]
     }
 
     private func loading(_ id: UInt32) -> String? {

@@ -62,7 +62,7 @@ struct JobPreparation {
     // MARK: - Rollouts
 
     private func prepare(_ job: RolloutJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
-        let model = try ModelFiles(url(job.model.path), compute: job.model.compute.rawValue, version: job.policyVersion)
+        let model = try ModelFiles(job.model, at: url(job.model.path), version: job.policyVersion)
         let tokenizer = try model.tokenizer()
         let teacher = try job.teacher.map {
             try ModelFiles(url($0.path), compute: $0.compute.rawValue, version: 0)
@@ -92,7 +92,7 @@ struct JobPreparation {
         try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
         var settings = try self.settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
-            environment: job.environment, tokenizer, model)
+            environment: job.environment, judge: job.judge, tokenizer, model)
         if let teacher = job.teacher { settings.score = teacher.outputs.wire }
         settings.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
         var warnings = tooLong
@@ -104,16 +104,20 @@ struct JobPreparation {
         return try PreparedSubmission(
             admitted: admitted(
                 parsed, id, kind: "rollout", rows.count, job.groupSize, job.resources, job.model.replicas, job.output),
-            policy: model.description, scorer: teacher?.description, settings: settings, rows: rows, warnings: warnings)
+            policy: model.description, scorer: teacher?.description,
+            furtherScorers: [try judgeModel(job.judge)?.description].compactMap { $0 }, settings: settings, rows: rows,
+            warnings: warnings)
     }
 
     func settings(
         sampling: SamplingSection, thinking: ThinkingSection, rewards: [RewardSection], seed: Int,
-        environment: EnvironmentSection?, _ tokenizer: Tokenizer, _ model: ModelFiles
+        environment: EnvironmentSection?, judge: JudgeSection?, _ tokenizer: Tokenizer, _ model: ModelFiles
     ) throws -> WireGenerationSettings {
+        let judge = try judge.map { try wire($0) }
         let environment = try environment.map { try wire($0, sampling, tokenizer) }
         return try .with {
             if let environment { $0.environment = environment }
+            if let judge { $0.judge = judge }
             $0.temperature = Float(sampling.temperature)
             $0.topP = Float(sampling.topP)
             $0.topK = UInt32(sampling.topK)
@@ -143,6 +147,34 @@ struct JobPreparation {
                 }
             }
             $0.thinking = thinking.mode.rawValue
+        }
+    }
+
+    /// The judge's checkpoint; nil for an endpoint.
+    func judgeModel(_ judge: JudgeSection?) throws -> ModelFiles? {
+        guard case .model(let path, let compute) = judge?.source else { return nil }
+        return try ModelFiles(url(path), compute: compute.rawValue, version: 0)
+    }
+
+    private func wire(_ judge: JudgeSection) throws -> WireJudgeSettings {
+        let model = try judgeModel(judge)
+        // A judge reads text: it needs a tokenizer of its own, not the policy's.
+        _ = try model?.tokenizer()
+        let description = try model?.description
+        return .with {
+            $0.prompt = judge.prompt
+            $0.maxNewTokens = UInt32(judge.maxNewTokens)
+            $0.timeoutMilliseconds = UInt64(judge.timeoutMilliseconds)
+            if let description, let model {
+                $0.contentHash = description.contentHash
+                $0.compute = description.compute
+                $0.stopIds = model.checkpoint.configuration.eosTokenIDs.map(Int32.init)
+            }
+            if case .endpoint(let url, let name, let key) = judge.source {
+                $0.endpoint = url
+                $0.endpointModel = name
+                $0.keyVariable = key ?? ""
+            }
         }
     }
 
@@ -189,7 +221,7 @@ struct JobPreparation {
     // MARK: - Scores
 
     private func prepare(_ job: ScoreJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
-        let model = try ModelFiles(url(job.model.path), compute: job.model.compute.rawValue, version: job.policyVersion)
+        let model = try ModelFiles(job.model, at: url(job.model.path), version: job.policyVersion)
         let tokenizer = try model.tokenizer()
         let renderer = try PromptRenderer(tokenizer, thinking: .default)
         var reader = try DataReader<ScoreRecord>(scores: url(job.data.path), job.data)

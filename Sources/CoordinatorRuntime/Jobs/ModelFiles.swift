@@ -2,6 +2,7 @@
 internal import Checkpoints
 internal import ClusterProtocol
 internal import Foundation
+internal import JobSpecification
 internal import SwiftProtobuf
 internal import Tokenization
 
@@ -10,11 +11,26 @@ struct ModelFiles {
     let checkpoint: Checkpoint
     let compute: String
     let version: Int
+    private let yarnFactor: Double?
+    private let originalContext: Int?
 
-    init(_ directory: URL, compute: String, version: Int) throws {
-        checkpoint = try Checkpoint(directory: directory)
+    init(_ directory: URL, compute: String, version: Int, yarnFactor: Double? = nil, originalContext: Int? = nil) throws
+    {
+        let configuration = try yarnFactor.map {
+            try Qwen3Configuration(directory: directory).extended(yarnFactor: $0, original: originalContext)
+        }
+        checkpoint = try Checkpoint(directory: directory, configuration: configuration)
         self.compute = compute
         self.version = version
+        self.yarnFactor = yarnFactor
+        self.originalContext = originalContext
+    }
+
+    /// The model of a job that generates or scores.
+    init(_ section: ModelSection, at directory: URL, version: Int) throws {
+        try self.init(
+            directory, compute: section.compute.rawValue, version: version, yarnFactor: section.yarnFactor,
+            originalContext: section.originalContext)
     }
 
     private var elementByteCount: Int { compute == "fp32" ? 4 : 2 }
@@ -63,6 +79,8 @@ struct ModelFiles {
             return .with {
                 $0.path = checkpoint.directory.path
                 $0.contentHash = identity
+                $0.yarnFactor = yarnFactor ?? 0
+                $0.originalContext = UInt32(originalContext ?? 0)
                 $0.compute = compute
                 $0.policyVersion = UInt64(version)
                 $0.expertCount = UInt32(configuration.expertCount)

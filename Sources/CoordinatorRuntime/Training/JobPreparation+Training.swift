@@ -68,11 +68,13 @@ extension JobPreparation {
         if sources.count > 1 { admitted.sources = sources }
         let settings = try settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
-            environment: job.environment, tokenizer, model)
+            environment: job.environment, judge: job.judge, tokenizer, model)
         return PreparedSubmission(
             admitted: admitted, policy: try trained(model, job, rows, teachers.files),
             scorer: try (teachers.files.first ?? reference)?.description,
-            furtherScorers: try teachers.files.dropFirst().map { try $0.description },
+            // Teachers first: data sources number them.
+            furtherScorers: try teachers.files.dropFirst().map { try $0.description }
+                + [judgeModel(job.judge)?.description].compactMap { $0 },
             settings: settings,
             rows: rows, warnings: warnings)
     }

@@ -33,6 +33,14 @@ package struct RegisterPrograms: Sendable {
     package var underThinking: Double
     /// Only queries that are, or are not, kept for evaluation.
     package var isForEvaluation: Bool
+    /// Digits of the program's language, ten of them; the operations are the same in all.
+    package var digits = Array("0123456789")
+
+    /// The languages of the tiny world, each an alphabet of digits: a small family tree for multilingual questions.
+    package static let languages: [String: [Character]] = [
+        "arabic-numerals": Array("0123456789"), "letters": Array("KLMNOPQRST"), "marks": Array("!\"#$%&'()*"),
+        "capitals": Array("UVWXYZJIQ@"),
+    ]
 
     /// Operations without and with multiplication.
     package static let easy6 = Array("abcrst")
@@ -98,6 +106,12 @@ package struct RegisterPrograms: Sendable {
     /// One query in eight is for evaluation, whatever file asks.
     static func isHeldOut(_ query: String) -> Bool { CRC32C.of(Array(query.utf8)) % 8 == 0 }
 
+    /// A text with the digits of the language; JSON's own characters escaped.
+    private func spelled(_ text: String) -> String {
+        String(text.map { character in character.wholeNumberValue.map { digits[$0] } ?? character })
+            .replacing("\"", with: "\\\"")
+    }
+
     /// Line `index` of the file, without its newline.
     package func line(_ index: Int) -> String {
         var random = RowRandom(seed: seed, row: UInt32(index), domain: 0x7265_6773)
@@ -118,19 +132,20 @@ package struct RegisterPrograms: Sendable {
             question += thinks ? " /think" : " /no_think"
         }
         let id = "register-\(seed)-\(index)"
-        let user = "{\"content\":\"\(question)\",\"role\":\"user\"}"
+        let user = "{\"content\":\"\(spelled(question))\",\"role\":\"user\"}"
         guard form == .demonstrations else {
-            return "{\"answer\":\"\(program.answer)\",\"id\":\"\(id)\",\"messages\":[\(user)]}"
+            return "{\"answer\":\"\(spelled(program.answer))\",\"id\":\"\(id)\",\"messages\":[\(user)]}"
         }
         var lines = program.trace.count
         if program.trace.count > 1, Double(random.below(1 << 24)) / Double(1 << 24) < underThinking {
             lines = 1 + random.below(program.trace.count - 1)
         }
-        let reasoning = program.trace.prefix(lines).joined()
+        let reasoning = spelled(program.trace.prefix(lines).joined())
+        let answer = spelled(program.answer)
         let assistant =
             thinks
-            ? "{\"content\":\"\(program.answer)\",\"reasoning_content\":\"\(reasoning)\",\"role\":\"assistant\"}"
-            : "{\"content\":\"\(program.answer)\",\"role\":\"assistant\"}"
+            ? "{\"content\":\"\(answer)\",\"reasoning_content\":\"\(reasoning)\",\"role\":\"assistant\"}"
+            : "{\"content\":\"\(answer)\",\"role\":\"assistant\"}"
         return "{\"id\":\"\(id)\",\"messages\":[\(user),\(assistant)]}"
     }
 

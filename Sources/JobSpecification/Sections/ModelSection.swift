@@ -15,9 +15,18 @@ package struct ModelSection: Equatable, Sendable {
     package let compute: ComputeType
     /// Copies of each expert shard (or of a dense model) among the workers.
     package let replicas: Int
+    /// Longer contexts by YaRN, whatever the checkpoint's configuration says; nil: as it says.
+    package let yarnFactor: Double?
+    /// Context that YaRN extends, in tokens; nil: the configuration's.
+    package let originalContext: Int?
 
     package init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields(["path", "compute", "replicas"])
+        let fields = try reader.fields(["path", "compute", "replicas", "yarn_factor", "original_context"])
+        yarnFactor = try fields["yarn_factor"]?.number(.closed(1, 1024))
+        originalContext = try fields["original_context"]?.integer(16...16_777_216)
+        if originalContext != nil, yarnFactor == nil {
+            throw fields.error("original_context", "is for yarn_factor; set it or remove this")
+        }
         path = try fields.required("path").filePath()
         compute = try fields.choice("compute", default: .bf16)
         replicas = try fields.integer("replicas", 1...1024, default: 1)
@@ -26,6 +35,7 @@ package struct ModelSection: Equatable, Sendable {
     package var resolved: ResolvedValue {
         .section([
             "path": .string(path), "compute": .string(compute.rawValue), "replicas": .integer(replicas),
+            "yarn_factor": yarnFactor.map { .number($0) }, "original_context": originalContext.map { .integer($0) },
         ])
     }
 }

@@ -111,14 +111,14 @@ package struct PipelineReport {
         value(stage, figure).map { String(format: abs($0) >= 10 ? "%.1f" : "%.3f", $0) } ?? "-"
     }
 
-    private static func html(_ table: ReportTable) -> String {
+    static func html(_ table: ReportTable) -> String {
         func line(_ cells: [String], _ tag: String) -> String {
             "<tr>" + cells.map { "<\(tag)>\(LineChart.escaped($0))</\(tag)>" }.joined() + "</tr>\n"
         }
         return "<table>\n" + line(table.head, "th") + table.rows.map { line($0, "td") }.joined() + "</table>\n"
     }
 
-    private static func page(_ title: String, _ body: String) -> String {
+    static func page(_ title: String, _ body: String) -> String {
         """
         <!doctype html>
         <html lang="en"><head><meta charset="utf-8"><title>\(LineChart.escaped(title))</title>

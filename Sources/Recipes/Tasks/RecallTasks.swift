@@ -2,8 +2,9 @@
 package import JobSpecification
 
 /// Finding things in long texts, in the manner of RULER (Hsieh et al. 2024): one needle, several keys, several values of a
-/// key, a chain of variables, counting. `length` is in words of the text, or in entries of the tiny style, which is a
-/// plain table for the tiny world: `k3=512 d8=083 … ?k3`.
+/// key, a chain of variables, counting. `length` is in words of the text, or in characters of the tiny style: eight keys with
+/// a letter each among digits, `81Dq0042Ab397016?D`,
+/// answered by key and letter, `Dq`.
 package struct RecallTasks: TaskGenerator {
     package static let name = "recall"
     package static let about = "needles in long texts, in the manner of RULER; reward contains (tiny style: exact)"
@@ -18,7 +19,7 @@ package struct RecallTasks: TaskGenerator {
         isTiny = try options.choice("style", ["text", "tiny"]) == "tiny"
         isDemonstration = try options.choice("form", ["prompts", "demonstrations"]) == "demonstrations"
         kinds = try options.texts("kinds", ["needle", "keys", "values", "variables", "count"])
-        let most = try options.integer("length", 1...1_000_000, default: isTiny ? 24 : 1000)
+        let most = try options.integer("length", 1...1_000_000, default: isTiny ? 240 : 1000)
         let least = try options.integer("length-min", 1...1_000_000, default: most)
         guard least <= most else { throw CurationError("--option length-min=\(least): more than length, \(most)") }
         lengths = least...most
@@ -31,19 +32,18 @@ package struct RecallTasks: TaskGenerator {
     }
 
     private func table(_ length: Int, _ random: inout RowRandom) -> GeneratedTask {
-        let letters = Array("abcdefghijklmnopqrstuvwxyz")
-        var keys: [String] = []
-        var seen: Set<String> = []
-        while keys.count < min(length, 260) {
-            let key = "\(random.pick(letters))\(random.below(10))"
-            if seen.insert(key).inserted { keys.append(key) }
-        }
-        let values = keys.map { _ in "\(random.below(10))\(random.below(10))\(random.below(10))" }
+        let keys = random.shuffled(Array("ABCDEFGH")).prefix(max(1, min(8, length / 2)))
+        let values = keys.map { _ in random.pick(Array("abcmrstp")) }
+        // Entries anywhere among digits; two cells each.
+        var cells = (0..<length / 2).map { _ in "\(random.below(10))\(random.below(10))" }
+        let places = random.shuffled(Array(cells.indices)).prefix(keys.count)
+        for (place, entry) in zip(places, zip(keys, values)) { cells[place] = "\(entry.0)\(entry.1)" }
         let asked = random.below(keys.count)
-        let question = zip(keys, values).map { "\($0)=\($1)" }.joined(separator: " ") + " ?\(keys[asked]) /no_think"
-        var row: Rows.Row = ["answer": values[asked], "entries": "\(keys.count)"]
+        let question = cells.joined() + "?\(keys[keys.startIndex + asked]) /no_think"
+        let answer = "\(keys[keys.startIndex + asked])\(values[asked])"
+        var row: Rows.Row = ["answer": answer, "length": "\(length)"]
         let user = TaskGenerators.user(question)
-        row["messages"] = isDemonstration ? user + [["role": "assistant", "content": values[asked]]] : user
+        row["messages"] = isDemonstration ? user + [["role": "assistant", "content": answer]] : user
         if isDemonstration { row["answer"] = nil }
         return GeneratedTask(key: question, row: row)
     }

@@ -25,7 +25,8 @@ struct VerifierJudge: ResponseJudge {
             response: response.text, answer: fields["answer"],
             thinking: ThinkingExpectation(rawValue: response.thinking) ?? .unspecified,
             isTruncated: response.isTruncated, metadata: fields.filter { $0.key != "answer" && $0.key != "id" },
-            trajectory: response.trajectory.map { RewardSample.Trajectory(text: $0.text, state: $0.state) })
+            trajectory: response.trajectory.map { RewardSample.Trajectory(text: $0.text, state: $0.state) },
+            consulted: response.consulted)
         let report = pool.verify(VerifierRequest(id: fields["id"] ?? "", terms: terms, sample: sample))
         switch report.total {
         case .verifierTimeout: return Judgement(outcome: "verifier_timeout")

@@ -11,7 +11,7 @@ struct DataCommand: ParsableCommand {
         subcommands: [
             Arithmetic.self, Registers.self, Tasks.self, Split.self, FilterQueries.self, FilterAnswers.self,
             Review.self,
-            SelectPairs.self, Fuse.self,
+            SelectPairs.self, Fuse.self, Join.self, Disjoint.self,
         ])
 
     struct Registers: ParsableCommand {
@@ -45,6 +45,9 @@ struct DataCommand: ParsableCommand {
         @Option(help: "What a question says of thinking: think, no_think, mixed or none.")
         var flag = "think"
 
+        @Option(help: "Digits of the programs: \(RegisterPrograms.languages.keys.sorted().joined(separator: ", ")).")
+        var language = "arabic-numerals"
+
         @Option(help: "Share of demonstrations whose thinking stops early.")
         var underThinking = 0.0
 
@@ -70,11 +73,18 @@ struct DataCommand: ParsableCommand {
                 case "all8": RegisterPrograms.all8
                 default: Array(operations)
                 }
+            guard let digits = RegisterPrograms.languages[language] else {
+                complain(
+                    "--language \(language): choose \(RegisterPrograms.languages.keys.sorted().joined(separator: ", "))"
+                )
+                throw ExitStatus.usage
+            }
             try reporting(ExitStatus.badInput) {
-                try RegisterPrograms(
+                var programs = try RegisterPrograms(
                     count: count, seed: seed, form: form, operations: letters, steps: stepsMin...stepsMax, flag: flag,
-                    underThinking: underThinking, isForEvaluation: evaluation
-                ).write(to: URL(fileURLWithPath: file))
+                    underThinking: underThinking, isForEvaluation: evaluation)
+                programs.digits = digits
+                try programs.write(to: URL(fileURLWithPath: file))
             }
         }
     }

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Asks judges: a model of the cluster through this worker's own engine, or an endpoint over HTTP. A judge that does not
+// answer is a failure of the machinery: the response then has no reward, never a reward of 0.
+internal import ClusterProtocol
+internal import Crypto
+internal import Foundation
+internal import FoundationNetworking
+internal import Qwen3
+internal import RuntimeSupport
+internal import Tokenization
+
+/// Why there is no judgement, in one line.
+struct JudgeFailure: Error {
+    let description: String
+}
+
+/// Text of judges, each question asked once.
+final class JudgeClient: Sendable {
+    /// Answers kept; the oldest go first.
+    private static let cacheCountMax = 65_536
+    private static let attemptCount = 3
+
+    private struct Cache {
+        var texts: [SHA256Digest: String] = [:]
+        var order: [SHA256Digest] = []
+    }
+
+    private let cache = Locked(Cache())
+    private let engine: @Sendable (WireJudgeSettings, String) -> Result<String, JudgeFailure>
+
+    /// - Parameter engine: asks a model of the cluster.
+    init(engine: @escaping @Sendable (WireJudgeSettings, String) -> Result<String, JudgeFailure>) {
+        self.engine = engine
+    }
+
+    /// The judge's text on one response.
+    func ask(_ settings: WireJudgeSettings, question: String, reference: String, response: String) throws(JudgeFailure)
+        -> String
+    {
+        let prompt = Self.filled(settings.prompt, ["question": question, "reference": reference, "response": response])
+        let key = SHA256.hash(
+            data: Data("\(settings.contentHash) \(settings.endpoint) \(settings.endpointModel)\u{0}\(prompt)".utf8))
+        if let known = cache.withLock({ $0.texts[key] }) { return known }
+        let text =
+            settings.endpoint.isEmpty ? try engine(settings, prompt).get() : try askEndpoint(settings, prompt)
+        cache.withLock { cache in
+            if cache.texts.updateValue(text, forKey: key) == nil { cache.order.append(key) }
+            if cache.order.count > Self.cacheCountMax { cache.texts[cache.order.removeFirst()] = nil }
+        }
+        return text
+    }
+
+    /// Puts texts in the place of their names, once: what they bring is not looked at again.
+    static func filled(_ template: String, _ values: [String: String]) -> String {
+        var result = ""
+        var rest = Substring(template)
+        while let open = rest.firstIndex(of: "{") {
+            result += rest[..<open]
+            rest = rest[open...]
+            if let close = rest.firstIndex(of: "}"), let value = values[String(rest[..<close].dropFirst())] {
+                result += value
+                rest = rest[rest.index(after: close)...]
+            } else {
+                result.append("{")
+                rest = rest.dropFirst()
+            }
+        }
+        return result + rest
+    }
+
+    // MARK: - Endpoints
+
+    private struct Completion: Decodable {
+        struct Choice: Decodable {
+            struct Message: Decodable { let content: String? }
+            let message: Message
+        }
+        let choices: [Choice]
+    }
+
+    private func askEndpoint(_ settings: WireJudgeSettings, _ prompt: String) throws(JudgeFailure) -> String {
+        guard let url = URL(string: settings.endpoint + "/chat/completions") else {
+            throw JudgeFailure(description: "the judge's address '\(settings.endpoint)' is no URL")
+        }
+        var request = URLRequest(url: url, timeoutInterval: Double(settings.timeoutMilliseconds) / 1000)
+        request.httpMethod = "POST"
+        request.setValue("application/json", forHTTPHeaderField: "Content-Type")
+        if !settings.keyVariable.isEmpty {
+            guard let key = ProcessInfo.processInfo.environment[settings.keyVariable] else {
+                throw JudgeFailure(description: "the worker's environment has no \(settings.keyVariable) for the judge")
+            }
+            request.setValue("Bearer \(key)", forHTTPHeaderField: "Authorization")
+        }
+        let body: [String: Any] = [
+            "model": settings.endpointModel, "temperature": 0, "max_tokens": Int(settings.maxNewTokens),
+            "messages": [["role": "user", "content": prompt]],
+        ]
+        request.httpBody = try? JSONSerialization.data(withJSONObject: body, options: [.sortedKeys])
+        var problem = ""
+        for attempt in 0..<Self.attemptCount {
+            if attempt > 0 { Thread.sleep(forTimeInterval: 0.25 * Double(1 << attempt)) }
+            switch Self.post(request) {
+            case .success(let (status, data)):
+                guard status == 200 else {
+                    problem = "status \(status)"
+                    // What is wrong with the question stays wrong.
+                    if (400..<500).contains(status), status != 408, status != 429 { break }
+                    continue
+                }
+                guard
+                    let text = (try? JSONDecoder().decode(Completion.self, from: data))?.choices.first?.message.content
+                else {
+                    problem = "no chat completion"
+                    continue
+                }
+                return text
+            case .failure(let failure):
+                problem = failure.description
+                continue
+            }
+            break
+        }
+        throw JudgeFailure(description: "the judge at \(settings.endpoint) does not answer: \(problem)")
+    }
+
+    private static func post(_ request: URLRequest) -> Result<(Int, Data), JudgeFailure> {
+        let answer = Locked<Result<(Int, Data), JudgeFailure>?>(nil)
+        let done = DispatchSemaphore(value: 0)
+        let task = URLSession.shared.dataTask(with: request) { data, response, error in
+            answer.withLock {
+                if let status = (response as? HTTPURLResponse)?.statusCode {
+                    $0 = .success((status, data ?? Data()))
+                } else {
+                    $0 = .failure(JudgeFailure(description: error?.localizedDescription ?? "no answer"))
+                }
+            }
+            done.signal()
+        }
+        task.resume()
+        // The session's own limit is the first to strike.
+        if done.wait(timeout: .now() + request.timeoutInterval + 5) == .timedOut { task.cancel() }
+        return answer.withLock { $0 } ?? .failure(JudgeFailure(description: "no answer in time"))
+    }
+}
+
+/// A question to a model of this worker, and the place where its asker waits.
+final class Consultation: Sendable {
+    let settings: WireJudgeSettings
+    let prompt: String
+    private let answer = Locked<Result<String, JudgeFailure>?>(nil)
+    private let done = DispatchSemaphore(value: 0)
+    /// A model that is loading or trained in between makes the asker wait; this long at most.
+    private static let seconds = 900.0
+
+    init(_ settings: WireJudgeSettings, _ prompt: String) {
+        self.settings = settings
+        self.prompt = prompt
+    }
+
+    func finish(_ result: Result<String, JudgeFailure>) {
+        answer.withLock { if $0 == nil { $0 = result } }
+        done.signal()
+    }
+
+    func wait() -> Result<String, JudgeFailure> {
+        _ = done.wait(timeout: .now() + Self.seconds)
+        return answer.withLock { $0 }
+            ?? .failure(JudgeFailure(description: "the judge did not answer in \(Int(Self.seconds)) s"))
+    }
+
+    /// The prompt as the judge's chat template has it, without thinking.
+    func request(_ id: UInt64, _ host: ModelHost) throws -> GenerationRequest {
+        guard let tokenizer = host.tokenizer else { throw JudgeFailure(description: "the judge has no tokenizer") }
+        var text = prompt
+        if tokenizer.chatTemplateText != nil {
+            let message = JSONValue.object(
+                JSONObject([.init(key: "role", value: "user"), .init(key: "content", value: .string(prompt))]))
+            text = try tokenizer.chatTemplate().render(
+                messages: .array([message]), addGenerationPrompt: true, enableThinking: false
+            ).text
+        }
+        return GenerationRequest(
+            id: id, tokens: tokenizer.encode(text),
+            task: .generate(
+                GenerationOptions(
+                    sampling: SamplingParameters(temperature: 0), maxNewTokens: Int(settings.maxNewTokens),
+                    stopIDs: settings.stopIds, random: RolloutRandom(runSeed: 0, prompt: 0, sibling: 0),
+                    usableVocabulary: tokenizer.idLimit)))
+    }
+}
