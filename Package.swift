@@ -140,7 +140,7 @@ let package = Package(
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
         tests("PostTraining", ["Checkpoints", "Qwen3"]),
         tests("Parity", ["Checkpoints", "Qwen3", "RuntimeSupport", "Tensors"]),
-        tests("Recipes", ["JobSpecification", "RuntimeSupport"]),
+        tests("Recipes", ["JobSpecification", "Rewards", "RuntimeSupport"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
         tests(
             "ClusterCore",
@@ -151,7 +151,7 @@ let package = Package(
         tests("ClusterSimulation", ["ClusterCore"]),
         tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         .testTarget(
-            name: "ClusterTests", dependencies: ["apus", "RuntimeSupport", "TestSupport"],
+            name: "ClusterTests", dependencies: ["apus", "Rewards", "RuntimeSupport", "TestSupport"],
             swiftSettings: houseSettings),
         tests("ClusterTransport", ["RuntimeSupport", "transport-probe"]),
         .executableTarget(

@@ -81,6 +81,8 @@ extension RewardStage {
             trajectory: finished.trajectory.map { (rollout.text, $0.state) })
         if group.settings.hasJudge {
             let columns = (try? JSONDecoder().decode([String: String].self, from: Data(group.row.utf8))) ?? [:]
+            let isJudged = group.settings.rewards.contains { $0.name == "judge" } || columns["reward"] == "judge"
+            guard isJudged else { return judge.judge(group.settings.rewards, response) }
             do throws(JudgeFailure) {
                 // The judge sees what a reader sees: not the thinking.
                 response.consulted["judge"] = try client.ask(

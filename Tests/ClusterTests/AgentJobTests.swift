@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import Rewards
 import TestSupport
 import Testing
 
 /// Trajectories of several turns with tools, on real processes. The model has learned a few dialogues by heart.
-@Suite("Agent rollouts on a local cluster", .serialized)
+@Suite(
+    "Agent rollouts on a local cluster", .serialized,
+    .enabled(if: SandboxAvailability.problem == nil, "\(SandboxAvailability.problem ?? "")"))
 struct AgentJobTests {
     static let environment =
         "environment: {tools: [calculator, python], turns: 4, turn_tokens: 120, observation_bytes: 100, describe: false}"

@@ -140,3 +140,45 @@ struct PipelineJobTests {
         #expect(gated.status == 5 && gated.errors.contains("the gate wants at least 9"), "\(gated.errors)")
     }
 }
+
+/// An evaluation suite on real processes.
+@Suite("Suites on a local cluster", .serialized)
+struct SuiteJobTests {
+    @Test("generation in both modes and ranked choices end in figures; a second run makes nothing again")
+    func suite() throws {
+        let bench = try Workbench("suite")
+        try bench.makeModel()
+        let rows = (0..<6).map {
+            #"{"id": "q\#($0)", "question": "What is \#($0)+1?", "choices": ["\#($0 + 1)", "\#($0 + 2)"], "answer": 0, "language": "\#($0 % 2 == 0 ? "en" : "de")"}"#
+        }
+        try bench.write("mmlu.jsonl", rows.joined(separator: "\n"))
+        try bench.write(
+            "suite.yaml",
+            """
+            kind: suite
+            name: small
+            output: out
+            model: {path: model, compute: bf16}
+            defaults: {samples: 2, format: mmlu, sampling: {max_new_tokens: 8}}
+            resources: {kv_cache_bytes: 16MiB, page_size: 16, max_sequences: 6}
+            rows:
+              - {name: generated, data: mmlu.jsonl, by: language, prompt: "{question} Answer:"}
+              - {name: ranked, data: mmlu.jsonl, rank_choices: true}
+            """)
+        let first = try bench.apus("run", "suite.yaml", "--workers", "2")
+        try #require(first.status == 0, "\(first.errors)\(first.output)")
+        func figures(_ stage: String) throws -> [String: Double] {
+            let text = try String(contentsOf: bench.url("out/\(stage)/metrics.jsonl"), encoding: .utf8)
+            return try JSONDecoder().decode([String: Double].self, from: Data(text.utf8))
+        }
+        for mode in ["thinking", "non_thinking"] {
+            let found = try figures("generated.\(mode).score")
+            #expect(found["questions"] == 6 && found["samples"] == 12 && found["language/en"] != nil, "\(found)")
+        }
+        let ranked = try figures("ranked.non_thinking.score")
+        #expect(ranked["questions"] == 6 && (0...1).contains(ranked["score"]!))
+        #expect(try String(contentsOf: bench.url("out/report.md"), encoding: .utf8).contains("| ranked |"))
+        let second = try bench.apus("run", "suite.yaml", "--workers", "2")
+        #expect(second.status == 0 && second.output.contains("ranked.non_thinking.score: done already"))
+    }
+}

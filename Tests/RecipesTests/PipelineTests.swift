@@ -2,6 +2,7 @@
 import Foundation
 import JobSpecification
 import Recipes
+import Rewards
 import Testing
 
 @Suite("Pipelines") struct PipelineTests {
@@ -208,5 +209,33 @@ import Testing
         #expect(job.name == "any" && !Pipeline.isPipeline(bench.directory.appendingPathComponent("sft.yaml")))
         let message = (try? Job.parse("kind: pipeline")).map { _ in "" } ?? "refused"
         #expect(message == "refused")
+    }
+}
+
+/// The pipelines and suites that come with the project.
+@Suite("Shipped pipelines") struct ShippedPipelineTests {
+    private static let cluster = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().appendingPathComponent("Cluster", isDirectory: true)
+
+    private static let files: [String] = ["jobs", "jobs/qwen3", "suites", "tiny-world"].flatMap { folder in
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: cluster.appendingPathComponent(folder).path)) ?? []
+        return names.filter { $0.hasSuffix(".yaml") }.map { "\(folder)/\($0)" }
+    }.sorted()
+
+    @Test("every one is read with all of its jobs", arguments: files)
+    func shipped(file: String) throws {
+        let url = Self.cluster.appendingPathComponent(file)
+        guard Pipeline.isPipeline(url) else {
+            _ = try Job.read(url, rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem)
+            return
+        }
+        for stage in try Pipeline.read(url).stages {
+            guard case .job(let file, let settings) = stage.work else { continue }
+            _ = try Job.read(
+                file.map { URL(fileURLWithPath: $0) },
+                overrides: settings + [JobOverride(argument: "name=x"), JobOverride(argument: "output=x")],
+                overridesDirectory: url.deletingLastPathComponent().path, rewardNames: RewardRegistry.names,
+                rewardProblem: RewardRegistry.problem)
+        }
     }
 }

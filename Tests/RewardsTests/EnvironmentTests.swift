@@ -6,7 +6,9 @@ import RuntimeSupport
 import Testing
 
 /// Tools as a trajectory meets them: in child processes, step by step.
-@Suite("Environments", .serialized)
+@Suite(
+    "Environments", .serialized,
+    .enabled(if: SandboxAvailability.problem == nil, "\(SandboxAvailability.problem ?? "")"))
 struct EnvironmentTests {
     private static func pool(_ change: (inout VerifierConfiguration) -> Void = { _ in }) -> VerifierPool {
         var configuration = VerifierConfiguration(

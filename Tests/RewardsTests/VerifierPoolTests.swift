@@ -180,7 +180,7 @@ private func hasAtMost(_ count: Int) throws -> Bool {
             report.total
                 == .infrastructureError(
                     reason:
-                        "no reward is named 'maths'; rewards: exact, format, instructions, math_answer, thinking_mode"))
+                        "no reward is named 'maths'; rewards: \(RewardRegistry.names.joined(separator: ", "))"))
         #expect(pool.counters.started == 1)
     }
 

@@ -68,7 +68,10 @@ package struct JudgeSection: Equatable, Sendable {
             if isRewarded { throw fields.error("judge", "the reward 'judge' needs one: path or endpoint") }
             return nil
         }
-        guard isRewarded else { throw reader.error(.invalidValue, "is for the reward 'judge'; add it or remove this") }
+        // Rows of the reward 'task' may name the judge.
+        guard isRewarded || rewards.contains(where: { $0.name == "task" }) else {
+            throw reader.error(.invalidValue, "is for the reward 'judge'; add it or remove this")
+        }
         return try JudgeSection(reader)
     }
 

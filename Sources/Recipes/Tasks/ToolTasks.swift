@@ -52,10 +52,9 @@ package struct ToolTasks: TaskGenerator {
                 )
             }
         let content = isTiny ? question + " /no_think" : question
-        let key0 = question + " " + value
         guard isDemonstration else {
             return GeneratedTask(
-                key: key0,
+                key: question,
                 row: [
                     "messages": TaskGenerators.user(content), "answer": answer, "kind": kind,
                     "environment": kind == "calculate" ? [:] : store,
@@ -78,7 +77,7 @@ package struct ToolTasks: TaskGenerator {
         } else {
             completion = Self.text(calls[turn])
         }
-        return GeneratedTask(key: key0, row: ["prompt": prompt, "completion": Self.think + completion])
+        return GeneratedTask(key: question, row: ["prompt": prompt, "completion": Self.think + completion])
     }
 
     private static let think = "<think>\n\n</think>\n\n"

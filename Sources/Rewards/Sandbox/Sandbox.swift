@@ -198,3 +198,14 @@ func withCStrings<Result>(
         return body(base)
     }
 }
+
+/// Whether programs can be run here at all.
+package enum SandboxAvailability {
+    /// Why not, in one line; nil: they can. Tried once.
+    package static let problem: String? = {
+        do throws(Sandbox.Unavailable) {
+            let result = try Sandbox.run(Python.command(code: "print(1)"))
+            return result.text == "1\n" ? nil : "a sandboxed python3 said '\(result.text.trimmed)'; install python3"
+        } catch { return error.description }
+    }()
+}
