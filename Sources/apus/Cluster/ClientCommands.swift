@@ -32,13 +32,17 @@ struct SubmitCommand: ParsableCommand {
     @Flag(help: "Follow the job until it ends.")
     var watch = false
 
+    @Flag(help: "If this job was submitted before and is unfinished, or done with its output in place, go on with it.")
+    var resume = false
+
     @OptionGroup var client: ClientOptions
 
     func run() throws {
         let submission = try Submission(job, overrides)
         try client.withClient { client in
-            _ = try submission.outputDirectory()
-            let id = try submission.submit(client)
+            let known = resume ? try submission.known(client) : nil
+            if known == nil { _ = try submission.outputDirectory() }
+            let id = try known ?? submission.submit(client)
             print("job \(id)")
             if watch { try finish(try JobWatch(client, job: id).run()) }
         }
@@ -252,7 +256,7 @@ struct WorkersCommand: ParsableCommand {
 struct KeysCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "keys", abstract: "Make and show the keys by which processes know each other.",
-        subcommands: [Generate.self, Show.self])
+        subcommands: [Generate.self, Cluster.self, Show.self])
 
     struct Generate: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -268,6 +272,36 @@ struct KeysCommand: ParsableCommand {
                 let keys = try CurveKeyPair.generate()
                 try KeyFile.write(keys, to: file)
                 print(keys.publicKey.rawValue)
+            }
+        }
+    }
+
+    struct Cluster: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write the keys, allow-list and context of a whole cluster into a directory.",
+            discussion: """
+                coordinator.key, client.key, worker-1.key and so on, allow-list; context.json for the client's verbs expects \
+                the coordinator's --state to be DIRECTORY/coordinator.
+                """)
+        @Argument(help: "Directory; made with mode 0700.")
+        var directory: String
+
+        @Option(help: "Workers that will come.")
+        var workers: Int
+
+        func validate() throws {
+            guard (1...4096).contains(workers) else { throw ValidationError("--workers must be 1 to 4096") }
+        }
+
+        func run() throws {
+            try reporting(ExitStatus.badInput) {
+                let files = ClusterFiles(directory: URL(fileURLWithPath: directory, isDirectory: true))
+                guard !FileManager.default.fileExists(atPath: files.coordinatorKey.path) else {
+                    throw InputError("\(directory) has keys already; remove them first if they are to be replaced")
+                }
+                try files.makeKeys(workerCount: workers)
+                try ClusterContext(address: files.address.path, key: files.clientKey.path)
+                    .save(to: files.directory.appendingPathComponent("context.json"))
             }
         }
     }
