@@ -3,14 +3,17 @@
 of a coordinator and of a worker: neither grows by more than 1 MiB per peer, a real worker joins meanwhile, and the job
 that runs under all of it gives a quiet run's bytes."""
 import re
+import signal
 import socket
 import struct
 import subprocess
 import time
 
+from figures import percentile
 from world import same_run
 
 IDLE = 900
+JOINS = 7
 MIB = 1 << 20
 SETTINGS = ("steps=24", "checkpoint.every=8")
 
@@ -32,25 +35,29 @@ def run(world, figures, random, seconds):
     cluster = world.cluster("hostile", 2, keys=3)
     cluster.arguments = {0: ["--ports", ",".join(map(str, ports[:3]))], 1: ["--ports", ",".join(map(str, ports[3:]))]}
     cluster.start()
-    number = cluster.submit("grpo", "hostile", *SETTINGS)
-    cluster.rest(60, lambda: cluster.seen("training epoch"))
+    cluster.rest(30, lambda: len([line for _, line in cluster.events if " joined with " in line]) == 2)
+    cluster.rest(1)
     victims = {"coordinator": (0, ports[:3]), "worker": (1, ports[3:])}
-    attacks = (("no key", 60, no_key), ("garbage", 60, garbage), ("frames of 4 GiB", 12, giant_frame),
-               ("frames of 4 GiB under CURVE", 12, giant_curve_frame))
-    for attack, count, strike in attacks:
+    # Measured before there is work, whose memory would be counted too; then again beside a job.
+    for attack, count, strike in ATTACKS:
         for name, (index, targets) in victims.items():
             reset_peak(cluster.pid(index))
             before = resident(cluster.pid(index))
             for peer in range(count):
                 strike(targets[peer % 3], random)
-                if peer % 10 == 0:
-                    cluster.tend()
             cluster.rest(0.3)
             growth = (peak(cluster.pid(index)) - before) / count
             figures.add(f"{attack}, {count} peers: growth of the {name}", "<= 1 MiB per peer",
                         f"{growth / MIB:.3f} MiB per peer", growth <= MIB)
-    wrong_key(world, cluster, figures)
     idle(cluster, victims, figures, random)
+    number = cluster.submit("grpo", "hostile", *SETTINGS)
+    cluster.rest(60, lambda: cluster.seen("training epoch"))
+    for attack, count, strike in ATTACKS:
+        for peer in range(count):
+            for _, targets in victims.values():
+                strike(targets[peer % 3], random)
+            cluster.tend()
+    wrong_key(world, cluster, figures)
     status, problem = cluster.finish(number, 240)
     restarts = sum(cluster.restarts.values())
     cluster.kill_all()
@@ -109,26 +116,27 @@ def idle(cluster, victims, figures, random):
 
 
 def join(cluster, figures):
-    started = time.monotonic()
-    cluster.wanted.add(3)
-    cluster.start_process(3)
+    """A worker that comes again and again: from its dialling until the coordinator counts it in."""
     log = cluster.log_path(3)
-    dialled = None
-
-    def joined():
-        nonlocal dialled
-        if dialled is None and log.exists() and "dialling" in log.read_text(errors="replace"):
-            dialled = time.monotonic()
-        return cluster.seen(r"joined with", started)
-
-    came = cluster.rest(20, joined)
-    if came:
-        at = cluster.seen(r"joined with", started)[0]
-        took = max(0.0, at - (dialled or at))
-        figures.add("a real worker joins beside 900 idle ones", "< 100 ms after it dials", f"{took * 1000:.0f} ms "
-                    f"(start-up {1000 * ((dialled or at) - started):.0f} ms)", took < 0.1)
-    else:
-        figures.add("a real worker joins beside 900 idle ones", "< 100 ms after it dials", "not within 20 s", False)
+    times = []
+    for turn in range(JOINS):
+        started = time.monotonic()
+        log.unlink(missing_ok=True)
+        cluster.start_process(3)
+        dialled = None
+        while time.monotonic() - started < 20 and not cluster.seen(r"joined with", started):
+            if dialled is None and log.exists() and "dialling" in log.read_text(errors="replace"):
+                dialled = time.monotonic()
+            cluster.look()
+            time.sleep(0.002)
+        found = cluster.seen(r"joined with", started)
+        if found:
+            times.append(max(0.0, found[0] - (dialled or found[0])))
+        cluster.signal(3, signal.SIGTERM)
+        cluster.children.pop(3).wait()
+    median = percentile(times, 0.5)
+    figures.add("a real worker joins beside 900 idle ones", "< 100 ms after it dials",
+                f"{median * 1000:.0f} ms, the median of {len(times)} of {JOINS}", len(times) == JOINS and median < 0.1)
 
 
 def free_ports(count):
@@ -203,6 +211,10 @@ def giant_frame(port, random, mechanism=b"NULL", start=b""):
 def giant_curve_frame(port, random):
     """The same where a CURVE client would say hello."""
     giant_frame(port, random, b"CURVE", b"" if random.random() < 0.5 else b"\x04\xc8\x05HELLO\x01\x00" + bytes(192))
+
+
+ATTACKS = (("no key", 60, no_key), ("garbage", 60, garbage), ("frames of 4 GiB", 12, giant_frame),
+           ("frames of 4 GiB under CURVE", 12, giant_curve_frame))
 
 
 # Memory of a process, in bytes.

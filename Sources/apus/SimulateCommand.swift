@@ -20,9 +20,6 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Plant a mistake, to see that it is found.")
     var fault: PlantedFault?
 
-    @Option(help: "Milliseconds within which all jobs must end once nothing fails any more.")
-    var patience: UInt64?
-
     @Flag(help: "Tell what happens.")
     var verbose = false
 
@@ -31,9 +28,8 @@ struct SimulateCommand: ParsableCommand {
         var events = 0
         var seconds: UInt64 = 0
         for seed in seed..<seed + count {
-            var settings = SimulationSettings(seed: seed, fault: fault)
-            settings.patience = patience ?? settings.patience
-            var simulation = Simulation(settings, tell: verbose ? { print($0) } : nil)
+            var simulation = Simulation(
+                SimulationSettings(seed: seed, fault: fault), tell: verbose ? { print($0) } : nil)
             let report = simulation.run()
             events += report.eventCount
             seconds += report.milliseconds / 1000
