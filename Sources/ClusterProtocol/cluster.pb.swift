@@ -338,6 +338,22 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .listWorkers(newValue)}
   }
 
+  package var drainWorker: WireDrainWorker {
+    get {
+      if case .drainWorker(let v)? = _storage._body {return v}
+      return WireDrainWorker()
+    }
+    set {_uniqueStorage()._body = .drainWorker(newValue)}
+  }
+
+  package var scaleModel: WireScaleModel {
+    get {
+      if case .scaleModel(let v)? = _storage._body {return v}
+      return WireScaleModel()
+    }
+    set {_uniqueStorage()._body = .scaleModel(newValue)}
+  }
+
   /// coordinator to client
   package var jobAccepted: WireJobAccepted {
     get {
@@ -418,6 +434,8 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case listJobs(WireListJobs)
     case cancelJob(WireCancelJob)
     case listWorkers(WireListWorkers)
+    case drainWorker(WireDrainWorker)
+    case scaleModel(WireScaleModel)
     /// coordinator to client
     case jobAccepted(WireJobAccepted)
     case jobList(WireJobList)
@@ -562,6 +580,12 @@ package nonisolated struct WireBeat: @unchecked Sendable {
     set {_uniqueStorage()._leases = newValue}
   }
 
+  /// It wants to end: no more work, and what it holds is to go to others.
+  package var isLeaving: Bool {
+    get {_storage._isLeaving}
+    set {_uniqueStorage()._isLeaving = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -650,6 +674,9 @@ package nonisolated struct WireRefusal: Sendable {
 
     /// The coordinator does not know this incarnation (it restarted): say hello again.
     case unknownWorker // = 5
+
+    /// Its results were wrong; a person must look at its host.
+    case quarantined // = 6
     case UNRECOGNIZED(Int)
 
     package init() {
@@ -664,6 +691,7 @@ package nonisolated struct WireRefusal: Sendable {
       case 3: self = .retired
       case 4: self = .role
       case 5: self = .unknownWorker
+      case 6: self = .quarantined
       default: self = .UNRECOGNIZED(rawValue)
       }
     }
@@ -676,6 +704,7 @@ package nonisolated struct WireRefusal: Sendable {
       case .retired: return 3
       case .role: return 4
       case .unknownWorker: return 5
+      case .quarantined: return 6
       case .UNRECOGNIZED(let i): return i
       }
     }
@@ -688,6 +717,7 @@ package nonisolated struct WireRefusal: Sendable {
       .retired,
       .role,
       .unknownWorker,
+      .quarantined,
     ]
 
   }
@@ -2279,6 +2309,36 @@ package nonisolated struct WireListWorkers: Sendable {
   package init() {}
 }
 
+/// The worker takes no more work, its experts move to others, then it is told to end.
+package nonisolated struct WireDrainWorker: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var worker: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Copies of every expert shard of a model, from now on.
+package nonisolated struct WireScaleModel: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Number of a model that is placed, or its path.
+  package var model: String = String()
+
+  /// 4294967295: one on every worker.
+  package var replicas: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
 package nonisolated struct WireWorkerList: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2313,7 +2373,7 @@ package nonisolated struct WireWorkerView: @unchecked Sendable {
     set {_uniqueStorage()._processID = newValue}
   }
 
-  /// joining, live, dead.
+  /// live, lost, draining.
   package var status: String {
     get {_storage._status}
     set {_uniqueStorage()._status = newValue}
@@ -2502,6 +2562,14 @@ package nonisolated struct WireJournalEntry: Sendable {
     set {change = .snapshotTaken(newValue)}
   }
 
+  package var modelScaled: WireModelScaled {
+    get {
+      if case .modelScaled(let v)? = change {return v}
+      return WireModelScaled()
+    }
+    set {change = .modelScaled(newValue)}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Change: Equatable, Sendable {
@@ -2514,8 +2582,23 @@ package nonisolated struct WireJournalEntry: Sendable {
     case stepPrepared(WireStepPrepared)
     case stepCommitted(WireStepCommitted)
     case snapshotTaken(WireSnapshotTaken)
+    case modelScaled(WireModelScaled)
 
   }
+
+  package init() {}
+}
+
+package nonisolated struct WireModelScaled: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var model: UInt32 = 0
+
+  package var replicas: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 }
@@ -2887,7 +2970,7 @@ fileprivate nonisolated let _protobuf_package = "apus.cluster"
 
 nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Envelope"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{4}\u{7}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{4}\u{6}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{3}drain_worker\0\u{3}scale_model\0\u{4}\u{5}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{4}\u{6}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0")
 
   fileprivate class _StorageClass {
     var _protocolVersion: UInt32 = 0
@@ -3221,6 +3304,32 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .listWorkers(v)
           }
         }()
+        case 44: try {
+          var v: WireDrainWorker?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .drainWorker(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .drainWorker(v)
+          }
+        }()
+        case 45: try {
+          var v: WireScaleModel?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .scaleModel(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .scaleModel(v)
+          }
+        }()
         case 50: try {
           var v: WireJobAccepted?
           var hadOneofValue = false
@@ -3545,6 +3654,14 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         guard case .listWorkers(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 43)
       }()
+      case .drainWorker?: try {
+        guard case .drainWorker(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 44)
+      }()
+      case .scaleModel?: try {
+        guard case .scaleModel(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 45)
+      }()
       case .jobAccepted?: try {
         guard case .jobAccepted(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 50)
@@ -3806,7 +3923,7 @@ nonisolated extension WireEndpoints: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Beat"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}progress\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}activity\0\u{3}free_slots\0\u{1}counters\0\u{1}leases\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}progress\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}activity\0\u{3}free_slots\0\u{1}counters\0\u{1}leases\0\u{3}is_leaving\0")
 
   fileprivate class _StorageClass {
     var _progress: UInt64 = 0
@@ -3816,6 +3933,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     var _freeSlots: [WireFreeSlots] = []
     var _counters: WireWorkerCounters? = nil
     var _leases: [UInt64] = []
+    var _isLeaving: Bool = false
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -3833,6 +3951,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       _freeSlots = source._freeSlots
       _counters = source._counters
       _leases = source._leases
+      _isLeaving = source._isLeaving
     }
   }
 
@@ -3858,6 +3977,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         case 5: try { try decoder.decodeRepeatedMessageField(value: &_storage._freeSlots) }()
         case 6: try { try decoder.decodeSingularMessageField(value: &_storage._counters) }()
         case 7: try { try decoder.decodeRepeatedUInt64Field(value: &_storage._leases) }()
+        case 8: try { try decoder.decodeSingularBoolField(value: &_storage._isLeaving) }()
         default: break
         }
       }
@@ -3891,6 +4011,9 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       if !_storage._leases.isEmpty {
         try visitor.visitPackedUInt64Field(value: _storage._leases, fieldNumber: 7)
       }
+      if _storage._isLeaving != false {
+        try visitor.visitSingularBoolField(value: _storage._isLeaving, fieldNumber: 8)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3907,6 +4030,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         if _storage._freeSlots != rhs_storage._freeSlots {return false}
         if _storage._counters != rhs_storage._counters {return false}
         if _storage._leases != rhs_storage._leases {return false}
+        if _storage._isLeaving != rhs_storage._isLeaving {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -4097,7 +4221,7 @@ nonisolated extension WireRefusal: SwiftProtobuf.Message, SwiftProtobuf._Message
 }
 
 nonisolated extension WireRefusal.Reason: SwiftProtobuf._ProtoNameProviding {
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNSPECIFIED\0\u{1}VERSION\0\u{1}NUMERICS\0\u{1}RETIRED\0\u{1}ROLE\0\u{1}UNKNOWN_WORKER\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNSPECIFIED\0\u{1}VERSION\0\u{1}NUMERICS\0\u{1}RETIRED\0\u{1}ROLE\0\u{1}UNKNOWN_WORKER\0\u{1}QUARANTINED\0")
 }
 
 nonisolated extension WireGoodbye: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
@@ -7348,6 +7472,71 @@ nonisolated extension WireListWorkers: SwiftProtobuf.Message, SwiftProtobuf._Mes
   }
 }
 
+nonisolated extension WireDrainWorker: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".DrainWorker"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}worker\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.worker) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.worker != 0 {
+      try visitor.visitSingularUInt32Field(value: self.worker, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireDrainWorker, rhs: WireDrainWorker) -> Bool {
+    if lhs.worker != rhs.worker {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireScaleModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ScaleModel"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}replicas\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.model) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.replicas) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.model.isEmpty {
+      try visitor.visitSingularStringField(value: self.model, fieldNumber: 1)
+    }
+    if self.replicas != 0 {
+      try visitor.visitSingularUInt32Field(value: self.replicas, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireScaleModel, rhs: WireScaleModel) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs.replicas != rhs.replicas {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension WireWorkerList: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".WorkerList"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}workers\0\u{1}epoch\0")
@@ -7643,7 +7832,7 @@ nonisolated extension WireDone: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JournalEntry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0\u{3}model_scaled\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7768,6 +7957,19 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
           self.change = .snapshotTaken(v)
         }
       }()
+      case 10: try {
+        var v: WireModelScaled?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .modelScaled(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .modelScaled(v)
+        }
+      }()
       default: break
       }
     }
@@ -7815,6 +8017,10 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
       guard case .snapshotTaken(let v)? = self.change else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
     }()
+    case .modelScaled?: try {
+      guard case .modelScaled(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -7822,6 +8028,41 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
 
   package static func ==(lhs: WireJournalEntry, rhs: WireJournalEntry) -> Bool {
     if lhs.change != rhs.change {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireModelScaled: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ModelScaled"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}replicas\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.model) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.replicas) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.model != 0 {
+      try visitor.visitSingularUInt32Field(value: self.model, fieldNumber: 1)
+    }
+    if self.replicas != 0 {
+      try visitor.visitSingularUInt32Field(value: self.replicas, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireModelScaled, rhs: WireModelScaled) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs.replicas != rhs.replicas {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

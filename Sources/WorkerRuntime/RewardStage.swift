@@ -15,6 +15,8 @@ final class RewardStage: Sendable {
     private let incarnation: UInt64
     private let fingerprint: String
     private let onRecord: @Sendable (WireUnitResult) -> Void
+    /// Responses that wait for verifiers or are with them, and since when there are any.
+    private let pending = Locked<(count: Int, since: MonotonicInstant)>((0, .now))
 
     init(
         _ judge: any ResponseJudge, client: JudgeClient, threadCount: Int, incarnation: UInt64, fingerprint: String,
@@ -27,7 +29,10 @@ final class RewardStage: Sendable {
         self.onRecord = onRecord
         for index in 0..<max(1, threadCount) {
             _ = DedicatedThread.start(name: "reward-\(index)") { [self] in
-                while let finished = queue.pop() { onRecord(complete(finished)) }
+                while let finished = queue.pop() {
+                    onRecord(complete(finished))
+                    pending.withLock { $0.count -= 1 }
+                }
             }
         }
     }
@@ -39,8 +44,12 @@ final class RewardStage: Sendable {
         else {
             return onRecord(finished.unitResult(incarnation: incarnation, fingerprint: fingerprint))
         }
+        pending.withLock { $0 = ($0.count + 1, $0.count == 0 ? .now : $0.since) }
         _ = queue.tryPush(finished)
     }
+
+    /// Responses without their rewards yet, and since when there are any; nil when there are none.
+    var waiting: (count: Int, since: MonotonicInstant)? { pending.withLock { $0.count > 0 ? $0 : nil } }
 
     private func complete(_ finished: EngineLoop.FinishedSequence) -> WireUnitResult {
         var result = finished.unitResult(incarnation: incarnation, fingerprint: fingerprint)

@@ -137,7 +137,9 @@ extension Workbench {
         process.environment = ProcessInfo.processInfo.environment
             .merging(["APUS_CONTEXT": url("context.json").path, "APUS_HOME": url("home").path]) { $1 }
         process.standardInput = FileHandle.nullDevice
+        // Nobody waits for the end of a pipe that it holds.
         process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
         try process.run()
         let deadline = Date().addingTimeInterval(20)
         while !FileManager.default.fileExists(atPath: url("context.json").path), Date() < deadline {

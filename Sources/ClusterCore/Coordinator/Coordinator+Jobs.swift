@@ -11,6 +11,10 @@ struct RunningJob: Sendable {
     var isFinishing = false
     /// Units whose executions differed, with the digest that a third execution must confirm.
     var disputes: [SequenceID: Dispute] = [:]
+    /// Recorded sequences that another worker computes again, and who computed them first.
+    var canaries: [SequenceID: (isScore: Bool, recorder: WorkerNumber)] = [:]
+    /// Recorded sequences since the last canary.
+    var recordedCount: UInt64 = 0
     /// The training epoch under way, of a training job.
     var training: TrainingRun?
     /// Why nothing runs, and since when.
@@ -19,6 +23,8 @@ struct RunningJob: Sendable {
     struct Dispute: Sendable {
         let isScore: Bool
         let worker: WorkerNumber
+        /// Who made the durable record, where that is known: no witness while there are others.
+        var recorder: WorkerNumber?
     }
 
     mutating func wait(_ text: String?, _ now: MonotonicInstant) {
@@ -174,20 +180,32 @@ extension Coordinator {
         return current.ledger.leases.isEmpty && !current.ledger.isOpenEmpty ? "a worker with room" : nil
     }
 
+    /// Whether a worker is no witness in the matter of a unit: it has computed it already.
+    private func isPartial(_ worker: WorkerNumber, _ unit: WorkUnit) -> Bool {
+        guard let current else { return false }
+        for (sequence, dispute) in current.disputes where unit.covers(sequence, dispute.isScore) {
+            if dispute.worker == worker { return true }
+            if dispute.recorder == worker, stayingWorkers.count > 2 { return true }
+        }
+        return current.canaries.contains { unit.covers($0.key, $0.value.isScore) && $0.value.recorder == worker }
+    }
+
     private func model(of unit: WorkUnit, _ job: JobRecord) -> UInt32 {
         if case .rollout = unit { job.admitted.policyModel } else { job.admitted.scoreModel }
     }
 
     private func nextUnit(for worker: WorkerNumber, _ job: JobRecord, _ now: MonotonicInstant) -> WorkUnit? {
-        guard let current, let member = members[worker] else { return nil }
+        guard let current, let member = members[worker], !member.isDraining else { return nil }
         // Most workers have no room: they need not look at every open unit.
         let hasRoom = [job.admitted.policyModel, job.admitted.scoreModel].contains {
             $0 != 0 && member.freeSlots($0) > 0
         }
         guard hasRoom else { return nil }
+        let hasMatters = !current.disputes.isEmpty || !current.canaries.isEmpty
         func canRun(_ unit: WorkUnit) -> Bool {
             let id = model(of: unit, job)
             return member.freeSlots(id) > 0 && deployments[id]?.isReady(worker) == true
+                && !(hasMatters && isPartial(worker, unit))
         }
         let mine = current.ledger.leases(of: worker)
         if mine.contains(where: { current.ledger.isSuspect($0.unit) }) { return nil }
@@ -212,8 +230,10 @@ extension Coordinator {
         let siblings: [Int]
         switch unit {
         case .rollout(let group):
-            let disputed = current!.disputes.keys.filter { $0.group == group }.map(\.sibling)
-            siblings = (job.missingSiblings(group) + disputed).sorted()
+            let again =
+                current!.disputes.filter { !$0.value.isScore }.map(\.key)
+                + current!.canaries.filter { !$0.value.isScore }.map(\.key)
+            siblings = Set(job.missingSiblings(group) + again.filter { $0.group == group }.map(\.sibling)).sorted()
         case .score(let id): siblings = [id.sibling]
         }
         let model = model(of: unit, job)
@@ -264,6 +284,12 @@ extension Coordinator {
         if let problem = problem(with: result, job) {
             log("a record of \(peer) was refused: \(problem)")
             acknowledge()
+            if result.problem != nil, let number = number(of: peer) {
+                strikes[peer, default: 0] += 1
+                if strikes[peer]! >= Self.strikeCount {
+                    return quarantine(number, "\(Self.strikeCount) of its results were malformed, the last: \(problem)")
+                }
+            }
             if let number = number(of: peer) {
                 unitFailed(
                     .with {
@@ -292,6 +318,24 @@ extension Coordinator {
             }, content: result)
         acknowledge()
         noteRecorded(sequence, isScore: isScore)
+        plantCanary(sequence, isScore: isScore, recorder: peer)
+    }
+
+    /// Malformed results after which a key is shut out.
+    private static let strikeCount = 3
+
+    /// Now and then a recorded sequence is computed again by another worker: equal bits are the proof that both compute
+    /// rightly.
+    private mutating func plantCanary(_ sequence: SequenceID, isScore: Bool, recorder: PeerIdentity) {
+        guard times.canaryEvery > 0, let id = current?.id, let number = number(of: recorder) else { return }
+        current!.recordedCount += 1
+        // Of a whole group: its other siblings would be computed twice as well. Not of a policy that has changed meanwhile.
+        guard current!.recordedCount >= times.canaryEvery, stayingWorkers.count > 1, let job = state.jobs[id],
+            !job.isTraining, isScore || !job.isGenerating(sequence.group), current!.disputes[sequence] == nil
+        else { return }
+        current!.recordedCount = 0
+        current!.canaries[sequence] = (isScore, number)
+        current!.ledger.add(isScore ? .score(sequence) : .rollout(group: sequence.group))
     }
 
     private mutating func noteRecorded(_ sequence: SequenceID, isScore: Bool) {
@@ -317,13 +361,13 @@ extension Coordinator {
         guard let number = number(of: peer), current?.id == result.job else { return }
         let unit: WorkUnit = isScore ? .score(sequence) : .rollout(group: sequence.group)
         if let dispute = current?.disputes[sequence] {
-            if dispute.worker == number { return }
+            if dispute.worker == number || (dispute.recorder == number && stayingWorkers.count > 2) { return }
             current?.disputes[sequence] = nil
             close(unit)
             let place = "group \(sequence.group), sibling \(sequence.sibling)"
             if isEqual {
                 log("\(place): the record was confirmed; worker \(dispute.worker) computes other bits and is shut out")
-                bury(dispute.worker, "its results differ from those of two other executions")
+                quarantine(dispute.worker, "its results differ from those of two other executions")
             } else {
                 end(
                     result.job, "failed",
@@ -334,9 +378,23 @@ extension Coordinator {
             log(
                 "group \(sequence.group), sibling \(sequence.sibling): worker \(number) got other bits; a third execution decides"
             )
-            current?.disputes[sequence] = .init(isScore: isScore, worker: number)
+            let recorder = current?.canaries.removeValue(forKey: sequence)?.recorder
+            current?.disputes[sequence] = .init(isScore: isScore, worker: number, recorder: recorder)
             current?.ledger.add(unit)
+        } else if let canary = current?.canaries[sequence], canary.recorder != number {
+            current?.canaries[sequence] = nil
+            finishUnit(unit)
         }
+    }
+
+    /// Ends what was done again, unless something of the unit is still missing.
+    private mutating func finishUnit(_ unit: WorkUnit) {
+        guard let current, let job = state.jobs[current.id] else { return }
+        if case .rollout(let group) = unit, job.isGenerating(group) { return }
+        let isWanted =
+            current.disputes.contains { unit.covers($0.key, $0.value.isScore) }
+            || current.canaries.contains { unit.covers($0.key, $0.value.isScore) }
+        if !isWanted { close(unit) }
     }
 
     private func problem(with result: WireUnitResult, _ job: JobRecord) -> String? {
@@ -428,5 +486,15 @@ extension Coordinator {
         }
         end(cancel.job, "cancelled", "")
         reply(to: peer, envelope) { $0.done = WireDone() }
+    }
+}
+
+extension WorkUnit {
+    /// Whether an execution of the unit computes `sequence`.
+    fileprivate func covers(_ sequence: SequenceID, _ isScore: Bool) -> Bool {
+        switch self {
+        case .rollout(let group): !isScore && sequence.group == group
+        case .score(let id): isScore && id == sequence
+        }
     }
 }

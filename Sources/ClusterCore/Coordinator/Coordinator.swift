@@ -81,6 +81,10 @@ package struct Coordinator: Sendable {
 
     var members: [WorkerNumber: Member] = [:]
     var retired: Set<UInt64> = []
+    /// Keys whose results were wrong, and why they are shut out until this process ends.
+    var quarantined: [PeerIdentity: String] = [:]
+    /// Malformed results of each key.
+    var strikes: [PeerIdentity: Int] = [:]
     var lastWorkerNumber: WorkerNumber = 0
     /// Of the first worker; all others must match.
     var numericsFingerprint: String?
@@ -124,6 +128,7 @@ package struct Coordinator: Sendable {
         case .tick:
             forgiveOwnPause(now)
             checkMembers(now)
+            releaseDrained()
         case .message(let envelope, let peer, let role): receive(envelope, from: peer, role: role, now)
         case .connectionLost(let peer): connectionLost(peer, now)
         case .result(let result, let peer): accept(result, from: peer)
@@ -165,6 +170,8 @@ package struct Coordinator: Sendable {
             let workers = workerList(now)
             reply(to: peer, envelope) { $0.workerList = workers }
         case (.cancelJob(let cancel), .submit), (.cancelJob(let cancel), .admin): self.cancel(cancel, peer, envelope)
+        case (.drainWorker(let drain), .admin): self.drain(drain, peer, envelope)
+        case (.scaleModel(let scale), .admin): self.scale(scale, peer, envelope)
         default:
             log("a message that \(role.rawValue) \(peer) may not send was ignored")
         }

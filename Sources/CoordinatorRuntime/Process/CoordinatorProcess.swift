@@ -58,6 +58,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private var lastJob: UInt64
     private var settings: [UInt64: WireGenerationSettings] = [:]
     private var isStopping = false
+    /// The whole cluster is to end, not this process alone.
+    private var isClusterEnding = false
     /// Effects that wait for room on the disk, in order; nothing behind them gets out before they are durable.
     private var blocked: [Coordinator.Effect] = []
     private var retryAt = MonotonicInstant.now
@@ -120,8 +122,9 @@ package final class CoordinatorProcess: @unchecked Sendable {
     /// Ends ``run()`` soon; from any thread.
     package func stop() { _ = inputs.tryPush(.stop) }
 
-    /// Runs until ``stop()``.
-    package func run() {
+    /// Runs until ``stop()`` and seals the journal. Returns the exit code: 75 when jobs are unfinished, so that a
+    /// supervisor starts it again and its workers wait for it; otherwise 0, and the workers are told to end.
+    package func run() -> Int32 {
         startThreads()
         var nextTick = MonotonicInstant.now
         while !isStopping {
@@ -140,11 +143,27 @@ package final class CoordinatorProcess: @unchecked Sendable {
             }
             execute(effects)
         }
-        for worker in coordinator.workerIdentities { send(stopMessage, to: worker) }
+        let hasUnfinishedJobs = coordinator.state.jobs.values.contains { $0.ended == nil }
+        if isClusterEnding || !hasUnfinishedJobs {
+            endWorkers()
+        }
         submissions.close()
         outputs.close()
         trainingWork.close()
         transport.close()
+        do { try journal.seal() } catch { logger.error("the journal was not sealed: \(error)") }
+        logger.info("ends; \(hasUnfinishedJobs ? "jobs are unfinished" : "all jobs have ended")")
+        return hasUnfinishedJobs && !isClusterEnding ? 75 : 0
+    }
+
+    /// Tells the workers to end and waits a moment until they hang up: what is sent just before a socket closes may be lost.
+    private func endWorkers() {
+        var waiting = Set(coordinator.workerIdentities)
+        for worker in waiting { send(stopMessage, to: worker) }
+        let deadline = MonotonicInstant.now.advanced(byMilliseconds: 1000)
+        while !waiting.isEmpty, let input = inputs.pop(until: deadline) {
+            if case .event(.disconnected(let peer, .control, _)) = input { waiting.remove(peer) }
+        }
     }
 
     // MARK: - In
@@ -207,6 +226,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 }
                 if case .stop = envelope.body, role == .admin {
                     isStopping = true
+                    isClusterEnding = true
                     var done = WireEnvelope()
                     done.done = WireDone()
                     return send(done, to: message.peer, request: envelope.request)
