@@ -49,7 +49,7 @@ def run(world, figures, random, seconds):
     if has_drain:
         by_pid = {worker.get("process_id"): worker.get("id") for worker in cluster.workers()}
         for index in (3, 4):
-            cluster.client("drain", str(by_pid[cluster.pid(index)]), check=False)
+            cluster.client("drain", "--no-wait", str(by_pid[cluster.pid(index)]), check=False)
     else:
         for index in (3, 4):
             cluster.signal(index, signal.SIGTERM)
