@@ -80,6 +80,8 @@ extension Coordinator {
             current?.wait("its output files are being written", now)
             return emit(.finish(job: job.id))
         }
+        // First: what is in training is placed anew only once its epoch has ended.
+        endBrokenEpoch(now)
         let waiting =
             prepareModels(job, now) ?? (job.isTraining ? advanceTraining(job, now) : grantWork(job, now))
         if current?.id != id { return }
