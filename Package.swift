@@ -157,6 +157,12 @@ let package = Package(
         .executableTarget(
             name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],
             path: "Tests/TransportProbe", swiftSettings: houseSettings),
+        .executableTarget(
+            name: "load-probe",
+            dependencies: [
+                "ClusterCore", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime", "RuntimeSupport",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ], path: "Tests/LoadProbe", swiftSettings: houseSettings),
     ],
     swiftLanguageModes: [.v6]
 )

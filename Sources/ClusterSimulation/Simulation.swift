@@ -11,11 +11,13 @@ package struct SimulationSettings: Sendable {
     package var fault: PlantedFault?
     /// Faults stop at this virtual time; from then on the cluster has `patience` to finish. Milliseconds.
     package var chaosUntil: UInt64 = 20_000
-    package var patience: UInt64 = 180_000
+    package var patience: UInt64
 
     package init(seed: UInt64, fault: PlantedFault? = nil) {
         self.seed = seed
         self.fault = fault
+        // Some mistakes only make a cluster late.
+        patience = fault == nil ? 180_000 : 60_000
     }
 }
 

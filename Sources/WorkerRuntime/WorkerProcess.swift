@@ -335,7 +335,12 @@ package final class WorkerProcess: @unchecked Sendable {
             routes[undeploy.model] = nil
             hosts.withLock { $0[undeploy.model] }?.exchange?.cancel()
             loader.drop(undeploy.model)
-        case .trainBegin, .trainCells, .trainStep, .stepApply, .takeSnapshot: engine.train(envelope)
+        case .trainBegin(let begin):
+            // A coordinator that died after an earlier epoch's last order says nothing more of that epoch: its members may
+            // wait for each other in the middle of a step.
+            if begin.epoch > 0 { training.abort(epoch: begin.epoch - 1) }
+            engine.train(envelope)
+        case .trainCells, .trainStep, .stepApply, .takeSnapshot: engine.train(envelope)
         case .trainAbort(let abort): training.abort(epoch: abort.epoch)
         case .routes(let routes):
             self.routes[routes.model] = routes

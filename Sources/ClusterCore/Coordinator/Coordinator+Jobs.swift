@@ -88,6 +88,8 @@ extension Coordinator {
             current?.wait("its output files are being written", now)
             return emit(.finish(job: job.id))
         }
+        // First: what is in training is placed anew only once its epoch has ended.
+        endBrokenEpoch(now)
         let waiting =
             prepareModels(job, now) ?? (job.isTraining ? advanceTraining(job, now) : grantWork(job, now))
         if current?.id != id { return }
@@ -105,7 +107,8 @@ extension Coordinator {
             log("job \(job.id) (\(job.admitted.name)) starts at step \(job.committed.count) of \(job.stepCount)")
             return running
         }
-        for group in 0..<job.groupCount where job.failedGroups[group] == nil {
+        // The last ones first: each then goes to the end of the ledger, where adding moves nothing.
+        for group in (0..<job.groupCount).reversed() where job.failedGroups[group] == nil {
             openUnits(job, group, &running.ledger)
         }
         log("job \(job.id) (\(job.admitted.name)) starts: \(job.doneGroupCount) of \(job.groupCount) groups are done")
@@ -169,7 +172,12 @@ extension Coordinator {
     /// Gives open units to workers with room, one round after another so that all get some.
     /// - Returns: what is waited for, or nil while something runs.
     mutating func grantWork(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
-        var isGranting = true
+        // With nothing open and no lease old enough to repeat, nobody needs to look.
+        var isGranting =
+            current.map { current in
+                !current.ledger.isOpenEmpty
+                    || current.ledger.leases.values.contains { now.milliseconds(since: $0.granted) > times.straggler }
+            } ?? false
         while isGranting {
             isGranting = false
             for worker in liveWorkers {
@@ -198,6 +206,11 @@ extension Coordinator {
 
     private func nextUnit(for worker: WorkerNumber, _ job: JobRecord, _ now: MonotonicInstant) -> WorkUnit? {
         guard let current, let member = members[worker], !member.isDraining else { return nil }
+        // Most workers have no room: they need not look at every open unit.
+        let hasRoom = [job.admitted.policyModel, job.admitted.scoreModel].contains {
+            $0 != 0 && member.freeSlots($0) > 0
+        }
+        guard hasRoom else { return nil }
         let hasMatters = !current.disputes.isEmpty || !current.canaries.isEmpty
         func canRun(_ unit: WorkUnit) -> Bool {
             let id = model(of: unit, job)

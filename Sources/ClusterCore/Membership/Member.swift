@@ -45,7 +45,7 @@ package struct ClusterTimes: Sendable {
     /// Silence after which a worker is dead.
     package var silence: UInt64 = 2500
     /// As `silence`, once the connection has broken.
-    package var silenceAfterLoss: UInt64 = 1000
+    package var silenceAfterLoss: UInt64 = 750
     /// A worker with leases that beats but makes no progress and waits for nobody for this long is stuck.
     package var stall: UInt64 = 120_000
     /// A lease older than this is given to an idle worker as well when nothing else is left to do.

@@ -18,11 +18,8 @@ extension Coordinator {
     /// Moves a training job as far as it goes.
     /// - Returns: what is waited for.
     mutating func advanceTraining(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
+        endBrokenEpoch(now)
         guard var run = current?.training else { return beginEpoch(job, now) }
-        if run.members.contains(where: { members[$0] == nil }) || deployments[run.model] == nil {
-            endEpoch("it lost a member", now)
-            return beginEpoch(job, now)
-        }
         defer { if current?.training?.epoch == run.epoch { current?.training = run } }
         repeatOrders(job, &run, now)
         while true {
@@ -108,6 +105,14 @@ extension Coordinator {
                 if job.admitted.optimizerOnDisk { $0.diskDirectory = "\(job.admitted.output)/optimizer" }
             }
         }
+    }
+
+    /// Ends an epoch that has lost a member.
+    mutating func endBrokenEpoch(_ now: MonotonicInstant) {
+        guard let run = current?.training,
+            run.members.contains(where: { members[$0] == nil }) || deployments[run.model] == nil
+        else { return }
+        endEpoch("it lost a member", now)
     }
 
     /// Ends the epoch: members stop, and what they generate for it is withdrawn, since the weights go back.
