@@ -11,9 +11,9 @@ struct RunningJob: Sendable {
     var ledger = WorkLedger()
     var isFinishing = false
     /// Units whose executions differed, with the digest that a third execution must confirm.
-    var disputes: [SequenceID: Dispute] = [:]
+    var disputes: [Matter: Dispute] = [:]
     /// Recorded sequences that another worker computes again, and who computed them first.
-    var canaries: [SequenceID: (isScore: Bool, recorder: WorkerNumber)] = [:]
+    var canaries: [Matter: WorkerNumber] = [:]
     /// Recorded sequences since the last canary.
     var recordedCount: UInt64 = 0
     /// The training epoch under way, of a training job.
@@ -21,8 +21,16 @@ struct RunningJob: Sendable {
     /// Why nothing runs, and since when.
     var waiting: (text: String, since: MonotonicInstant)?
 
-    struct Dispute: Sendable {
+    /// A recorded sequence that is computed again.
+    struct Matter: Hashable, Sendable {
+        let sequence: SequenceID
         let isScore: Bool
+
+        /// What is given out to compute it.
+        var unit: WorkUnit { isScore ? .score(sequence) : .rollout(group: sequence.group) }
+    }
+
+    struct Dispute: Sendable {
         let worker: WorkerNumber
         /// Who made the durable record, where that is known: no witness while there are others.
         var recorder: WorkerNumber?
@@ -186,11 +194,11 @@ extension Coordinator {
     /// Whether a worker is no witness in the matter of a unit: it has computed it already.
     private func isPartial(_ worker: WorkerNumber, _ unit: WorkUnit) -> Bool {
         guard let current else { return false }
-        for (sequence, dispute) in current.disputes where unit.covers(sequence, dispute.isScore) {
+        for (matter, dispute) in current.disputes where matter.unit == unit {
             if dispute.worker == worker { return true }
             if dispute.recorder == worker, stayingWorkers.count > 2 { return true }
         }
-        return current.canaries.contains { unit.covers($0.key, $0.value.isScore) && $0.value.recorder == worker }
+        return current.canaries.contains { $0.key.unit == unit && $0.value == worker }
     }
 
     private func model(of unit: WorkUnit, _ job: JobRecord) -> UInt32 {
@@ -233,10 +241,8 @@ extension Coordinator {
         let siblings: [Int]
         switch unit {
         case .rollout(let group):
-            let again =
-                current!.disputes.filter { !$0.value.isScore }.map(\.key)
-                + current!.canaries.filter { !$0.value.isScore }.map(\.key)
-            siblings = Set(job.missingSiblings(group) + again.filter { $0.group == group }.map(\.sibling)).sorted()
+            let again = (Array(current!.disputes.keys) + current!.canaries.keys).filter { $0.unit == unit }
+            siblings = Set(job.missingSiblings(group) + again.map(\.sequence.sibling)).sorted()
         case .score(let id): siblings = [id.sibling]
         }
         let model = model(of: unit, job)
@@ -332,11 +338,12 @@ extension Coordinator {
         current!.recordedCount += 1
         // Of a whole group: its other siblings would be computed twice as well. Not of a policy that has changed meanwhile.
         guard current!.recordedCount >= times.canaryEvery, stayingWorkers.count > 1, let job = state.jobs[id],
-            !job.isTraining, isScore || !job.isGenerating(sequence.group), current!.disputes[sequence] == nil
+            !job.isTraining, isScore || !job.isGenerating(sequence.group)
         else { return }
+        let matter = RunningJob.Matter(sequence: sequence, isScore: isScore)
         current!.recordedCount = 0
-        current!.canaries[sequence] = (isScore, number)
-        current!.ledger.add(isScore ? .score(sequence) : .rollout(group: sequence.group))
+        current!.canaries[matter] = number
+        current!.ledger.add(matter.unit)
     }
 
     private mutating func noteRecorded(_ sequence: SequenceID, isScore: Bool) {
@@ -360,11 +367,12 @@ extension Coordinator {
         _ sequence: SequenceID, _ isScore: Bool, isEqual: Bool, _ result: WireUnitResult, from peer: PeerIdentity
     ) {
         guard let number = number(of: peer), current?.id == result.job else { return }
-        let unit: WorkUnit = isScore ? .score(sequence) : .rollout(group: sequence.group)
-        if let dispute = current?.disputes[sequence] {
+        let matter = RunningJob.Matter(sequence: sequence, isScore: isScore)
+        let unit = matter.unit
+        if let dispute = current?.disputes[matter] {
             if dispute.worker == number || (dispute.recorder == number && stayingWorkers.count > 2) { return }
-            current?.disputes[sequence] = nil
-            close(unit)
+            current?.disputes[matter] = nil
+            finish(again: unit)
             let place = "group \(sequence.group), sibling \(sequence.sibling)"
             if isEqual {
                 log("\(place): the record was confirmed; worker \(dispute.worker) computes other bits and is shut out")
@@ -379,22 +387,21 @@ extension Coordinator {
             log(
                 "group \(sequence.group), sibling \(sequence.sibling): worker \(number) got other bits; a third execution decides"
             )
-            let recorder = current?.canaries.removeValue(forKey: sequence)?.recorder
-            current?.disputes[sequence] = .init(isScore: isScore, worker: number, recorder: recorder)
+            let recorder = current?.canaries.removeValue(forKey: matter)
+            current?.disputes[matter] = .init(worker: number, recorder: recorder)
             current?.ledger.add(unit)
-        } else if let canary = current?.canaries[sequence], canary.recorder != number {
-            current?.canaries[sequence] = nil
-            finishUnit(unit)
+        } else if let recorder = current?.canaries[matter], recorder != number {
+            current?.canaries[matter] = nil
+            finish(again: unit)
         }
     }
 
     /// Ends what was done again, unless something of the unit is still missing.
-    private mutating func finishUnit(_ unit: WorkUnit) {
+    private mutating func finish(again unit: WorkUnit) {
         guard let current, let job = state.jobs[current.id] else { return }
         if case .rollout(let group) = unit, job.isGenerating(group) { return }
         let isWanted =
-            current.disputes.contains { unit.covers($0.key, $0.value.isScore) }
-            || current.canaries.contains { unit.covers($0.key, $0.value.isScore) }
+            current.disputes.keys.contains { $0.unit == unit } || current.canaries.keys.contains { $0.unit == unit }
         if !isWanted { close(unit) }
     }
 
@@ -497,15 +504,5 @@ extension Coordinator {
         }
         end(cancel.job, "cancelled", "")
         reply(to: peer, envelope) { $0.done = WireDone() }
-    }
-}
-
-extension WorkUnit {
-    /// Whether an execution of the unit computes `sequence`.
-    fileprivate func covers(_ sequence: SequenceID, _ isScore: Bool) -> Bool {
-        switch self {
-        case .rollout(let group): !isScore && sequence.group == group
-        case .score(let id): isScore && id == sequence
-        }
     }
 }

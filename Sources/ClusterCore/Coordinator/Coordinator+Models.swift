@@ -47,7 +47,7 @@ extension Coordinator {
 
     /// Copies of a model's experts: what the operator last asked for, or the job.
     private func replicas(_ model: UInt32, _ engine: WireEngineSettings) -> Int {
-        Int(state.replicas[model] ?? engine.replicas)
+        max(1, Int(state.replicas[model] ?? engine.replicas))
     }
 
     /// Whether `workers` together have the memory for `models`.

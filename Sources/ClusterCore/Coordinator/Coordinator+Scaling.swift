@@ -44,10 +44,12 @@ extension Coordinator {
     /// Tells drained workers to end once nobody needs them.
     mutating func releaseDrained() {
         for member in members.values.sorted(by: { $0.number < $1.number }) where member.isDraining {
-            guard current?.ledger.leases(of: member.number).isEmpty ?? true,
-                current?.training?.members.contains(member.number) != true, member.beat.leases.isEmpty,
-                deployments.values.allSatisfy({ $0.placement.canLeave(member.number) })
-            else { continue }
+            guard current?.ledger.leases(of: member.number).isEmpty ?? true, member.beat.leases.isEmpty else { continue }
+            // With nobody left to take its part over, or nothing to do, there is nothing to wait for.
+            let isNeeded =
+                current?.training?.members.contains(member.number) == true
+                || !deployments.values.allSatisfy { $0.placement.canLeave(member.number) }
+            if isNeeded, current != nil, !stayingWorkers.isEmpty { continue }
             log("\(member.name) is drained")
             send(to: member.identity) { $0.stop.reason = "drained" }
             bury(member.number, "drained")

@@ -156,7 +156,10 @@ package struct WorkerSession: Sendable {
             lastBeat = now
             var beat = beat
             beat.leases = leases
-            if drain != nil { beat.freeSlots = [] }
+            if drain != nil {
+                beat.freeSlots = []
+                beat.isLeaving = true
+            }
             send { $0.beat = beat }
         }
         if fault == .recordsAreSentOnce { return }
@@ -175,7 +178,9 @@ package struct WorkerSession: Sendable {
             if now.milliseconds(since: goodbye) >= times.goodbye { end(drain) }
             return true
         }
-        guard (running.isEmpty && unacknowledged.isEmpty) || now >= drain.deadline else { return false }
+        // Others may need what a member holds: the coordinator says when it can go.
+        let isIdle = running.isEmpty && unacknowledged.isEmpty
+        guard (isIdle && worker == nil) || now >= drain.deadline else { return false }
         for lease in running.keys.sorted() {
             effects.append(.abandon(lease: lease))
             giveBack(lease)
@@ -241,7 +246,7 @@ package struct WorkerSession: Sendable {
         case .undeploy(let undeploy):
             reports[undeploy.model] = nil
             effects.append(.perform(envelope))
-        case .stop(let stop): effects.append(.exit(code: 0, stop.reason))
+        case .stop(let stop): effects.append(.exit(code: drain?.exitCode ?? 0, drain?.reason ?? stop.reason))
         case .done, nil: break
         default: effects.append(.perform(envelope))
         }

@@ -116,11 +116,13 @@ struct WorkerCommand: ParsableCommand {
                     memoryByteCount: try memory.map(byteCount) ?? Memory.available * 8 / 10,
                     orphanMilliseconds: UInt64(orphanSeconds * 1000), version: Version.current),
                 judge: judge, logger: logger)
-            let isDraining = Locked(false)
+            let firstSignal = Locked<MonotonicInstant?>(nil)
             @Sendable func drain(_ reason: String, exitCode: Int32) {
-                let isRepeated = isDraining.withLock { value in
-                    defer { value = true }
-                    return value
+                // An engine may signal us and a script around us, which passes it on: that is one request.
+                let isRepeated = firstSignal.withLock { first in
+                    if let first { return MonotonicInstant.now.milliseconds(since: first) > 1000 }
+                    first = .now
+                    return false
                 }
                 process.drain(reason, milliseconds: isRepeated ? 0 : drainMilliseconds, exitCode: exitCode)
             }

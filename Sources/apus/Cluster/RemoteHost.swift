@@ -73,14 +73,20 @@ struct RemoteHost {
     /// Arguments of ssh before the remote command.
     var sshArguments: [String] { Self.sshOptions + [destination, "--"] }
 
+    /// Makes `process` run ssh below a shell. ssh closes what it inherits, and with it the descriptor by which Foundation
+    /// notices an end: it would then wait for this one process and miss the ends of all others.
+    static func prepare(_ process: Process, _ arguments: [String]) {
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments = ["-c", "ssh \"$@\"; exit $?", "ssh"] + arguments
+    }
+
     /// Runs a shell command there, with `input` as its input.
     /// - Returns: what it printed.
     /// - Throws: ``ClientError`` with ssh's last line.
     @discardableResult
     func run(_ command: String, input: Data = Data(), seconds: Double = 60) throws -> String {
         let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["ssh"] + sshArguments + [command]
+        Self.prepare(process, sshArguments + [command])
         let (source, output, errors) = (Pipe(), Pipe(), Pipe())
         (process.standardInput, process.standardOutput, process.standardError) = (source, output, errors)
         // What is sent and what comes back are a few kilobytes: no pipe fills up.

@@ -98,8 +98,7 @@ final class Supervisor: @unchecked Sendable {
     private func start(_ running: inout Running) {
         let process = Process()
         if let ssh = running.child.ssh {
-            process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-            process.arguments = ["ssh"] + ssh + running.child.arguments
+            RemoteHost.prepare(process, ssh + running.child.arguments)
         } else {
             process.executableURL = Self.executable
             process.arguments = running.child.arguments + ["--supervised"]
