@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures beside their goals."""
+import math
 
 
 class Figures:
@@ -36,4 +37,4 @@ class Figures:
 def percentile(values, share):
     """The smallest value that at least `share` of all do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-int(len(ordered) * share * 1000) // 1000) - 1))] if ordered else 0.0
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0

@@ -6,10 +6,13 @@ import Foundation
 import RuntimeSupport
 import SwiftProtobuf
 
+/// SwiftProtobuf has a `Message` too.
+typealias TransportMessage = ClusterTransport.Message
+
 /// What reaches the stubs of a process, in one queue for its one thread.
 enum StubInput: Sendable {
     case connected(stub: Int)
-    case message(stub: Int, ClusterTransport.Message)
+    case message(stub: Int, TransportMessage)
 }
 
 /// A worker without a model: the real session and the real transport around answers that cost nothing. It holds its
@@ -65,7 +68,11 @@ struct StubWorker {
             $0.forced = Data(repeating: 0, count: tokenCount)
             $0.finishReason = "stop"
             $0.outcome = "ok"
-            $0.rewards = [.with { $0.name = "total"; $0.value = 1 }]
+            $0.rewards = [
+                .with {
+                    $0.name = "total"; $0.value = 1
+                }
+            ]
         }
         try transport.connect(to: coordinator)
     }
@@ -99,7 +106,12 @@ struct StubWorker {
             $0.activity = "pretending"
             $0.waitingFor = "the plan"  // a stub that holds its grants is not stuck
             for model in models.sorted() {
-                $0.freeSlots.append(.with { $0.model = model; $0.count = UInt32(max(0, slots - inFlightCount)) })
+                let count = UInt32(max(0, slots - inFlightCount))
+                $0.freeSlots.append(
+                    .with {
+                        $0.model = model
+                        $0.count = count
+                    })
             }
         }
         perform(session.apply(.tick(beat), at: .now))
@@ -144,7 +156,7 @@ struct StubWorker {
         for effect in effects {
             switch effect {
             case .send(let envelope):
-                try? transport.send(ClusterTransport.Message(peer: coordinator, channel: .control, parts: envelope.payloads))
+                try? transport.send(TransportMessage(peer: coordinator, channel: .control, parts: envelope.payloads))
             case .transfer(let result):
                 transfers += 1
                 let content = Payload(result.encoded())

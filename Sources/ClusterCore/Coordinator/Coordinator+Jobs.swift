@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ClusterProtocol
 internal import ClusterTransport
+internal import Foundation
 internal import RuntimeSupport
 internal import SwiftProtobuf
 
@@ -286,10 +287,9 @@ extension Coordinator {
                 }
             }
         }
-        guard let job = state.jobs[result.job], job.ended == nil, job.failedGroups[sequence.group] == nil else {
-            return acknowledge()
-        }
-        if let problem = problem(with: result, job) {
+        let found = examine(result)
+        if found.isOver { return acknowledge() }
+        if let problem = found.problem {
             log("a record of \(peer) was refused: \(problem)")
             acknowledge()
             if result.problem != nil, let number = number(of: peer) {
@@ -307,11 +307,10 @@ extension Coordinator {
             return
         }
         let digest = result.digest
-        if let recorded = job.isRecorded(sequence, score: isScore), fault != .recordsTwice {
+        if let recorded = found.recorded, fault != .recordsTwice {
             settle(sequence, isScore, isEqual: recorded == digest, result, from: peer)
             return acknowledge()
         }
-        // Nothing of `job` from here on: a copy that lives on would make the change copy the job's tables.
         record(
             .with {
                 $0.unitRecorded = .with {
@@ -404,6 +403,16 @@ extension Coordinator {
         let isWanted =
             current.disputes.keys.contains { $0.unit == unit } || current.canaries.keys.contains { $0.unit == unit }
         if !isWanted { close(unit) }
+    }
+
+    /// Whether nobody wants the result any more, what is wrong with it, and the digest of the record that is there
+    /// already. A function of its own: a job that were still held when its record is made would be copied, tables and all.
+    private func examine(_ result: WireUnitResult) -> (isOver: Bool, problem: String?, recorded: Data?) {
+        let (sequence, isScore) = result.sequence
+        guard let job = state.jobs[result.job], job.ended == nil, job.failedGroups[sequence.group] == nil else {
+            return (true, nil, nil)
+        }
+        return (false, problem(with: result, job), job.isRecorded(sequence, score: isScore))
     }
 
     private func problem(with result: WireUnitResult, _ job: JobRecord) -> String? {

@@ -118,7 +118,18 @@ package struct Coordinator: Sendable {
     }
 
     /// Takes one event; the effects are to be executed in order.
-    package mutating func apply(_ event: Event, at now: MonotonicInstant) -> [Effect] {
+    package mutating func apply(_ event: Event, at now: MonotonicInstant) -> [Effect] { apply([event], at: now) }
+
+    /// Takes events that came together. All are noted before anything is decided: a decision looks at every worker, and
+    /// of results there are thousands in a second.
+    package mutating func apply(_ events: [Event], at now: MonotonicInstant) -> [Effect] {
+        for event in events { note(event, now) }
+        advance(now)
+        defer { effects = [] }
+        return effects
+    }
+
+    private mutating func note(_ event: Event, _ now: MonotonicInstant) {
         if !isStarted {
             isStarted = true
             let next = fault == .epochStays ? max(1, state.epoch) : state.epoch + 1
@@ -139,9 +150,6 @@ package struct Coordinator: Sendable {
             snapshotSealed(job: job, version: version, directory: directory, problem: problem, now)
         case .jobWritten(let job, let problem): written(job, problem)
         }
-        advance(now)
-        defer { effects = [] }
-        return effects
     }
 
     private mutating func receive(

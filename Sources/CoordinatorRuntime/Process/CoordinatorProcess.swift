@@ -128,20 +128,20 @@ package final class CoordinatorProcess: @unchecked Sendable {
         startThreads()
         var nextTick = MonotonicInstant.now
         while !isStopping {
-            var effects: [Coordinator.Effect] = []
+            var events: [Coordinator.Event] = []
             if let first = inputs.pop(until: nextTick) {
-                take(first, &effects)
+                take(first, &events)
                 var count = 1
                 while count < 1024, let input = inputs.tryPop() {
-                    take(input, &effects)
+                    take(input, &events)
                     count += 1
                 }
             }
             if MonotonicInstant.now >= nextTick {
                 nextTick = MonotonicInstant.now.advanced(byMilliseconds: 100)
-                effects += coordinator.apply(.tick, at: .now)
+                events.append(.tick)
             }
-            execute(effects)
+            execute(events.isEmpty ? [] : coordinator.apply(events, at: .now))
         }
         let hasUnfinishedJobs = coordinator.state.jobs.values.contains { $0.ended == nil }
         if isClusterEnding || !hasUnfinishedJobs {
@@ -168,19 +168,19 @@ package final class CoordinatorProcess: @unchecked Sendable {
 
     // MARK: - In
 
-    private func take(_ input: Input, _ effects: inout [Coordinator.Effect]) {
+    private func take(_ input: Input, _ events: inout [Coordinator.Event]) {
         switch input {
         case .stop: isStopping = true
-        case .event(let event): take(event, &effects)
-        case .message(let message): take(message, &effects)
+        case .event(let event): take(event, &events)
+        case .message(let message): take(message, &events)
         case .prepared(let prepared, let job, let client, let request):
             settings[job] = prepared.settings
             for warning in prepared.warnings.prefix(5) { logger.warning("job \(job): \(warning)") }
-            effects += coordinator.apply(
+            events.append(
                 .jobPrepared(
                     .init(
                         admitted: prepared.admitted, policy: prepared.policy, scorer: prepared.scorer,
-                        furtherScorers: prepared.furtherScorers, client: client, request: request)), at: .now)
+                        furtherScorers: prepared.furtherScorers, client: client, request: request)))
         case .refused(let error, let client, let request):
             send(failure(error.description, error.exitCode), to: client, request: request)
         case .built(let order, let result):
@@ -191,22 +191,22 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 plan = step.plan
             case .failure(let error): problem = error.description
             }
-            effects += coordinator.apply(
+            events.append(
                 .stepBuilt(
-                    job: order.job.id, epoch: order.epoch, version: order.version, plan, problem: problem), at: .now)
+                    job: order.job.id, epoch: order.epoch, version: order.version, plan, problem: problem))
         case .sealed(let job, let version, let directory, let problem):
-            effects += coordinator.apply(
-                .snapshotSealed(job: job, version: version, directory: directory, problem: problem), at: .now)
+            events.append(
+                .snapshotSealed(job: job, version: version, directory: directory, problem: problem))
         case .written(let job, let problem):
-            effects += coordinator.apply(.jobWritten(job: job, problem: problem), at: .now)
+            events.append(.jobWritten(job: job, problem: problem))
         }
     }
 
-    private func take(_ event: TransportEvent, _ effects: inout [Coordinator.Effect]) {
+    private func take(_ event: TransportEvent, _ events: inout [Coordinator.Event]) {
         switch event {
         case .disconnected(let peer, let channel, _):
             if channel == .bulk { reassembler.forget(peer: peer) }
-            if channel == .control { effects += coordinator.apply(.connectionLost(peer), at: .now) }
+            if channel == .control { events.append(.connectionLost(peer)) }
         case .handshakeFailed(let failure, let suppressed):
             logger.warning("a connection was refused: \(failure)\(suppressed > 0 ? " (and \(suppressed) more)" : "")")
         case .protocolViolation(let peer, let channel, let text):
@@ -215,7 +215,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         }
     }
 
-    private func take(_ message: Message, _ effects: inout [Coordinator.Effect]) {
+    private func take(_ message: Message, _ events: inout [Coordinator.Event]) {
         guard let role = configuration.allowList.role(of: message.peer) else { return }
         do {
             switch message.channel {
@@ -231,13 +231,13 @@ package final class CoordinatorProcess: @unchecked Sendable {
                     done.done = WireDone()
                     return send(done, to: message.peer, request: envelope.request)
                 }
-                effects += coordinator.apply(.message(envelope, from: message.peer, role: role), at: .now)
+                events.append(.message(envelope, from: message.peer, role: role))
             case .bulk:
                 // Workers send again what is not acknowledged: while the disk is full nothing more is taken in.
                 guard blocked.isEmpty else { return }
                 guard role == .worker, let transfer = try reassembler.accept(message) else { return }
                 let result = try WireUnitResult(encoded: transfer.content)
-                effects += coordinator.apply(.result(result, from: message.peer), at: .now)
+                events.append(.result(result, from: message.peer))
             case .exchange: break
             }
         } catch {
