@@ -15,7 +15,7 @@ struct HostClusterTests {
         init(_ bench: Workbench) throws {
             let port = try #require(Self.freePort())
             for name in ["host-key", "user-key"] {
-                try run("/usr/bin/ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", bench.url(name).path])
+                try Self.run("/usr/bin/ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", bench.url(name).path])
             }
             try bench.write(
                 "sshd_config",
@@ -69,7 +69,7 @@ struct HostClusterTests {
             process.waitUntilExit()
         }
 
-        private func run(_ program: String, _ arguments: [String]) throws {
+        private static func run(_ program: String, _ arguments: [String]) throws {
             let process = try Process.run(URL(fileURLWithPath: program), arguments: arguments)
             process.waitUntilExit()
             try #require(process.terminationStatus == 0)
