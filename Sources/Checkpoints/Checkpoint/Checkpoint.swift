@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
-internal import Synchronization
+internal import RuntimeSupport
 package import Tensors
 
 /// A Hugging Face checkpoint directory of a Qwen3 model, opened for reading.
@@ -34,7 +34,7 @@ package final class Checkpoint: Sendable {
     package let storesRedundantHead: Bool
     /// "model." in the released form, "" in dumps of the model without its head.
     private let prefix: String
-    private let opened: Mutex<Opened>
+    private let opened: Locked<Opened>
 
     /// Opens and checks `directory`. `configuration`: use this one instead of its config.json.
     /// - Throws: ``CheckpointError`` naming file, tensor, expected and actual value.
@@ -52,7 +52,7 @@ package final class Checkpoint: Sendable {
         let isFused = fusedName.map(index.contains) ?? false
         expertLayout = isFused ? .fused : .perExpert
         storesRedundantHead = configuration.tieWordEmbeddings && index.contains(TensorName.head.rawValue)
-        opened = Mutex(Opened(files: Array(repeating: nil, count: index.shards.count)))
+        opened = Locked(Opened(files: Array(repeating: nil, count: index.shards.count)))
         let expected = CheckpointExpectation(
             configuration: configuration, isFused: isFused, prefix: prefix, directory: directory)
         elementType = try expected.check(index)
