@@ -138,7 +138,7 @@ let package = Package(
             swiftSettings: houseSettings),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
-        tests("PostTraining", ["Checkpoints", "Qwen3"]),
+        tests("PostTraining", ["Checkpoints", "Qwen3", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "Qwen3", "RuntimeSupport", "Tensors"]),
         tests("Recipes", ["JobSpecification", "Rewards", "RuntimeSupport"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),

@@ -933,6 +933,16 @@ package nonisolated struct WireModelDescription: @unchecked Sendable {
     set {_uniqueStorage()._originalContext = newValue}
   }
 
+  /// A language model taken as a reward model: seed of its scalar head.
+  package var freshHeadSeed: UInt64 {
+    get {_storage._freshHeadSeed ?? 0}
+    set {_uniqueStorage()._freshHeadSeed = newValue}
+  }
+  /// Returns true if `freshHeadSeed` has been explicitly set.
+  package var hasFreshHeadSeed: Bool {_storage._freshHeadSeed != nil}
+  /// Clears the value of `freshHeadSeed`. Subsequent reads from it will return its default value.
+  package mutating func clearFreshHeadSeed() {_uniqueStorage()._freshHeadSeed = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1248,6 +1258,16 @@ package nonisolated struct WireGenerationSettings: @unchecked Sendable {
   /// Clears the value of `judge`. Subsequent reads from it will return its default value.
   package mutating func clearJudge() {_uniqueStorage()._judge = nil}
 
+  /// Present when a reward model gives its scalar.
+  package var rewardModel: WireRewardModelSettings {
+    get {_storage._rewardModel ?? WireRewardModelSettings()}
+    set {_uniqueStorage()._rewardModel = newValue}
+  }
+  /// Returns true if `rewardModel` has been explicitly set.
+  package var hasRewardModel: Bool {_storage._rewardModel != nil}
+  /// Clears the value of `rewardModel`. Subsequent reads from it will return its default value.
+  package mutating func clearRewardModel() {_uniqueStorage()._rewardModel = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1286,6 +1306,33 @@ package nonisolated struct WireJudgeSettings: Sendable {
   package init() {}
 }
 
+/// A reward model of the cluster, by what a worker knows of it.
+package nonisolated struct WireRewardModelSettings: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var contentHash: String = String()
+
+  package var compute: String = String()
+
+  /// Ends every response that is scored; nothing without one.
+  package var endID: Int32 {
+    get {_endID ?? 0}
+    set {_endID = newValue}
+  }
+  /// Returns true if `endID` has been explicitly set.
+  package var hasEndID: Bool {self._endID != nil}
+  /// Clears the value of `endID`. Subsequent reads from it will return its default value.
+  package mutating func clearEndID() {self._endID = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _endID: Int32? = nil
+}
+
 package nonisolated struct WireEnvironmentSettings: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1320,6 +1367,9 @@ package nonisolated struct WireScoreSettings: Sendable {
   package var topK: UInt32 = 0
 
   package var full: Bool = false
+
+  /// A reward model's scalar at the last token, in the place of the log-probabilities.
+  package var scalar: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1943,6 +1993,17 @@ package nonisolated struct WireObjectiveSettings: @unchecked Sendable {
   package var klInReward: Double {
     get {_storage._klInReward}
     set {_uniqueStorage()._klInReward = newValue}
+  }
+
+  /// Preference pairs of the whole step; with them cells hold chosen and rejected in turn and nothing else counts.
+  package var preferencePairs: Double {
+    get {_storage._preferencePairs}
+    set {_uniqueStorage()._preferencePairs = newValue}
+  }
+
+  package var centerRewardsCoefficient: Double {
+    get {_storage._centerRewardsCoefficient}
+    set {_uniqueStorage()._centerRewardsCoefficient = newValue}
   }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4479,7 +4540,7 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ModelDescription"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0\u{3}yarn_factor\0\u{3}original_context\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0\u{3}yarn_factor\0\u{3}original_context\0\u{3}fresh_head_seed\0")
 
   fileprivate class _StorageClass {
     var _id: UInt32 = 0
@@ -4495,6 +4556,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
     var _training: WireTrainingMemory? = nil
     var _yarnFactor: Double = 0
     var _originalContext: UInt32 = 0
+    var _freshHeadSeed: UInt64? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4518,6 +4580,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       _training = source._training
       _yarnFactor = source._yarnFactor
       _originalContext = source._originalContext
+      _freshHeadSeed = source._freshHeadSeed
     }
   }
 
@@ -4549,6 +4612,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
         case 11: try { try decoder.decodeSingularMessageField(value: &_storage._training) }()
         case 12: try { try decoder.decodeSingularDoubleField(value: &_storage._yarnFactor) }()
         case 13: try { try decoder.decodeSingularUInt32Field(value: &_storage._originalContext) }()
+        case 14: try { try decoder.decodeSingularUInt64Field(value: &_storage._freshHeadSeed) }()
         default: break
         }
       }
@@ -4600,6 +4664,9 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       if _storage._originalContext != 0 {
         try visitor.visitSingularUInt32Field(value: _storage._originalContext, fieldNumber: 13)
       }
+      try { if let v = _storage._freshHeadSeed {
+        try visitor.visitSingularUInt64Field(value: v, fieldNumber: 14)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4622,6 +4689,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
         if _storage._training != rhs_storage._training {return false}
         if _storage._yarnFactor != rhs_storage._yarnFactor {return false}
         if _storage._originalContext != rhs_storage._originalContext {return false}
+        if _storage._freshHeadSeed != rhs_storage._freshHeadSeed {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -5049,7 +5117,7 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".GenerationSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0\u{1}judge\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0\u{1}judge\0\u{3}reward_model\0")
 
   fileprivate class _StorageClass {
     var _temperature: Float = 0
@@ -5069,6 +5137,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
     var _thinking: String = String()
     var _environment: WireEnvironmentSettings? = nil
     var _judge: WireJudgeSettings? = nil
+    var _rewardModel: WireRewardModelSettings? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -5096,6 +5165,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       _thinking = source._thinking
       _environment = source._environment
       _judge = source._judge
+      _rewardModel = source._rewardModel
     }
   }
 
@@ -5131,6 +5201,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         case 15: try { try decoder.decodeSingularStringField(value: &_storage._thinking) }()
         case 16: try { try decoder.decodeSingularMessageField(value: &_storage._environment) }()
         case 17: try { try decoder.decodeSingularMessageField(value: &_storage._judge) }()
+        case 18: try { try decoder.decodeSingularMessageField(value: &_storage._rewardModel) }()
         default: break
         }
       }
@@ -5194,6 +5265,9 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       try { if let v = _storage._judge {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
       } }()
+      try { if let v = _storage._rewardModel {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 18)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -5220,6 +5294,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         if _storage._thinking != rhs_storage._thinking {return false}
         if _storage._environment != rhs_storage._environment {return false}
         if _storage._judge != rhs_storage._judge {return false}
+        if _storage._rewardModel != rhs_storage._rewardModel {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -5299,6 +5374,50 @@ nonisolated extension WireJudgeSettings: SwiftProtobuf.Message, SwiftProtobuf._M
   }
 }
 
+nonisolated extension WireRewardModelSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".RewardModelSettings"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}content_hash\0\u{1}compute\0\u{3}end_id\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.contentHash) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.compute) }()
+      case 3: try { try decoder.decodeSingularInt32Field(value: &self._endID) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.contentHash.isEmpty {
+      try visitor.visitSingularStringField(value: self.contentHash, fieldNumber: 1)
+    }
+    if !self.compute.isEmpty {
+      try visitor.visitSingularStringField(value: self.compute, fieldNumber: 2)
+    }
+    try { if let v = self._endID {
+      try visitor.visitSingularInt32Field(value: v, fieldNumber: 3)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireRewardModelSettings, rhs: WireRewardModelSettings) -> Bool {
+    if lhs.contentHash != rhs.contentHash {return false}
+    if lhs.compute != rhs.compute {return false}
+    if lhs._endID != rhs._endID {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".EnvironmentSettings"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tools\0\u{1}corpus\0\u{3}turns_max\0\u{3}turn_tokens_max\0\u{3}call_milliseconds\0\u{3}observation_byte_count\0")
@@ -5356,7 +5475,7 @@ nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ScoreSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_k\0\u{1}full\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_k\0\u{1}full\0\u{1}scalar\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5367,6 +5486,7 @@ nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._M
       case 1: try { try decoder.decodeSingularFloatField(value: &self.temperature) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.topK) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.full) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.scalar) }()
       default: break
       }
     }
@@ -5382,6 +5502,9 @@ nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._M
     if self.full != false {
       try visitor.visitSingularBoolField(value: self.full, fieldNumber: 3)
     }
+    if self.scalar != false {
+      try visitor.visitSingularBoolField(value: self.scalar, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5389,6 +5512,7 @@ nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._M
     if lhs.temperature != rhs.temperature {return false}
     if lhs.topK != rhs.topK {return false}
     if lhs.full != rhs.full {return false}
+    if lhs.scalar != rhs.scalar {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -6528,7 +6652,7 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ObjectiveSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}form\0\u{3}ratio_level\0\u{3}clip_low\0\u{3}clip_high\0\u{3}dual_clip\0\u{3}kl_coefficient\0\u{3}kl_estimator\0\u{3}kl_bias_correction\0\u{3}off_policy_threshold\0\u{1}aggregation\0\u{3}constant_length\0\u{3}entropy_coefficient\0\u{3}policy_tokens\0\u{3}policy_sequences\0\u{3}cross_entropy_weight\0\u{3}divergence_weight\0\u{3}kl_in_reward\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}form\0\u{3}ratio_level\0\u{3}clip_low\0\u{3}clip_high\0\u{3}dual_clip\0\u{3}kl_coefficient\0\u{3}kl_estimator\0\u{3}kl_bias_correction\0\u{3}off_policy_threshold\0\u{1}aggregation\0\u{3}constant_length\0\u{3}entropy_coefficient\0\u{3}policy_tokens\0\u{3}policy_sequences\0\u{3}cross_entropy_weight\0\u{3}divergence_weight\0\u{3}kl_in_reward\0\u{3}preference_pairs\0\u{3}center_rewards_coefficient\0")
 
   fileprivate class _StorageClass {
     var _form: String = String()
@@ -6548,6 +6672,8 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
     var _crossEntropyWeight: Double = 0
     var _divergenceWeight: Double = 0
     var _klInReward: Double = 0
+    var _preferencePairs: Double = 0
+    var _centerRewardsCoefficient: Double = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -6575,6 +6701,8 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
       _crossEntropyWeight = source._crossEntropyWeight
       _divergenceWeight = source._divergenceWeight
       _klInReward = source._klInReward
+      _preferencePairs = source._preferencePairs
+      _centerRewardsCoefficient = source._centerRewardsCoefficient
     }
   }
 
@@ -6610,6 +6738,8 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
         case 15: try { try decoder.decodeSingularDoubleField(value: &_storage._crossEntropyWeight) }()
         case 16: try { try decoder.decodeSingularDoubleField(value: &_storage._divergenceWeight) }()
         case 17: try { try decoder.decodeSingularDoubleField(value: &_storage._klInReward) }()
+        case 18: try { try decoder.decodeSingularDoubleField(value: &_storage._preferencePairs) }()
+        case 19: try { try decoder.decodeSingularDoubleField(value: &_storage._centerRewardsCoefficient) }()
         default: break
         }
       }
@@ -6673,6 +6803,12 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
       if _storage._klInReward.bitPattern != 0 {
         try visitor.visitSingularDoubleField(value: _storage._klInReward, fieldNumber: 17)
       }
+      if _storage._preferencePairs.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._preferencePairs, fieldNumber: 18)
+      }
+      if _storage._centerRewardsCoefficient.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._centerRewardsCoefficient, fieldNumber: 19)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -6699,6 +6835,8 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
         if _storage._crossEntropyWeight != rhs_storage._crossEntropyWeight {return false}
         if _storage._divergenceWeight != rhs_storage._divergenceWeight {return false}
         if _storage._klInReward != rhs_storage._klInReward {return false}
+        if _storage._preferencePairs != rhs_storage._preferencePairs {return false}
+        if _storage._centerRewardsCoefficient != rhs_storage._centerRewardsCoefficient {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -88,18 +88,30 @@ extension RewardStage {
             text: finished.trajectory?.lastTurn ?? rollout.text, isTruncated: rollout.outcome == "truncated",
             row: group.row, thinking: group.settings.thinking,
             trajectory: finished.trajectory.map { (rollout.text, $0.state) })
-        if group.settings.hasJudge {
-            let columns = (try? JSONDecoder().decode([String: String].self, from: Data(group.row.utf8))) ?? [:]
-            let isJudged = group.settings.rewards.contains { $0.name == "judge" } || columns["reward"] == "judge"
-            guard isJudged else { return judge.judge(group.settings.rewards, response) }
-            do throws(JudgeFailure) {
-                // The judge sees what a reader sees: not the thinking.
-                response.consulted["judge"] = try client.ask(
-                    group.settings.judge, question: columns["prompt"] ?? "", reference: columns["answer"] ?? "none",
-                    response: ThinkingBlock.answer(of: response.text))
-            } catch { return Judgement(outcome: "infra_error", detail: error.description) }
+        do throws(JudgeFailure) { try consult(group, &response) } catch {
+            return Judgement(outcome: "infra_error", detail: error.description)
         }
         return judge.judge(group.settings.rewards, response)
+    }
+
+    /// Asks the models behind the response's rewards. They see what a reader sees: not the thinking.
+    private func consult(_ group: WireRolloutGroup, _ response: inout JudgedResponse) throws(JudgeFailure) {
+        let settings = group.settings
+        guard settings.hasJudge || settings.hasRewardModel else { return }
+        let columns = (try? JSONDecoder().decode([String: String].self, from: Data(group.row.utf8))) ?? [:]
+        func isAsked(_ name: String) -> Bool {
+            settings.rewards.contains { $0.name == name } || columns["reward"] == name
+        }
+        if settings.hasJudge, isAsked("judge") {
+            response.consulted["judge"] = try client.ask(
+                settings.judge, question: columns["prompt"] ?? "", reference: columns["answer"] ?? "none",
+                response: ThinkingBlock.answer(of: response.text))
+        }
+        if settings.hasRewardModel, isAsked("reward_model") {
+            response.consulted["reward_model"] = try client.scalar(
+                settings.rewardModel, prompt: group.prompt.int32Elements,
+                response: ThinkingBlock.spoken(of: response.text))
+        }
     }
 }
 

@@ -86,8 +86,7 @@ package final class WorkerProcess: @unchecked Sendable {
         sender = RecordSender(transport)
         // The loop is made after those who ask it.
         let loop = Locked<EngineLoop?>(nil)
-        let client = JudgeClient { settings, prompt in
-            let question = Consultation(settings, prompt)
+        let client = JudgeClient { question in
             guard let engine = loop.withLock({ $0 }) else { return .failure(JudgeFailure(description: "no engine")) }
             engine.consult(question)
             return question.wait()

@@ -9,13 +9,13 @@ import Testing
 struct HostClusterTests {
     /// sshd with keys of its own, and an `ssh` that knows nothing but it.
     private final class Server {
-        private let process: Process
+        private let process = Process()
         let environment: [String: String]
 
         init(_ bench: Workbench) throws {
             let port = try #require(Self.freePort())
             for name in ["host-key", "user-key"] {
-                try run("/usr/bin/ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", bench.url(name).path])
+                try Self.run("/usr/bin/ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", bench.url(name).path])
             }
             try bench.write(
                 "sshd_config",
@@ -53,7 +53,6 @@ struct HostClusterTests {
             if getuid() == 0 {
                 try FileManager.default.createDirectory(atPath: "/run/sshd", withIntermediateDirectories: true)
             }
-            process = Process()
             process.executableURL = URL(fileURLWithPath: "/usr/sbin/sshd")
             process.arguments = ["-D", "-e", "-f", bench.url("sshd_config").path]
             process.standardInput = FileHandle.nullDevice
@@ -65,11 +64,12 @@ struct HostClusterTests {
         }
 
         deinit {
-            process.terminate()
+            // A test's thread blocks signals, and its children inherit that: SIGTERM would not reach them.
+            kill(process.processIdentifier, SIGKILL)
             process.waitUntilExit()
         }
 
-        private func run(_ program: String, _ arguments: [String]) throws {
+        private static func run(_ program: String, _ arguments: [String]) throws {
             let process = try Process.run(URL(fileURLWithPath: program), arguments: arguments)
             process.waitUntilExit()
             try #require(process.terminationStatus == 0)

@@ -28,6 +28,14 @@ struct SnapshotSealer {
         let source = try Checkpoint(directory: URL(fileURLWithPath: specification.model.path, isDirectory: true))
         var configuration = source.configuration
         configuration.storageType = configuration.storageType ?? .bfloat16
+        if specification.method == .reward {
+            configuration = configuration.asRewardModel
+            // transformers would pool before an end of answer that is also what fills a batch up.
+            let files = try ModelFiles(source.directory, compute: specification.model.compute.rawValue, version: 0)
+            if let end = try files.endOfAnswer(), configuration.padTokenID == Int(end) {
+                configuration.padTokenID = nil
+            }
+        }
         for name in TokenizerFacts.fileNames {
             let file = source.directory.appendingPathComponent(name)
             guard let bytes = try? Data(contentsOf: file) else { continue }
