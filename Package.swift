@@ -44,7 +44,7 @@ let package = Package(
             "RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
-        library("Tokenization", [.product(name: "Crypto", package: "swift-crypto")]),
+        library("Tokenization", ["RuntimeSupport", .product(name: "Crypto", package: "swift-crypto")]),
         .target(
             name: "ClusterProtocol",
             dependencies: [
@@ -134,7 +134,7 @@ let package = Package(
         tests("JobSpecification", ["RuntimeSupport"]),
         tests("Rewards", ["CPlatform", "RuntimeSupport", "apus", "verifier-probe"]),
         .executableTarget(
-            name: "verifier-probe", dependencies: ["Rewards"], path: "Tests/VerifierProbe",
+            name: "verifier-probe", dependencies: ["CPlatform", "Rewards"], path: "Tests/VerifierProbe",
             swiftSettings: houseSettings),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),

@@ -85,9 +85,7 @@ package struct Dispatch: Sendable {
         put(assignment.experts)
         put(assignment.weights.map { Int32(bitPattern: $0.bitPattern) })
         put(backward?.rowNumbers ?? [])
-        let rest = [Payload(routing)] + tokens + (backward?.gradients ?? [])
-        header.checksum = rest.checksum
-        return [header.encode()] + rest
+        return header.encode(before: [Payload(routing)] + tokens + (backward?.gradients ?? []))
     }
 
     /// Reads a dispatch that a peer sent.
@@ -109,7 +107,7 @@ package struct Dispatch: Sendable {
             layout.fits(rows.prefix(partCount), rows: header.rowCount),
             !isBackward || layout.fits(ArraySlice(rows.suffix(partCount)), rows: header.rowCount)
         else { throw FrameError("the token rows are not what the header says") }
-        guard parts[1...].checksum == header.checksum else { throw FrameError("checksum mismatch") }
+        guard ExchangeHeader.isIntact(parts) else { throw FrameError("checksum mismatch") }
         let words = parts[1].withUnsafeBytes { bytes in
             (0..<bytes.count / 4).map {
                 Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self))
@@ -220,7 +218,7 @@ package struct Combine: Sendable {
         guard RowParts(rowByteCount: header.width * 4).fits(rows, rows: header.rowCount) else {
             throw FrameError("the sum rows are not what the header says")
         }
-        guard parts[1...].checksum == header.checksum else { throw FrameError("checksum mismatch") }
+        guard ExchangeHeader.isIntact(parts) else { throw FrameError("checksum mismatch") }
         topic = header.topic
         request = header.request
         status = header.status
@@ -252,8 +250,7 @@ package struct Combine: Sendable {
                         }
                     }), at: 0)
         }
-        header.checksum = rest.checksum
-        return [header.encode()] + rest
+        return header.encode(before: rest)
     }
 
     /// Copies row `index` to `target`, `[width]`.

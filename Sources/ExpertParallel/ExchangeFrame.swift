@@ -8,7 +8,7 @@
 //   backward   header | routing | token rows … | gradient rows …       the same for the backward pass
 //   backward combine   header | one gradient per entry | sum rows …    sums of input gradients
 //
-// A header is 64 little-endian bytes. Everything a decoder is told is checked against limits and against the
+// A header is 64 little-endian bytes; its checksum covers itself and all that follows. Everything a decoder is told is checked against limits and against the
 // bytes that really came before anything is allocated.
 internal import ClusterTransport
 internal import Qwen3
@@ -58,7 +58,8 @@ struct ExchangeHeader {
 
     static let byteCount = 64
     static let magic: UInt32 = 0x5853_5041  // "APSX"
-    static let version: UInt8 = 1
+    static let version: UInt8 = 2
+    private static let checksumOffset = 12
 
     var kind: Kind
     var status: CombineStatus = .ok
@@ -71,12 +72,12 @@ struct ExchangeHeader {
     var width: Int
     var entryCount = 0
     var subtreeCount = 0
-    var checksum: UInt32 = 0
     /// Of a backward dispatch: the cell its rows are of, and the training epoch that it belongs to.
     var cell: UInt32 = 0
     var trainingEpoch: UInt32 = 0
 
-    func encode() -> Payload {
+    /// The parts of a message: the header with the checksum of everything, then `rest`.
+    func encode(before rest: [Payload]) -> [Payload] {
         var bytes = [UInt8]()
         bytes.reserveCapacity(Self.byteCount)
         func put<T: FixedWidthInteger>(_ value: T) { withUnsafeBytes(of: value.littleEndian) { bytes += $0 } }
@@ -86,7 +87,7 @@ struct ExchangeHeader {
         put(status.rawValue)
         put(UInt8(compute == .fp32 ? 0 : 1))
         put(topic.model)
-        put(checksum)
+        put(UInt32(0))
         put(topic.policyVersion)
         put(request)
         put(topic.layer)
@@ -98,7 +99,27 @@ struct ExchangeHeader {
         put(cell)
         put(trainingEpoch)
         bytes += [UInt8](repeating: 0, count: Self.byteCount - bytes.count)
-        return Payload(bytes)
+        Self.seal(&bytes, before: rest)
+        return [Payload(bytes)] + rest
+    }
+
+    /// Whether the parts of a message, of which the first has the size of a header, came as they were sent.
+    static func isIntact(_ parts: [Payload]) -> Bool {
+        let header = parts[0].bytes
+        var sealed = header
+        seal(&sealed, before: parts[1...])
+        return sealed == header
+    }
+
+    /// Writes the checksum of a message to its header: CRC-32C of the header with 0 in its place and of all bytes of
+    /// `rest` in order.
+    static func seal(_ header: inout [UInt8], before rest: some Sequence<Payload>) {
+        let place = checksumOffset..<checksumOffset + 4
+        header.replaceSubrange(place, with: [0, 0, 0, 0])
+        var checksum = CRC32C()
+        header.withUnsafeBytes { checksum.update($0) }
+        for part in rest { part.withUnsafeBytes { checksum.update($0) } }
+        withUnsafeBytes(of: checksum.value.littleEndian) { header.replaceSubrange(place, with: $0) }
     }
 
     init(
@@ -140,7 +161,7 @@ struct ExchangeHeader {
         guard type <= 1 else { throw FrameError("unknown compute type \(type)") }
         compute = type == 0 ? .fp32 : .bf16
         topic = ExchangeTopic(model: get(UInt32.self), policyVersion: 0, layer: 0)
-        checksum = get(UInt32.self)
+        _ = get(UInt32.self)
         topic.policyVersion = get(UInt64.self)
         request = get(UInt64.self)
         topic.layer = get(UInt16.self)
@@ -196,14 +217,5 @@ struct RowParts {
         return parts.enumerated().allSatisfy { index, part in
             part.byteCount == min(rowsPerPart, rows - index * rowsPerPart) * rowByteCount
         }
-    }
-}
-
-extension Sequence<Payload> {
-    /// CRC-32C of all bytes in order.
-    var checksum: UInt32 {
-        var checksum = CRC32C()
-        for part in self { part.withUnsafeBytes { checksum.update($0) } }
-        return checksum.value
     }
 }

@@ -4,7 +4,6 @@ package import Checkpoints
 internal import Foundation
 package import Qwen3
 package import RuntimeSupport
-import Synchronization
 package import Tensors
 
 /// Everything that one forward pass shows, `[tokens, …]` each.
@@ -43,7 +42,7 @@ package final class LoadedModel {
         let vocabulary = configuration.vocabularySize
         trace.logits = [Float](repeating: 0, count: tokens.count * vocabulary)
         let span = ForwardSpan(tokens: tokens, start: 0, pages: pages, logits: .all, rotaryOffset: rotaryOffset)
-        let sink = Mutex<[Int: [Float]]>([:])
+        let sink = Locked<[Int: [Float]]>([:])
         try model.forward([span], cache: cache, onRouting: { trace.experts[$0] = $1 }) { row, logits in
             let copy = Array(UnsafeBufferPointer(start: logits, count: vocabulary))
             sink.withLock { $0[row] = copy }
@@ -104,7 +103,7 @@ package final class LoadedModel {
         var start = 0
         while tokens.count < count {
             let span = ForwardSpan(tokens: pending, start: start, pages: pages, logits: .last)
-            let sink = Mutex<[Float]>([])
+            let sink = Locked<[Float]>([])
             try model.forward([span], cache: cache) { _, logits in
                 let copy = Array(UnsafeBufferPointer(start: logits, count: vocabulary))
                 sink.withLock { $0 = copy }

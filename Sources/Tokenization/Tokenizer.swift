@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
-internal import Synchronization
+internal import RuntimeSupport
 
 /// The byte-level byte-pair tokenizer of the Qwen2 and Qwen3 families, giving the same ids as the tokenizers
 /// library.
@@ -37,7 +37,7 @@ package final class Tokenizer: Sendable {
     private let addedIDs: [ExactText: Int32]
     private let specialIDs: Set<Int32>
     /// Working memory that waits for the next call; at most ``scratchPoolCountMax``, more are dropped.
-    private let scratchPool = Mutex<[EncodingScratch]>([])
+    private let scratchPool = Locked<[EncodingScratch]>([])
     private static let scratchPoolCountMax = 8
 
     /// How many tokens there are: `len(tokenizer)` in transformers (151,669 for Qwen3). The model's

@@ -17,6 +17,27 @@ struct Qwen3ConfigurationTests {
         try String(contentsOf: Fixtures.url("models/\(model)/config.json"), encoding: .utf8)
     }
 
+    @Test(
+        "every truncation of a configuration is refused, and no changed byte crashes the reader",
+        arguments: ["dense_tied_bf16", "moe_nonorm_sparse2_fp32"])
+    func everyDamage(_ model: String) throws {
+        let whole = Array(try text(model).utf8)
+        let end = try #require(whole.lastIndex(of: UInt8(ascii: "}")))
+        var (refused, taken) = (0, 0)
+        func read(_ bytes: [UInt8]) throws {
+            do {
+                let json = try bytes.withUnsafeBytes { try JSONValue.parse($0, file: "config.json") }
+                // Whatever it says now, its sizes are within the limits, so nothing overflows.
+                _ = try Qwen3Configuration(json, file: "config.json").parameterCounts
+                taken += 1
+            } catch is CheckpointError { refused += 1 }
+        }
+        for bytes in Damage.truncations(Array(whole[...end])) { try read(bytes) }
+        #expect(refused == end + 1 && taken == 0)
+        for bytes in Damage.flips(whole, masks: Damage.bits) { try read(bytes) }
+        #expect(taken > 100 && refused > whole.count * 4, "\(taken) taken, \(refused) refused")
+    }
+
     @Test("reads the released dialect")
     func released() throws {
         let moe = try Qwen3Configuration(directory: Fixtures.url("models/moe_nonorm_sparse2_fp32"))

@@ -9,10 +9,11 @@ import Testing
 struct HostClusterTests {
     /// sshd with keys of its own, and an `ssh` that knows nothing but it.
     private final class Server {
-        private let process = Process()
+        private let bench: Workbench
         let environment: [String: String]
 
         init(_ bench: Workbench) throws {
+            self.bench = bench
             let port = try #require(Self.freePort())
             for name in ["host-key", "user-key"] {
                 try Self.run("/usr/bin/ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", bench.url(name).path])
@@ -25,7 +26,7 @@ struct HostClusterTests {
                 ListenAddress 127.0.0.2
                 HostKey \(bench.url("host-key").path)
                 AuthorizedKeysFile \(bench.url("user-key.pub").path)
-                PidFile none
+                PidFile \(bench.url("sshd.pid").path)
                 StrictModes no
                 UsePAM no
                 PasswordAuthentication no
@@ -53,24 +54,25 @@ struct HostClusterTests {
             if getuid() == 0 {
                 try FileManager.default.createDirectory(atPath: "/run/sshd", withIntermediateDirectories: true)
             }
-            process.executableURL = URL(fileURLWithPath: "/usr/sbin/sshd")
-            process.arguments = ["-D", "-e", "-f", bench.url("sshd_config").path]
-            process.standardInput = FileHandle.nullDevice
-            _ = FileManager.default.createFile(atPath: bench.url("sshd.log").path, contents: nil)
-            process.standardError = try FileHandle(forWritingTo: bench.url("sshd.log"))
-            try process.run()
+            // As a daemon: it closes the descriptor by which Foundation sees the end of a child, and would be waited for.
+            try Self.run("/usr/sbin/sshd", ["-E", bench.url("sshd.log").path, "-f", bench.url("sshd_config").path])
             let isUp = eventually(10) { bench.text("sshd.log").contains("listening on 127.0.0.2") }
             try #require(isUp, "\(bench.text("sshd.log"))")
         }
 
         deinit {
-            // A test's thread blocks signals, and its children inherit that: SIGTERM would not reach them.
-            kill(process.processIdentifier, SIGKILL)
-            process.waitUntilExit()
+            let text = bench.text("sshd.pid").trimmingCharacters(in: .whitespacesAndNewlines)
+            if let process = Int32(text), process > 1 { kill(process, SIGKILL) }
         }
 
         private static func run(_ program: String, _ arguments: [String]) throws {
-            let process = try Process.run(URL(fileURLWithPath: program), arguments: arguments)
+            let process = Process()
+            process.executableURL = URL(fileURLWithPath: program)
+            process.arguments = arguments
+            process.standardInput = FileHandle.nullDevice
+            process.standardOutput = FileHandle.nullDevice
+            process.standardError = FileHandle.nullDevice
+            try process.run()
             process.waitUntilExit()
             try #require(process.terminationStatus == 0)
         }

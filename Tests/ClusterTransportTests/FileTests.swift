@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
 import RuntimeSupport
+import TestSupport
 import Testing
 
 @testable import ClusterTransport
@@ -66,6 +67,26 @@ struct FileTests {
         #expect(read.role(of: other.publicKey) == .coordinator)
         read.remove(other.publicKey)
         #expect(read.role(of: other.publicKey) == nil)
+    }
+
+    @Test("a damaged key file is refused or gives the same keys; a damaged list gives no key another role")
+    func everyDamage() throws {
+        let keys = try CurveKeyPair.generate()
+        let file = Array("# CURVE key pair.\npublic \(keys.publicKey.rawValue)\nsecret \(keys.secretKey)\n".utf8)
+        var refused = 0
+        for bytes in Array(Damage.truncations(file)) + Array(Damage.flips(file)) {
+            do throws(TransportError) {
+                let read = try KeyFile.parse(String(decoding: bytes, as: UTF8.self), "keys")
+                #expect(read == keys)
+            } catch { refused += 1 }
+        }
+        #expect(refused > file.count * 200)
+        let list = Array("\(keys.publicKey.rawValue) worker\n".utf8)
+        for bytes in Array(Damage.truncations(list)) + Array(Damage.flips(list)) {
+            guard let read = try? AllowList(text: String(decoding: bytes, as: UTF8.self), "list") else { continue }
+            let role = read.role(of: keys.publicKey)
+            #expect(role == nil || role == .worker)
+        }
     }
 
     @Test("chunks put together again are the content, interleaved and for every size around a chunk")

@@ -31,8 +31,7 @@ struct ServerTests {
 
     /// Makes the checksum right again after a change.
     private static func seal(_ parts: inout [[UInt8]]) {
-        let checksum = parts.dropFirst().map { Payload($0) }.checksum
-        withUnsafeBytes(of: checksum.littleEndian) { parts[0].replaceSubrange(12..<16, with: $0) }
+        ExchangeHeader.seal(&parts[0], before: parts.dropFirst().map { Payload($0) })
     }
 
     private static func put(_ value: UInt32, at offset: Int, in part: inout [UInt8]) {

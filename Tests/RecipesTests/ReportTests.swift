@@ -3,6 +3,7 @@ import Foundation
 import FoundationXML
 import JobSpecification
 import Recipes
+import TestSupport
 import Testing
 
 @Suite("Reports of pipelines") struct ReportTests {
@@ -21,6 +22,30 @@ import Testing
         \(report)
         """.write(to: url, atomically: true, encoding: .utf8)
         return try Pipeline.read(url)
+    }
+
+    @Test("a lineage damaged anywhere is told without its damaged part, or as it reads; never a crash")
+    func damagedLineage() throws {
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("apus-test-\(UUID().uuidString)")
+        let run = directory.appendingPathComponent("run")
+        try FileManager.default.createDirectory(at: run, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let file = run.appendingPathComponent("lineage.json")
+        let whole = Array(#"{"data":"0123456789abcdef","job":"fedcba9876543210","step":3}"#.utf8)
+        try Data(whole).write(to: file)
+        let line = try #require(try Lineage.of(run).first)
+        #expect(line.text == "run: job fedcba987654, data 0123456789ab, step 3")
+        var unknown = 0
+        func read(_ bytes: [UInt8]) throws {
+            try Data(bytes).write(to: file)
+            do {
+                for line in try Lineage.of(run) { #expect(line.text.hasPrefix("run: ")) }
+            } catch is CurationError { unknown += 1 }
+        }
+        for bytes in Damage.truncations(whole) { try read(bytes) }
+        #expect(unknown == whole.count)
+        for bytes in Damage.flips(whole, masks: Damage.bits) { try read(bytes) }
+        #expect(unknown > whole.count * 2)
     }
 
     @Test("tables and curves hold the stages' figures; the page escapes what is in them")

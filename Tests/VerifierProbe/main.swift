@@ -6,6 +6,7 @@
 //   verifier-probe                 serves descriptors 0 and 1
 //   verifier-probe mute|babble     never greets, or greets with nonsense
 //   verifier-probe host            runs a pool, prints the id of its child, hangs
+import CPlatform
 import Foundation
 import Glibc
 import Rewards
@@ -43,6 +44,8 @@ func misbehave(_ fault: String) {
     case "hang": while true { sleep(1000) }
     case "spin": while true {}
     case "memory":
+        // Such a build has no limit on its address space: it would take the host's memory.
+        if cp_is_sanitized() != 0 { abort() }
         var blocks: [UnsafeMutableRawPointer] = []
         while let block = malloc(64 << 20) {
             memset(block, 1, 64 << 20)

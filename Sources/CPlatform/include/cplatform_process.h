@@ -14,6 +14,9 @@ struct cp_process_limits {
     uint64_t process_count;  // of the user, threads included; no limit on root
 };
 
+/// Whether this program was built with a sanitizer, whose shadow memory takes terabytes of address space.
+int cp_is_sanitized(void);
+
 /// Starts `path` in a process group of its own, with `limits`, default signal actions, no core dumps, no inherited
 /// descriptor but the three given ones, and SIGKILL when the calling *thread* ends (PR_SET_PDEATHSIG), so call it
 /// from a thread that outlives the child. `argv` and `envp` end with NULL.

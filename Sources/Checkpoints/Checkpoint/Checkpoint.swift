@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
-internal import Synchronization
+internal import RuntimeSupport
 package import Tensors
 
 /// A Hugging Face checkpoint directory of a Qwen3 model, opened for reading.
@@ -36,7 +36,7 @@ package final class Checkpoint: Sendable {
     package let freshHeadSeed: UInt64?
     /// "model." in the released form, "" in dumps of the model without its head.
     private let prefix: String
-    private let opened: Mutex<Opened>
+    private let opened: Locked<Opened>
 
     /// Opens and checks `directory`.
     ///
@@ -61,7 +61,7 @@ package final class Checkpoint: Sendable {
         expertLayout = isFused ? .fused : .perExpert
         storesRedundantHead =
             self.freshHeadSeed == nil && configuration.tieWordEmbeddings && index.contains(TensorName.head.rawValue)
-        opened = Mutex(Opened(files: Array(repeating: nil, count: index.shards.count)))
+        opened = Locked(Opened(files: Array(repeating: nil, count: index.shards.count)))
         let expected = CheckpointExpectation(
             configuration: configuration, isFused: isFused, prefix: prefix, directory: directory)
         elementType = try expected.check(index)

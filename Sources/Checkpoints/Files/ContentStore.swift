@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
 internal import Glibc
-internal import Synchronization
+internal import RuntimeSupport
 
 /// A directory of blobs named by their SHA-256: what is stored never changes, and equal content is stored once.
 ///
@@ -17,7 +17,7 @@ package final class ContentStore: Sendable {
     /// A put that would exceed these is refused; nothing is evicted, since only the owner knows what is needed.
     package let byteCountMax: Int
     package let blobCountMax: Int
-    private let account: Mutex<Account>
+    private let account: Locked<Account>
 
     /// Opens `directory`, creating it if need be.
     /// - Throws: `fileSystem`, `limitExceeded`.
@@ -33,7 +33,7 @@ package final class ContentStore: Sendable {
             found.byteCount += blob.byteCount
             found.blobCount += 1
         }
-        account = Mutex(found)
+        account = Locked(found)
     }
 
     private func url(_ hash: ContentHash) -> URL { directory.appendingPathComponent(hash.hexadecimal) }

@@ -2,7 +2,7 @@
 internal import CPlatform
 package import Foundation
 internal import Glibc
-internal import Synchronization
+internal import RuntimeSupport
 
 /// A directory that appears under its name whole or not at all, and never replaces an existing one.
 package final class DurableDirectory: Sendable {
@@ -10,7 +10,7 @@ package final class DurableDirectory: Sendable {
     package let target: URL
     /// Where its files are written meanwhile.
     package let temporary: URL
-    private let finished = Mutex(false)
+    private let finished = Locked(false)
 
     /// Creates the temporary directory beside `target`.
     /// - Throws: `targetExists`, `fileSystem`, `diskFull`.

@@ -2,6 +2,7 @@
 internal import CPlatform
 package import Foundation
 internal import Glibc
+internal import RuntimeSupport
 internal import Synchronization
 
 /// A file that appears under its name whole or not at all: written under a temporary name beside it, flushed,
@@ -12,7 +13,7 @@ package final class DurableFile: Sendable {
     package let url: URL
     private let temporaryPath: String
     private let descriptor: Int32
-    private let state = Mutex(State.open)
+    private let state = Locked(State.open)
 
     /// Creates the temporary file and reserves `byteCount` bytes, so that a full disk shows before any work.
     /// - Throws: `diskFull`, `fileSystem`.

@@ -64,7 +64,8 @@ package struct SafetensorsFile: Sendable {
     private static func readBytes(
         _ descriptor: Int32, count: Int, at offset: Int, path: String
     ) throws -> [UInt8] {
-        try [UInt8](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+        if count == 0 { return [] }
+        return try [UInt8](unsafeUninitializedCapacity: count) { buffer, initializedCount in
             while initializedCount < count {
                 let got = SystemCall.retrying {
                     pread(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
-internal import Synchronization
+internal import RuntimeSupport
 
 /// Writes a safetensors file piece by piece, in memory of one piece.
 ///
@@ -11,7 +11,7 @@ package final class SafetensorsWriter: Sendable {
     private let file: DurableFile
     private let index: [String: Int]
     /// Bytes written so far of each place of the layout.
-    private let written: Mutex<[Int]>
+    private let written: Locked<[Int]>
 
     /// Reserves the whole file and writes its header.
     /// - Throws: `diskFull`, `fileSystem`, `invalidOption`.
@@ -23,7 +23,7 @@ package final class SafetensorsWriter: Sendable {
         self.layout = layout
         index = Dictionary(
             uniqueKeysWithValues: layout.places.enumerated().map { ($0.element.tensor.name, $0.offset) })
-        written = Mutex(Array(repeating: 0, count: layout.places.count))
+        written = Locked(Array(repeating: 0, count: layout.places.count))
         file = try DurableFile(url, reserving: layout.fileByteCount)
         try layout.headerBytes.withUnsafeBytes { try file.write($0, at: 0) }
     }

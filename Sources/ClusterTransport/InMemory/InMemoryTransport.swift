@@ -113,7 +113,7 @@ package final class InMemoryTransport: Transport {
     private let network: InMemoryNetwork
     private let deliveries: ChannelDeliveries
     private let onEvent: @Sendable (TransportEvent) -> Void
-    private let peers = Mutex<Set<PeerIdentity>>([])
+    private let peers = Locked<Set<PeerIdentity>>([])
     private let isClosed = Atomic(false)
 
     /// Joins `network` under `identity`.

@@ -33,8 +33,13 @@ package final class AllowList: Sendable {
     ///
     /// - throws: ``TransportError``: `filePermissions`, `fileAccess`, `badKey` with the line number.
     package convenience init(file path: String) throws(TransportError) {
+        try self.init(text: try PrivateFile.read(path, byteCountMax: 8 << 20), path)
+    }
+
+    /// Reads the content of a list; `path` names it in errors.
+    convenience init(text: String, _ path: String) throws(TransportError) {
         var entries: [PeerIdentity: Role] = [:]
-        for (number, fields) in KeyLines.parse(try PrivateFile.read(path, byteCountMax: 8 << 20)) {
+        for (number, fields) in KeyLines.parse(text) {
             guard fields.count == 2, CurveKeyPair.isKey(fields[0]), let role = Role(rawValue: fields[1])
             else {
                 let names = Role.allCases.map(\.rawValue).joined(separator: "|")

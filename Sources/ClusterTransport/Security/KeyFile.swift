@@ -19,8 +19,13 @@ package enum KeyFile {
     ///
     /// - throws: ``TransportError``: `filePermissions` when others may read the file, `fileAccess`, `badKey`.
     package static func read(_ path: String) throws(TransportError) -> CurveKeyPair {
+        try parse(try PrivateFile.read(path, byteCountMax: byteCountMax), path)
+    }
+
+    /// Reads the content of a key file; `path` names it in errors.
+    static func parse(_ text: String, _ path: String) throws(TransportError) -> CurveKeyPair {
         var found: [String: String] = [:]
-        for (number, fields) in KeyLines.parse(try PrivateFile.read(path, byteCountMax: byteCountMax)) {
+        for (number, fields) in KeyLines.parse(text) {
             guard fields.count == 2, ["public", "secret"].contains(fields[0]), found[fields[0]] == nil else {
                 throw TransportError(
                     .badKey, "\(path):\(number): expected one `public KEY` and one `secret KEY` line")

@@ -38,9 +38,7 @@ struct TrainingFrame {
         header.entryCount = size
         header.cell = UInt32(offset)
         header.trainingEpoch = epoch
-        let rest = payload.map { [$0] } ?? []
-        header.checksum = rest.checksum
-        return [header.encode()] + rest
+        return header.encode(before: payload.map { [$0] } ?? [])
     }
 
     init(
@@ -67,7 +65,7 @@ struct TrainingFrame {
         guard header.kind == .training, let kind = Kind(rawValue: header.topic.layer) else {
             throw FrameError("not a training frame")
         }
-        guard parts[1...].checksum == header.checksum else { throw FrameError("checksum mismatch") }
+        guard ExchangeHeader.isIntact(parts) else { throw FrameError("checksum mismatch") }
         self.kind = kind
         model = header.topic.model
         epoch = header.trainingEpoch

@@ -4,7 +4,7 @@
 // admits waiting ones while tokens and pages last, runs one forward pass and samples. When no page is left the
 // youngest sequence gives its pages back and is recomputed later. None of this can change a number: rows are computed
 // alone, draws depend on (rollout, position), and what was drawn is kept when a sequence is recomputed.
-internal import Synchronization
+internal import RuntimeSupport
 
 /// Limits of an engine.
 package struct EngineLimits: Sendable {
@@ -233,7 +233,7 @@ package final class GenerationEngine {
         for (slot, span) in spans.enumerated() {
             for offset in span.tokens.indices { rowOwner.append((slot, span.start + offset)) }
         }
-        let outcomes = Mutex<[Int: RowOutcome]>([:])
+        let outcomes = Locked<[Int: RowOutcome]>([:])
         let sequences = running
         let vocabulary = model.vocabularySize
         let stride = model.routingByteCount

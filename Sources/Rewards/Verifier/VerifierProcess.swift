@@ -168,7 +168,8 @@ extension VerifierProcess {
         let null = configuration.errorDescriptor == nil ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1
         defer { if null >= 0 { close(null) } }
         var limits = cp_process_limits(
-            address_space_bytes: configuration.addressSpaceByteCount,
+            // A child of a sanitized build is sanitized itself and would not start within any limit.
+            address_space_bytes: cp_is_sanitized() != 0 ? 0 : configuration.addressSpaceByteCount,
             cpu_seconds: configuration.processorSeconds,
             file_size_bytes: configuration.fileByteCount, open_file_count: configuration.openFileCount,
             process_count: configuration.processCount)
