@@ -177,8 +177,8 @@ def cut(cluster, wire, watch, name, victims, recoveries, detections):
     pids = [cluster.pid(victim) for victim in victims]
     begun = {}
     for victim, pid in zip(victims, pids):
-        begun[pid] = time.monotonic()
         CUTS[name](wire, victim)
+        begun[pid] = time.monotonic()
 
     def known(pid):
         return cluster.seen(rf"pid {pid}\) is gone", begun[pid])

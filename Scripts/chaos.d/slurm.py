@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Slurm of several nodes that loses one in the middle of a job: Scripts/slurm-demo --kill-node."""
 import os
+import shutil
 import subprocess
 
 from world import ROOT
@@ -11,8 +12,8 @@ def run(world, figures, random, seconds):
     goal = "the job outlives a node, a quiet run's bytes"
     if not demo.exists():
         return figures.skip("Slurm loses a node", goal, "there is no Scripts/slurm-demo")
-    if os.geteuid() != 0:
-        return figures.skip("Slurm loses a node", goal, "needs root")
+    if os.geteuid() != 0 or not shutil.which("slurmctld"):
+        return figures.skip("Slurm loses a node", goal, "needs root and Slurm, which Scripts/slurm-demo installs")
     result = subprocess.run([demo, "--kill-node"], cwd=ROOT, capture_output=True, text=True)
     print("\n".join("   " + line for line in result.stdout.splitlines()[-25:]))
     last = ((result.stdout if result.returncode == 0 else result.stderr).strip().splitlines() or ["?"])[-1]

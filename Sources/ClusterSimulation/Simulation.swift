@@ -159,13 +159,17 @@ package struct Simulation {
         for index in workers.indices { agenda.schedule(.chaos(.mend(index)), after: chance.pick(1_000...200_000)) }
     }
 
-    /// While a commit is on its way to the disk, the loop waits as the real one does.
+    /// While a commit is on its way to the disk, the loop waits as the real one does; then it takes all that came.
     private mutating func drain() {
         while !isSyncing, !inbox.isEmpty, coordinator != nil {
-            let input = inbox.removeFirst()
-            guard let event = event(of: input) else { continue }
-            let effects = coordinator!.apply(event, at: agenda.instant)
-            if case .tick = event, coordinator!.state.jobs.isEmpty { submitJobs() }
+            let inputs = inbox
+            inbox = []
+            var events: [Coordinator.Event] = []
+            for input in inputs { if let event = event(of: input) { events.append(event) } }
+            if events.isEmpty { continue }
+            let effects = coordinator!.apply(events, at: agenda.instant)
+            let isTick = events.contains { if case .tick = $0 { true } else { false } }
+            if isTick, coordinator!.state.jobs.isEmpty { submitJobs() }
             process(effects)
         }
     }

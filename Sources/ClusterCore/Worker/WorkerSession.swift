@@ -243,6 +243,10 @@ package struct WorkerSession: Sendable {
         case .resultAcknowledgement(let acknowledged):
             let sequence = SequenceID(group: Int(acknowledged.group), sibling: Int(acknowledged.sibling))
             unacknowledged[Key(job: acknowledged.job, isScore: acknowledged.isScore, sequence: sequence)] = nil
+        case .deploy(let deploy):
+            // What it does not name is let go before the next report: nobody is to hear meanwhile that it is held.
+            reports[deploy.model.id]?.experts.removeAll { !deploy.experts.contains($0) }
+            effects.append(.perform(envelope))
         case .undeploy(let undeploy):
             reports[undeploy.model] = nil
             effects.append(.perform(envelope))

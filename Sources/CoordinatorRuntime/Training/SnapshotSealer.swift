@@ -51,6 +51,7 @@ struct SnapshotSealer {
         }
         let index = CheckpointIndex.json(weightMap: map, totalByteCount: total)
         try write(Data((index.prettyPrinted() + "\n").utf8), CheckpointIndex.indexFileName)
+        try removeLeftovers()
         try write(Data((try manifest(source) + "\n").utf8), "manifest.json")
         try rename(to: target)
         try removeOld(beside: target)
@@ -59,6 +60,14 @@ struct SnapshotSealer {
 
     private func write(_ data: Data, _ name: String) throws {
         try DurableFile.write(String(decoding: data, as: UTF8.self), to: partial.appendingPathComponent(name))
+    }
+
+    /// What writers that were killed left half done; whoever took over has written the whole file beside it.
+    private func removeLeftovers() throws {
+        let names = FileManager.default.enumerator(atPath: partial.path)?.compactMap { $0 as? String } ?? []
+        for name in names where name.hasSuffix(".partial") {
+            try FileManager.default.removeItem(at: partial.appendingPathComponent(name))
+        }
     }
 
     /// Job, step, parent and every file with its size.
