@@ -194,7 +194,7 @@ struct ScalingJobTests {
         let first = try hosts.startWorker(1)
         try hosts.startWorker(2)
         try #require(try hosts.ask("submit", "rollout.yaml", "--set", "output=moved").status == 0)
-        try hosts.wait("the first groups") { try hosts.figure("groupsDone") >= 10 }
+        try hosts.wait("the first groups") { try hosts.figure("groups_done") >= 10 }
         let scaled = try hosts.ask("scale", "model", "--spread", "all")
         #expect(scaled.status == 0, "\(scaled.errors)")
         try hosts.wait("copies on both") {
@@ -207,7 +207,7 @@ struct ScalingJobTests {
         #expect(drained.status == 0, "\(drained.errors)")
         for _ in 0..<250 where first.isRunning { usleep(20_000) }
         #expect(!first.isRunning && first.terminationStatus == 0, "a drained worker ends well")
-        let early = try hosts.figure("groupsDone")
+        let early = try hosts.figure("groups_done")
         #expect(early < 200, "all of it happened while the job ran")
         let end = try hosts.ask("watch", "1")
         #expect(end.status == 0, "\(end.errors)\(end.output)")

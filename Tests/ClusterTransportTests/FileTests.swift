@@ -77,7 +77,8 @@ struct FileTests {
         for bytes in Array(Damage.truncations(file)) + Array(Damage.flips(file)) {
             do throws(TransportError) {
                 let read = try KeyFile.parse(String(decoding: bytes, as: UTF8.self), "keys")
-                #expect(read == keys)
+                // Curve25519 ignores some bits of a secret: another text may be the same key.
+                #expect(read.publicKey == keys.publicKey)
             } catch { refused += 1 }
         }
         #expect(refused > file.count * 200)

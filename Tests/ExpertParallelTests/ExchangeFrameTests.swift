@@ -87,6 +87,6 @@ import Testing
         }
         expectRefusal([])
         expectRefusal(parts.reversed())
-        #expect(count > 30_000)
+        #expect(count > 20_000)
     }
 }

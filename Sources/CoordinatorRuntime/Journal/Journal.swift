@@ -42,10 +42,10 @@ final class Journal {
             throw JournalError(description: "\(directory.path): cannot be made: \(error.localizedDescription)")
         }
         lock = open(directory.appendingPathComponent("lock").path, O_CREAT | O_RDWR | O_CLOEXEC, 0o600)
-        guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+        guard lock >= 0, Self.takes(lock) else {
             throw JournalError(
-                description: "\(directory.path): another coordinator uses this state directory; stop it or choose "
-                    + "another --state")
+                description: "\(directory.path): another coordinator has used this state directory for "
+                    + "\(Self.lockSeconds) s; stop it or choose another --state")
         }
         var configuration = Configuration()
         configuration.prepareDatabase { database in
@@ -62,6 +62,18 @@ final class Journal {
     }
 
     deinit { close(lock) }
+
+    private static let lockSeconds: UInt64 = 10
+
+    /// Takes the lock; an earlier coordinator may still be on its way out, which takes a second or two.
+    private static func takes(_ lock: Int32) -> Bool {
+        let deadline = MonotonicInstant.now.advanced(byMilliseconds: lockSeconds * 1000)
+        while flock(lock, LOCK_EX | LOCK_NB) != 0 {
+            guard errno == EWOULDBLOCK || errno == EINTR, MonotonicInstant.now < deadline else { return false }
+            usleep(20_000)
+        }
+        return true
+    }
 
     private static func createTables(_ database: Database) throws {
         try database.execute(
