@@ -6,9 +6,10 @@ import math
 class Figures:
     """What every part found; a row is (part, figure, goal, seen, verdict)."""
 
-    def __init__(self):
+    def __init__(self, is_machine_shared=False):
         self.part = ""
         self.rows = []
+        self.is_machine_shared = is_machine_shared
 
     @property
     def missed(self):
@@ -20,6 +21,10 @@ class Figures:
 
     def add(self, figure, goal, seen, ok):
         self._row(figure, goal, seen, "ok" if ok else "MISSED")
+
+    def time(self, figure, goal, seen, ok):
+        """A time or a rate: on a machine that others use as well it may be late without a fault of the cluster."""
+        self._row(figure, goal, seen, "ok" if ok else "late" if self.is_machine_shared else "MISSED")
 
     def count(self, figure, goal, seen):
         """A count that grows with --minutes: too few of them is no fault of the cluster."""

@@ -64,9 +64,9 @@ def run(world, figures, random, seconds):
     # What is durable is remembered by its digest.
     remembered = rate * (len(tail) - 1) / 2 * REMEMBERED
     figures.add(f"rollouts in flight on {STUBS} stub workers", f">= {IN_FLIGHT}", held, held >= IN_FLIGHT * 0.95)
-    figures.add("durable results per second", f">= {RATE}", f"{rate:.0f} (load {os.getloadavg()[0]:.0f} on "
+    figures.time("durable results per second", f">= {RATE}", f"{rate:.0f} (load {os.getloadavg()[0]:.0f} on "
                 f"{os.cpu_count()} cores)", rate >= RATE)
-    figures.add("p99 of acknowledgements", "<= 20 ms", f"{p99:.0f} ms (median {p50:.0f} ms, worst second {worst:.0f} ms)",
+    figures.time("p99 of acknowledgements", "<= 20 ms", f"{p99:.0f} ms (median {p50:.0f} ms, worst second {worst:.0f} ms)",
                 p99 <= 20)
     figures.add(f"the coordinator's memory beside {REMEMBERED} bytes per result", "flat within 5 %",
                 f"{max(0.0, growth - remembered) / tail[0] * 100:.1f} % more ({growth / tail[0] * 100:.1f} % with them, "

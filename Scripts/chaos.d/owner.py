@@ -38,7 +38,7 @@ def run(world, figures, random, seconds):
     figures.add("tokens generated again", 0, regenerated, regenerated == 0)
     figures.add("runs with the quiet run's weights and state", f"{total} of {total}", f"{equal} of {total}",
                 equal == total)
-    figures.add("until a member computes a step again", "<= 5 s each", f"at most {max(pauses, default=99):.1f} s",
+    figures.time("until a member computes a step again", "<= 5 s each", f"at most {max(pauses, default=99):.1f} s",
                 max(pauses, default=99) <= 5)
 
 

@@ -67,7 +67,7 @@ def run(world, figures, random, seconds):
     way = "apus drain" if has_drain else "SIGTERM, there is no apus drain yet"
     figures.add(f"members on the way ({way})", "1, 4, 2", f"1, {most}, {last_count}", most == 4 and last_count == 2)
     figures.add("one worker's weights, state and rollouts", "equal", different or "equal", different is None)
-    figures.add("longest pause without a durable result", "<= 5 s", f"{longest:.1f} s ({rollbacks} training epochs)",
+    figures.time("longest pause without a durable result", "<= 5 s", f"{longest:.1f} s ({rollbacks} training epochs)",
                 longest <= 5)
 
 

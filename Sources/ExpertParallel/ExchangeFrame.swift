@@ -8,8 +8,8 @@
 //   backward   header | routing | token rows … | gradient rows …       the same for the backward pass
 //   backward combine   header | one gradient per entry | sum rows …    sums of input gradients
 //
-// A header is 64 little-endian bytes; its checksum covers itself and all that follows. Everything a decoder is told is checked against limits and against the
-// bytes that really came before anything is allocated.
+// A header is 64 little-endian bytes; its checksum covers itself and all that follows. Everything a decoder is told is
+// checked against limits and against the bytes that really came before anything is allocated.
 internal import ClusterTransport
 internal import Qwen3
 internal import RuntimeSupport

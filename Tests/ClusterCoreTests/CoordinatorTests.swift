@@ -76,7 +76,8 @@ struct CoordinatorTests {
         }
 
         mutating func admit(
-            groups: UInt32 = 2, siblings: UInt32 = 1, trunk: UInt64 = 1 << 20, experts: UInt32 = 0, expertBytes: UInt64 = 0
+            groups: UInt32 = 2, siblings: UInt32 = 1, trunk: UInt64 = 1 << 20, experts: UInt32 = 0,
+            expertBytes: UInt64 = 0
         ) {
             let admitted = WireJobAdmitted.with {
                 $0.job = coordinator.state.nextJob
@@ -247,7 +248,9 @@ struct CoordinatorTests {
 
     private func twoWorkers(_ groups: UInt32 = 2, canaryEvery: UInt64 = 0) -> Stage {
         var stage = Stage(expected: 2, canaryEvery: canaryEvery)
-        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] { stage.hello(name, incarnation: incarnation) }
+        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] {
+            stage.hello(name, incarnation: incarnation)
+        }
         stage.admit(groups: groups)
         for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] {
             stage.ready(name, incarnation: incarnation)
@@ -294,7 +297,9 @@ struct CoordinatorTests {
             stage.apply(.result(stage.result(lease.id, group: UInt32(group)), from: PeerIdentity("a")))
             #expect(stage.coordinator.current!.canaries.count == 1)
             stage.beat("a", incarnation: 1)
-            #expect(!stage.coordinator.current!.ledger.leases(of: 1).contains { $0.unit.group == group }, "not its own witness")
+            #expect(
+                !stage.coordinator.current!.ledger.leases(of: 1).contains { $0.unit.group == group },
+                "not its own witness")
             stage.beat("b", incarnation: 2)
             let second = stage.coordinator.current!.ledger.leases(of: 2).first { $0.unit.group == group }!
             stage.apply(.result(stage.result(second.id, group: UInt32(group), tokens: tokens), from: PeerIdentity("b")))
@@ -325,15 +330,34 @@ struct CoordinatorTests {
         stage.admit(experts: 8, expertBytes: 10 << 20)
         func targets() -> [Int] { stage.coordinator.deployments[1]!.placement.targets.values.map(\.count) }
         #expect(targets() == [4, 4])
-        #expect(ask(&stage) { $0.scaleModel = .with { $0.model = "model"; $0.replicas = .max } }?.body == .done(WireDone()))
+        #expect(
+            ask(&stage) {
+                $0.scaleModel = .with {
+                    $0.model = "model"; $0.replicas = .max
+                }
+            }?.body == .done(WireDone()))
         #expect(targets() == [8, 8])
-        #expect(ask(&stage) { $0.scaleModel = .with { $0.model = "1"; $0.replicas = 1 } }?.body == .done(WireDone()))
+        #expect(
+            ask(&stage) {
+                $0.scaleModel = .with {
+                    $0.model = "1"; $0.replicas = 1
+                }
+            }?.body == .done(WireDone()))
         #expect(targets() == [4, 4])
-        #expect(ask(&stage) { $0.scaleModel = .with { $0.model = "modle"; $0.replicas = 1 } }?.requestFailed.exitCode == 2)
+        #expect(
+            ask(&stage) {
+                $0.scaleModel = .with {
+                    $0.model = "modle"; $0.replicas = 1
+                }
+            }?.requestFailed.exitCode == 2)
         stage.hello("c", incarnation: 3, memory: 30 << 20)
         stage.apply(.tick)
         #expect(targets().sorted() == [2, 3, 3])
-        let refusal = ask(&stage) { $0.scaleModel = .with { $0.model = "1"; $0.replicas = 3 } }
+        let refusal = ask(&stage) {
+            $0.scaleModel = .with {
+                $0.model = "1"; $0.replicas = 3
+            }
+        }
         #expect(refusal?.requestFailed.text.contains("no room for the copies") == true)
         #expect(targets().sorted() == [2, 3, 3])
     }

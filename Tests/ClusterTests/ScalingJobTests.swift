@@ -27,7 +27,8 @@ struct ScalingJobTests {
             try bench.write("\(name)-allow", lines.joined(separator: "\n") + "\n")
             chmod(bench.url("\(name)-allow").path, 0o600)
             try start([
-                "coordinator", "--state", "\(name)-state", "--keys", "\(name)-coordinator.key", "--allow", "\(name)-allow",
+                "coordinator", "--state", "\(name)-state", "--keys", "\(name)-coordinator.key", "--allow",
+                "\(name)-allow",
             ])
             let address = bench.url("\(name)-state/coordinator.json").path
             for _ in 0..<500 where !FileManager.default.fileExists(atPath: address) { usleep(20_000) }
@@ -64,7 +65,8 @@ struct ScalingJobTests {
         @discardableResult
         func startWorker(_ index: Int) throws -> Process {
             try start([
-                "worker", "--join", "\(name)-state/coordinator.json", "--keys", "\(name)-worker-\(index).key", "--threads", "1",
+                "worker", "--join", "\(name)-state/coordinator.json", "--keys", "\(name)-worker-\(index).key",
+                "--threads", "1",
                 "--memory", "2GiB",
             ])
         }
@@ -156,9 +158,13 @@ struct ScalingJobTests {
         }
         let end = try hosts.ask("watch", "1")
         #expect(end.status == 0, "\(end.errors)\(end.output)")
-        #expect(hosts.log.contains("with 2 workers") && !hosts.log.contains("it lost a member"), "\(hosts.log.suffix(3000))")
+        #expect(
+            hosts.log.contains("with 2 workers") && !hosts.log.contains("it lost a member"), "\(hosts.log.suffix(3000))"
+        )
         // Every epoch starts where the one before ended.
-        let starts = hosts.log.matches(of: /training epoch [0-9]+ from version ([0-9]+)/).compactMap { Int($0.output.1) }
+        let starts = hosts.log.matches(of: /training epoch [0-9]+ from version ([0-9]+)/).compactMap {
+            Int($0.output.1)
+        }
         let checkpoints = hosts.log.matches(of: /checkpoint \S*step-([0-9]+)/).compactMap { Int($0.output.1) }
         #expect(starts.count >= 3 && starts.dropFirst().allSatisfy(checkpoints.contains), "\(starts) \(checkpoints)")
         let (quietFiles, scaledFiles) = (try Self.files(bench.url("quiet")), try Self.files(bench.url("scaled")))

@@ -251,7 +251,8 @@ import Testing
             Answer(id: id, query: "", reference: nil, completion: text, reward: 0)
         }
         let prompts = Checklists.gradings(
-            demonstrations, checklists: [answer("a", "- Short?\n- True?"), answer("b", "- Short?"), answer("c", "no idea")])
+            demonstrations,
+            checklists: [answer("a", "- Short?\n- True?"), answer("b", "- Short?"), answer("c", "no idea")])
         #expect(prompts.rows.map { $0["id"] as? String } == ["a/0", "a/1", "b/0"])
         #expect(prompts.report.count(of: "no checklist") == 1)
         #expect(Rows.query(prompts.rows[0]).contains("Of a/0.") && Rows.query(prompts.rows[0]).contains("2. True?"))

@@ -62,7 +62,8 @@ struct EvaluationTests {
             try data.prepare(try folder.write("source.jsonl", [row]), to: target)
             return try #require(try Rows.read(target).first)
         }
-        #expect(try prepared(.gsm8k, ["question": "?", "answer": "so 3 + 4\n#### 1,234"])["answer"] as? String == "1234")
+        #expect(
+            try prepared(.gsm8k, ["question": "?", "answer": "so 3 + 4\n#### 1,234"])["answer"] as? String == "1234")
         let mmlu = try prepared(.mmlu, ["question": "Q", "choices": ["x", "y"], "answer": 1])
         #expect(mmlu["answer"] as? String == "B" && Rows.query(mmlu) == "Q\n\nA. x\nB. y")
         let gpqa = try prepared(
@@ -110,7 +111,9 @@ struct EvaluationTests {
         try data.prepare(source, to: second)
         #expect(try Data(contentsOf: first) == Data(contentsOf: second))
         let rows = try Rows.read(first)
-        #expect(rows.count { $0["language"] as? String == "en" } == 8 && rows.count { $0["language"] as? String == "sw" } == 2)
+        #expect(
+            rows.count { $0["language"] as? String == "en" } == 8
+                && rows.count { $0["language"] as? String == "sw" } == 2)
         #expect(Rows.query(rows[0]).hasPrefix("en: "))
         data.seed = 1
         try data.prepare(source, to: second)
@@ -124,15 +127,19 @@ struct EvaluationTests {
         _ = try folder.write(
             "run/rollouts/text.jsonl",
             [
-                ["id": "a", "reward": 1, "outcome": "ok", "tokens": 10], ["id": "a", "outcome": "infra_error", "tokens": 20],
-                ["id": "b", "outcome": "truncated", "tokens": 30], ["id": "b", "reward": 0.4, "outcome": "ok", "tokens": 20],
+                ["id": "a", "reward": 1, "outcome": "ok", "tokens": 10],
+                ["id": "a", "outcome": "infra_error", "tokens": 20],
+                ["id": "b", "outcome": "truncated", "tokens": 30],
+                ["id": "b", "reward": 0.4, "outcome": "ok", "tokens": 20],
             ])
         var score = EvaluationScore()
         score.by = "language"
         score.families = ["all": ["x", "y"], "none": ["z"]]
         let run = folder.url.appendingPathComponent("run")
         let figures = try score.generated(run, rows: rows)
-        #expect(figures["score"] == 0.6 && figures["failed"] == 1 && figures["truncated"] == 0.25 && figures["tokens"] == 20)
+        #expect(
+            figures["score"] == 0.6 && figures["failed"] == 1 && figures["truncated"] == 0.25 && figures["tokens"] == 20
+        )
         #expect(figures["language/x"] == 1 && figures["macro"] == 0.6 && figures["family/all"] == 0.6)
         #expect(figures["family/none"] == nil)
         score.threshold = 0.4
@@ -184,7 +191,9 @@ struct EvaluationTests {
             """.write(to: file, atomically: true, encoding: .utf8)
             return try Pipeline.read(file)
         }
-        let pipeline = try read("[{name: a, data: a.jsonl, samples: 8, budgets: [16], stop_text: '</think>'}, {name: b, data: b.jsonl, rank_choices: true, format: mmlu}]")
+        let pipeline = try read(
+            "[{name: a, data: a.jsonl, samples: 8, budgets: [16], stop_text: '</think>'}, {name: b, data: b.jsonl, rank_choices: true, format: mmlu}]"
+        )
         #expect(
             pipeline.stages.map(\.name) == [
                 "a", "a.thinking", "a.thinking.score", "a.non_thinking", "a.non_thinking.score", "a.thinking-16",
@@ -203,7 +212,8 @@ struct EvaluationTests {
             Issue.record("no rollout")
             return
         }
-        #expect(rollout.groupSize == 8 && rollout.sampling.presencePenalty == 1.5 && rollout.sampling.maxNewTokens == 100)
+        #expect(
+            rollout.groupSize == 8 && rollout.sampling.presencePenalty == 1.5 && rollout.sampling.maxNewTokens == 100)
         #expect(rollout.sampling.preset == .nonThinking && rollout.thinking.mode == .off)
         #expect(throws: JobError.self) { try read("[]") }
         #expect(throws: JobError.self) { try read("[{name: a, data: a}, {name: a, data: a}]") }
@@ -213,7 +223,9 @@ struct EvaluationTests {
 
     @Test("training and evaluation that share ids or queries are counted")
     func overlap() {
-        func row(_ id: String, _ text: String) -> Rows.Row { ["id": id, "messages": [["role": "user", "content": text]]] }
+        func row(_ id: String, _ text: String) -> Rows.Row {
+            ["id": id, "messages": [["role": "user", "content": text]]]
+        }
         let held = [row("e1", "What is 2+2? /think"), row("e2", "And 3+3?")]
         #expect(Joining.overlap(training: [row("t", "What is 5+5?")], evaluation: held).isEmpty)
         let overlap = Joining.overlap(
@@ -235,7 +247,9 @@ struct GeneratedTaskTests {
         return try Rows.read(file)
     }
 
-    @Test("the same seed gives the same rows; no question is on both sides", arguments: TaskGenerators.types.map { $0.name })
+    @Test(
+        "the same seed gives the same rows; no question is on both sides",
+        arguments: TaskGenerators.types.map { $0.name })
     func sides(name: String) throws {
         let training = try rows(name)
         #expect(training.map { Rows.query($0) } == (try rows(name)).map { Rows.query($0) })
@@ -253,7 +267,8 @@ struct GeneratedTaskTests {
             let solutions = Self.solutions(clues)
             #expect(solutions.count == 1, "\(text)")
             let answer = try #require(
-                try JSONSerialization.jsonObject(with: Data((row["answer"] as! String).utf8)) as? [String: [String: String]])
+                try JSONSerialization.jsonObject(with: Data((row["answer"] as! String).utf8))
+                    as? [String: [String: String]])
             #expect(solutions.first == (1...3).map { answer["House \($0)"]! })
             for spare in clues.indices {
                 var fewer = clues
@@ -267,7 +282,8 @@ struct GeneratedTaskTests {
     private static func solutions(_ clues: [String]) -> [[[String: String]]] {
         let (names, pets) = (["Eric", "Arnold", "Peter"], ["cat", "dog", "fish"])
         func orders(_ items: [String]) -> [[String]] {
-            items.count < 2 ? [items] : items.flatMap { item in orders(items.filter { $0 != item }).map { [item] + $0 } }
+            items.count < 2
+                ? [items] : items.flatMap { item in orders(items.filter { $0 != item }).map { [item] + $0 } }
         }
         return orders(names).flatMap { names in orders(pets).map { (names, $0) } }.filter { names, pets in
             func place(_ text: Substring) -> Int {
@@ -288,11 +304,15 @@ struct GeneratedTaskTests {
                 if let (a, b) = house(" is not in house ") { return a != b }
                 if let (a, b) = sides(" is directly left of ") { return a + 1 == b }
                 if let (a, b) = sides(" is somewhere to the left of ") { return a < b }
-                if let range = text.range(of: " are next to each other"), let (a, b) = { () -> (Int, Int)? in
-                    let both = text[..<range.lowerBound]
-                    guard let and = both.range(of: " and ") else { return nil }
-                    return (place(both[..<and.lowerBound]), place(both[and.upperBound...]))
-                }() { return abs(a - b) == 1 }
+                if let range = text.range(of: " are next to each other"),
+                    let (a, b) = { () -> (Int, Int)? in
+                        let both = text[..<range.lowerBound]
+                        guard let and = both.range(of: " and ") else { return nil }
+                        return (place(both[..<and.lowerBound]), place(both[and.upperBound...]))
+                    }()
+                {
+                    return abs(a - b) == 1
+                }
                 if let (a, b) = sides(" is ") { return a == b }
                 return false
             }

@@ -219,7 +219,8 @@ import Testing
         .deletingLastPathComponent().appendingPathComponent("Cluster", isDirectory: true)
 
     private static let files: [String] = ["jobs", "jobs/qwen3", "suites", "tiny-world"].flatMap { folder in
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: cluster.appendingPathComponent(folder).path)) ?? []
+        let names =
+            (try? FileManager.default.contentsOfDirectory(atPath: cluster.appendingPathComponent(folder).path)) ?? []
         return names.filter { $0.hasSuffix(".yaml") }.map { "\(folder)/\($0)" }
     }.sorted()
 

@@ -69,8 +69,9 @@ import Testing
                   - [it is good, "", "end-test:pass@1", ">=", "0.9"]
             """)
         for (name, value) in [("start", 0.0), ("start-test", 0.25), ("end", 0.0), ("end-test", 0.75)] {
-            try StageRecord(recipe: "abc", inputs: [:], figures: ["pass@1": value], seconds: 12.5, processorSeconds: 20).write(
-                name, in: pipeline.output)
+            try StageRecord(recipe: "abc", inputs: [:], figures: ["pass@1": value], seconds: 12.5, processorSeconds: 20)
+                .write(
+                    name, in: pipeline.output)
         }
         let end = pipeline.directory(of: "end")
         try FileManager.default.createDirectory(at: end, withIntermediateDirectories: true)

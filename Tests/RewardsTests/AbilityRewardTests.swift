@@ -140,7 +140,9 @@ struct AbilityRewardTests {
     func task() throws {
         #expect(try Self.value("task", "B", answer: "B", ["reward": "multiple_choice"]) == 1)
         #expect(try Self.value("task", "a b", ["reward": "length_control", "target_length": "2"]) == 1)
-        #expect(try Self.value("task", "b", answer: "B", ["reward": "exact", "reward_options": #"{"ignore_case": "true"}"#]) == 1)
+        #expect(
+            try Self.value(
+                "task", "b", answer: "B", ["reward": "exact", "reward_options": #"{"ignore_case": "true"}"#]) == 1)
         #expect(try Self.value("task", "B", answer: "B") == nil)
         #expect(try Self.value("task", "B", answer: "B", ["reward": "nonsense"]) == nil)
         #expect(try Self.value("task", "B", answer: "B", ["reward": "task"]) == nil)

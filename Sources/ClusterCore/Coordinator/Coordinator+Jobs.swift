@@ -292,7 +292,7 @@ extension Coordinator {
         if let problem = found.problem {
             log("a record of \(peer) was refused: \(problem)")
             acknowledge()
-            if result.problem != nil, let number = number(of: peer) {
+            if result.malformation != nil, let number = number(of: peer) {
                 strikes[peer, default: 0] += 1
                 if strikes[peer]! >= Self.strikeCount {
                     return quarantine(number, "\(Self.strikeCount) of its results were malformed, the last: \(problem)")
@@ -308,7 +308,9 @@ extension Coordinator {
         }
         let digest = result.digest
         if let recorded = found.recorded, fault != .recordsTwice {
-            settle(sequence, isScore, isEqual: recorded == digest, result, from: peer)
+            // What tools said twice may differ without anybody's fault: the first durable record counts.
+            let isEqual = recorded == digest || result.hasObservations
+            settle(sequence, isScore, isEqual: isEqual, result, from: peer)
             return acknowledge()
         }
         record(
@@ -325,7 +327,7 @@ extension Coordinator {
             }, content: result)
         acknowledge()
         noteRecorded(sequence, isScore: isScore)
-        plantCanary(sequence, isScore: isScore, recorder: peer)
+        if !result.hasObservations { plantCanary(sequence, isScore: isScore, recorder: peer) }
     }
 
     /// Malformed results after which a key is shut out.

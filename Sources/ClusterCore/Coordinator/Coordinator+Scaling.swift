@@ -28,7 +28,8 @@ extension Coordinator {
             if let job = current.flatMap({ state.jobs[$0.id] }) {
                 guard !others.isEmpty else {
                     return refuse(
-                        peer, envelope, 4, "worker \(drain.worker) is the last one and job \(job.id) runs: start another first")
+                        peer, envelope, 4,
+                        "worker \(drain.worker) is the last one and job \(job.id) runs: start another first")
                 }
                 let models = Array(deployments.keys).sorted()
                 if let text = shortfall(models, job.admitted.engine, on: others) {
@@ -44,7 +45,9 @@ extension Coordinator {
     /// Tells drained workers to end once nobody needs them.
     mutating func releaseDrained() {
         for member in members.values.sorted(by: { $0.number < $1.number }) where member.isDraining {
-            guard current?.ledger.leases(of: member.number).isEmpty ?? true, member.beat.leases.isEmpty else { continue }
+            guard current?.ledger.leases(of: member.number).isEmpty ?? true, member.beat.leases.isEmpty else {
+                continue
+            }
             // With nobody left to take its part over, or nothing to do, there is nothing to wait for.
             let isNeeded =
                 current?.training?.members.contains(member.number) == true
@@ -63,7 +66,8 @@ extension Coordinator {
                 ?? known.last(where: { $0.matches(scale.model) })
         else {
             let names = known.map { "\($0.id) (\($0.path))" }.joined(separator: ", ")
-            return refuse(peer, envelope, 2, "there is no model '\(scale.model)'; models: \(names.isEmpty ? "none" : names)")
+            return refuse(
+                peer, envelope, 2, "there is no model '\(scale.model)'; models: \(names.isEmpty ? "none" : names)")
         }
         guard model.expertCount > 0 else {
             return refuse(peer, envelope, 2, "\(model.path) has no experts: every worker has all of it")
@@ -73,14 +77,26 @@ extension Coordinator {
         }
         guard scale.replicas > 0 else { return refuse(peer, envelope, 2, "an expert has one holder at least") }
         let earlier = state.replicas[model.id]
-        record(.with { $0.modelScaled = .with { $0.model = model.id; $0.replicas = scale.replicas } })
+        record(
+            .with {
+                $0.modelScaled = .with {
+                    $0.model = model.id; $0.replicas = scale.replicas
+                }
+            })
         if let engine = deployments[model.id]?.engine,
             let text = shortfall(deployments.keys.sorted(), engine, on: stayingWorkers)
         {
-            record(.with { $0.modelScaled = .with { $0.model = model.id; $0.replicas = earlier ?? engine.replicas } })
+            record(
+                .with {
+                    $0.modelScaled = .with {
+                        $0.model = model.id; $0.replicas = earlier ?? engine.replicas
+                    }
+                })
             return refuse(peer, envelope, 4, "no room for the copies: \(text)")
         }
-        log("\(model.path): \(scale.replicas == .max ? "all workers hold" : "\(scale.replicas) workers hold") each expert")
+        log(
+            "\(model.path): \(scale.replicas == .max ? "all workers hold" : "\(scale.replicas) workers hold") each expert"
+        )
         reply(to: peer, envelope) { $0.done = WireDone() }
     }
 }

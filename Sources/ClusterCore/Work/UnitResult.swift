@@ -31,11 +31,22 @@ extension WireUnitResult {
         return r.rewards.last { $0.name == "total" }?.value
     }
 
-    /// One line when the record cannot be what a worker computed.
+    /// One line when the record cannot be used: it is malformed, or what judges it failed.
     package var problem: String? {
+        if case .rollout(let r) = record, r.outcome == "infra_error" {
+            return "its reward could not be computed: \(r.outcomeDetail)"
+        }
+        return malformation
+    }
+
+    /// Whether tools took part, whose observations another execution need not see alike.
+    var hasObservations: Bool { if case .rollout(let r) = record { r.turnCount > 0 } else { false } }
+
+    /// One line when the record cannot be what a worker computed.
+    var malformation: String? {
         switch record {
         case .rollout(let r):
-            if r.outcome == "infra_error" { return "its reward could not be computed: \(r.outcomeDetail)" }
+            if r.outcome == "infra_error" { return nil }
             let count = r.tokens.count / 4
             guard count > 0, r.tokens.count == count * 4, r.logProbs.count == count * 4,
                 r.entropies.count == count * 4, r.forced.count == count

@@ -166,7 +166,8 @@ package enum ReportSection: Equatable, Sendable {
                     throw item.error(
                         .invalidValue,
                         "a claim is [text, the original's figure, STAGE:FIGURE, one of "
-                            + "\(Claim.Relation.allCases.map(\.rawValue).joined(separator: " ")), STAGE:FIGURE or number]")
+                            + "\(Claim.Relation.allCases.map(\.rawValue).joined(separator: " ")), STAGE:FIGURE or number]"
+                    )
                 }
                 claims.append(
                     Claim(

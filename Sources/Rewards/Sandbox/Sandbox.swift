@@ -204,7 +204,7 @@ package enum SandboxAvailability {
     /// Why not, in one line; nil: they can. Tried once.
     package static let problem: String? = {
         do throws(Sandbox.Unavailable) {
-            let result = try Sandbox.run(Python.command(code: "print(1)"))
+            let result = try Sandbox.run(Python.command(code: "import sys; sys.stdout.write('1\\n')"))
             return result.text == "1\n" ? nil : "a sandboxed python3 said '\(result.text.trimmed)'; install python3"
         } catch { return error.description }
     }()

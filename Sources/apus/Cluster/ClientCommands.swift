@@ -168,7 +168,9 @@ struct DrainCommand: ParsableCommand {
                 if view.status == "live" { _ = try client.request { $0.drainWorker.worker = worker } }
                 Thread.sleep(forTimeInterval: 0.1)
             }
-            throw ClientError("worker \(worker) is not drained after \(Int(seconds)) s; apus workers shows what it waits for", exitCode: 4)
+            throw ClientError(
+                "worker \(worker) is not drained after \(Int(seconds)) s; apus workers shows what it waits for",
+                exitCode: 4)
         }
     }
 }

@@ -146,7 +146,9 @@ extension DataCommand {
         @Option(help: "Share of flags in a system message.") var system = 0.1
         @Option(
             name: .customLong("task-share"),
-            help: "Share of a task among the answers without thinking, by the column 'task': --task-share translation=0.2")
+            help:
+                "Share of a task among the answers without thinking, by the column 'task': --task-share translation=0.2"
+        )
         var taskShares: [String] = []
         @Option(help: "Dialogues of two to four turns, in which the last flag wins.") var dialogues = 0
         @Flag(help: "Write the dialogues alone.") var onlyDialogues = false
@@ -221,7 +223,8 @@ extension DataCommand {
         }
 
         struct Keep: ParsableCommand {
-            static let configuration = CommandConfiguration(abstract: "Demonstrations that fulfil enough of their items.")
+            static let configuration = CommandConfiguration(
+                abstract: "Demonstrations that fulfil enough of their items.")
             @Argument(help: "Demonstrations (JSON lines).") var file: String
             @Argument(help: "File to write; a report lies beside it.") var target: String
             @Option(help: "The prompts that were graded.") var prompts: String
