@@ -39,6 +39,8 @@ def run(world, figures, random, seconds):
     full = killed = fitted = said = broken = 0
     trouble = []
     for point in range(points):
+        if is_done(cluster):  # what fitted in took a step too
+            break
         # Full disks and kills in turn, each spread over the whole checkpoint, the last files in finer steps.
         share = (point // 2 + random.random()) / ((points + 1) // 2)
         reach = int(whole * share) if random.random() < 0.75 else whole - random.randrange(1 << 15)
@@ -56,7 +58,7 @@ def run(world, figures, random, seconds):
             trouble.append(f"{verdict} after {reach} of {whole} bytes: {problem}")
         since = time.monotonic()
         subprocess.run(["mount", "-o", f"remount,size={ROOM}", mount], check=True)
-        if not cluster.rest(60, lambda: cluster.seen("checkpoint .*step-|job .* done", since)):
+        if not cluster.rest(60, lambda: cluster.seen("checkpoint .*step-", since) or is_done(cluster)):
             trouble.append(f"{verdict} after {reach} bytes: no checkpoint in 60 s after there was room again")
             break
     status, problem = cluster.finish(number, 240)
@@ -95,7 +97,8 @@ def sealed(cluster, since):
 
 def kill(cluster, checkpoints, reach):
     """Kills everything once `reach` bytes of a new checkpoint are there."""
-    deadline = time.monotonic() + 15
+    looked = time.monotonic()
+    deadline = looked + 15
     while time.monotonic() < deadline:
         for partial in checkpoints.glob("*.partial"):
             try:
@@ -108,7 +111,16 @@ def kill(cluster, checkpoints, reach):
                 cluster.rest(0.05)
                 return "killed"
         time.sleep(0.001)
+        if (look := time.monotonic()) > looked + 0.1:
+            looked = look
+            cluster.tend()
+            if is_done(cluster):
+                break
     return "fits"
+
+
+def is_done(cluster):
+    return cluster.seen(r"job \d+ done")
 
 
 def unusable(world, checkpoints):

@@ -49,7 +49,6 @@ class Striker:
 
 def run(world, figures, random, seconds):
     world.make()
-    started = time.monotonic()
     quiet = world.cluster("quiet", WORKERS).start()
     for kind in ("grpo", "distill"):
         status, problem = quiet.finish(quiet.submit(kind, f"quiet-{kind}"), 240)
@@ -58,6 +57,7 @@ def run(world, figures, random, seconds):
     quiet.kill_all()
 
     cluster = world.cluster("kills", WORKERS).start()
+    started = time.monotonic()
     striker = Striker(cluster, random)
     equal = ended = rounds = 0
     stuck = ""
