@@ -2,12 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import PackageDescription
 
-// No unsafeFlags here: they would make the package unusable as a dependency. Scripts pass -Xcc/-Xswiftc instead.
-let houseSettings: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-]
+/// Set by Scripts/fuzz alone.
+let isFuzzed = Context.environment["APUS_FUZZ"] != nil
+
+// No unsafeFlags otherwise: they would make the package unusable as a dependency. Scripts pass -Xcc/-Xswiftc instead.
+let houseSettings: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+    ] + (isFuzzed ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
 
 /// A Swift library target with the house settings.
 func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -20,6 +24,20 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
         name: "\(name)Tests", dependencies: [.init(stringLiteral: name), "TestSupport"] + dependencies,
         swiftSettings: houseSettings)
 }
+
+/// Decoders under libFuzzer; see Scripts/fuzz.
+let fuzzTargets: [Target] =
+    isFuzzed
+    ? [
+        .executableTarget(
+            name: "apus-fuzz",
+            dependencies: [
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "ExpertParallel",
+                "JobSpecification", "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "TestSupport", "Tokenization",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ], path: "Tests/Fuzz", swiftSettings: houseSettings + [.unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])])
+    ] : []
 
 let package = Package(
     name: "apus",
@@ -110,6 +128,13 @@ let package = Package(
             "Parity", ["Checkpoints", "CKernels", "PostTraining", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
         library("Benchmarks", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
         library(
+            "ClusterPlanning",
+            [
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "JobSpecification", "PostTraining", "Qwen3", "RuntimeSupport",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
+        library(
             "Recipes",
             [
                 "Checkpoints", "JobSpecification", "Rewards", "RuntimeSupport", "Tokenization",
@@ -119,8 +144,8 @@ let package = Package(
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterCore", "ClusterSimulation",
-                "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterCore", "ClusterPlanning",
+                "ClusterSimulation", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
                 "JobSpecification", "Parity", "Qwen3", "Recipes", "Rewards", "RuntimeSupport", "Tensors",
                 "Tokenization", "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
@@ -149,6 +174,7 @@ let package = Package(
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ]),
         tests("ClusterSimulation", ["ClusterCore"]),
+        tests("ClusterPlanning", ["Checkpoints", "JobSpecification"]),
         tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         .testTarget(
             name: "ClusterTests", dependencies: ["apus", "Rewards", "RuntimeSupport", "TestSupport"],
@@ -157,6 +183,6 @@ let package = Package(
         .executableTarget(
             name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],
             path: "Tests/TransportProbe", swiftSettings: houseSettings),
-    ],
+    ] + fuzzTargets,
     swiftLanguageModes: [.v6]
 )

@@ -155,7 +155,12 @@ extension Coordinator {
     /// Gives open units to workers with room, one round after another so that all get some.
     /// - Returns: what is waited for, or nil while something runs.
     mutating func grantWork(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
-        var isGranting = true
+        // With nothing open and no lease old enough to repeat, nobody needs to look.
+        var isGranting =
+            current.map { current in
+                !current.ledger.isOpenEmpty
+                    || current.ledger.leases.values.contains { now.milliseconds(since: $0.granted) > times.straggler }
+            } ?? false
         while isGranting {
             isGranting = false
             for worker in liveWorkers {
@@ -174,6 +179,11 @@ extension Coordinator {
 
     private func nextUnit(for worker: WorkerNumber, _ job: JobRecord, _ now: MonotonicInstant) -> WorkUnit? {
         guard let current, let member = members[worker] else { return nil }
+        // Most workers have no room: they need not look at every open unit.
+        let hasRoom = [job.admitted.policyModel, job.admitted.scoreModel].contains {
+            $0 != 0 && member.freeSlots($0) > 0
+        }
+        guard hasRoom else { return nil }
         func canRun(_ unit: WorkUnit) -> Bool {
             let id = model(of: unit, job)
             return member.freeSlots(id) > 0 && deployments[id]?.isReady(worker) == true

@@ -65,7 +65,7 @@ struct JobPreparation {
         let model = try ModelFiles(job.model, at: url(job.model.path), version: job.policyVersion)
         let tokenizer = try model.tokenizer()
         let teacher = try job.teacher.map {
-            try ModelFiles(url($0.path), compute: $0.compute.rawValue, version: 0)
+            try ModelFiles(url($0.path), compute: $0.compute, version: 0)
         }
         if let teacher { try teacher.requireVocabulary(of: tokenizer, asIn: model) }
         var reader = try DataReader<PromptRecord>(
@@ -153,7 +153,7 @@ struct JobPreparation {
     /// The judge's checkpoint; nil for an endpoint.
     func judgeModel(_ judge: JudgeSection?) throws -> ModelFiles? {
         guard case .model(let path, let compute) = judge?.source else { return nil }
-        return try ModelFiles(url(path), compute: compute.rawValue, version: 0)
+        return try ModelFiles(url(path), compute: compute, version: 0)
     }
 
     private func wire(_ judge: JudgeSection) throws -> WireJudgeSettings {
@@ -266,13 +266,7 @@ struct JobPreparation {
             $0.groupSize = UInt32(size)
             $0.workersMin = UInt32(resources.workerCountMin)
             $0.memoryByteCountPerWorker = UInt64(resources.memoryByteCountPerWorker ?? 0)
-            $0.engine = .with {
-                $0.cacheByteCount = UInt64(resources.kvCacheByteCount)
-                $0.pageSize = UInt32(resources.pageSize)
-                $0.batchTokensMax = UInt32(resources.maxBatchTokens)
-                $0.sequencesMax = UInt32(resources.maxSequences)
-                $0.replicas = UInt32(replicas)
-            }
+            $0.engine = WireEngineSettings(resources, replicas: replicas)
         }
     }
 
