@@ -163,7 +163,7 @@ let package = Package(
             swiftSettings: houseSettings),
         tests("Checkpoints", ["Tensors", "RuntimeSupport"]),
         tests("Qwen3", ["Checkpoints", "CKernels", "RuntimeSupport", "Tensors"]),
-        tests("PostTraining", ["Checkpoints", "Qwen3"]),
+        tests("PostTraining", ["Checkpoints", "Qwen3", "RuntimeSupport", "Tensors"]),
         tests("Parity", ["Checkpoints", "Qwen3", "RuntimeSupport", "Tensors"]),
         tests("Recipes", ["JobSpecification", "Rewards", "RuntimeSupport"]),
         tests("Benchmarks", ["Checkpoints", "RuntimeSupport", "Tensors"]),
@@ -183,6 +183,12 @@ let package = Package(
         .executableTarget(
             name: "transport-probe", dependencies: ["ClusterTransport", "RuntimeSupport"],
             path: "Tests/TransportProbe", swiftSettings: houseSettings),
+        .executableTarget(
+            name: "load-probe",
+            dependencies: [
+                "ClusterCore", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime", "RuntimeSupport",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ], path: "Tests/LoadProbe", swiftSettings: houseSettings),
     ] + fuzzTargets,
     swiftLanguageModes: [.v6]
 )

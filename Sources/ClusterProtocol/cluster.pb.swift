@@ -338,6 +338,22 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .listWorkers(newValue)}
   }
 
+  package var drainWorker: WireDrainWorker {
+    get {
+      if case .drainWorker(let v)? = _storage._body {return v}
+      return WireDrainWorker()
+    }
+    set {_uniqueStorage()._body = .drainWorker(newValue)}
+  }
+
+  package var scaleModel: WireScaleModel {
+    get {
+      if case .scaleModel(let v)? = _storage._body {return v}
+      return WireScaleModel()
+    }
+    set {_uniqueStorage()._body = .scaleModel(newValue)}
+  }
+
   /// coordinator to client
   package var jobAccepted: WireJobAccepted {
     get {
@@ -418,6 +434,8 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case listJobs(WireListJobs)
     case cancelJob(WireCancelJob)
     case listWorkers(WireListWorkers)
+    case drainWorker(WireDrainWorker)
+    case scaleModel(WireScaleModel)
     /// coordinator to client
     case jobAccepted(WireJobAccepted)
     case jobList(WireJobList)
@@ -562,6 +580,12 @@ package nonisolated struct WireBeat: @unchecked Sendable {
     set {_uniqueStorage()._leases = newValue}
   }
 
+  /// It wants to end: no more work, and what it holds is to go to others.
+  package var isLeaving: Bool {
+    get {_storage._isLeaving}
+    set {_uniqueStorage()._isLeaving = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -650,6 +674,9 @@ package nonisolated struct WireRefusal: Sendable {
 
     /// The coordinator does not know this incarnation (it restarted): say hello again.
     case unknownWorker // = 5
+
+    /// Its results were wrong; a person must look at its host.
+    case quarantined // = 6
     case UNRECOGNIZED(Int)
 
     package init() {
@@ -664,6 +691,7 @@ package nonisolated struct WireRefusal: Sendable {
       case 3: self = .retired
       case 4: self = .role
       case 5: self = .unknownWorker
+      case 6: self = .quarantined
       default: self = .UNRECOGNIZED(rawValue)
       }
     }
@@ -676,6 +704,7 @@ package nonisolated struct WireRefusal: Sendable {
       case .retired: return 3
       case .role: return 4
       case .unknownWorker: return 5
+      case .quarantined: return 6
       case .UNRECOGNIZED(let i): return i
       }
     }
@@ -688,6 +717,7 @@ package nonisolated struct WireRefusal: Sendable {
       .retired,
       .role,
       .unknownWorker,
+      .quarantined,
     ]
 
   }
@@ -902,6 +932,16 @@ package nonisolated struct WireModelDescription: @unchecked Sendable {
     get {_storage._originalContext}
     set {_uniqueStorage()._originalContext = newValue}
   }
+
+  /// A language model taken as a reward model: seed of its scalar head.
+  package var freshHeadSeed: UInt64 {
+    get {_storage._freshHeadSeed ?? 0}
+    set {_uniqueStorage()._freshHeadSeed = newValue}
+  }
+  /// Returns true if `freshHeadSeed` has been explicitly set.
+  package var hasFreshHeadSeed: Bool {_storage._freshHeadSeed != nil}
+  /// Clears the value of `freshHeadSeed`. Subsequent reads from it will return its default value.
+  package mutating func clearFreshHeadSeed() {_uniqueStorage()._freshHeadSeed = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1218,6 +1258,16 @@ package nonisolated struct WireGenerationSettings: @unchecked Sendable {
   /// Clears the value of `judge`. Subsequent reads from it will return its default value.
   package mutating func clearJudge() {_uniqueStorage()._judge = nil}
 
+  /// Present when a reward model gives its scalar.
+  package var rewardModel: WireRewardModelSettings {
+    get {_storage._rewardModel ?? WireRewardModelSettings()}
+    set {_uniqueStorage()._rewardModel = newValue}
+  }
+  /// Returns true if `rewardModel` has been explicitly set.
+  package var hasRewardModel: Bool {_storage._rewardModel != nil}
+  /// Clears the value of `rewardModel`. Subsequent reads from it will return its default value.
+  package mutating func clearRewardModel() {_uniqueStorage()._rewardModel = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1256,6 +1306,33 @@ package nonisolated struct WireJudgeSettings: Sendable {
   package init() {}
 }
 
+/// A reward model of the cluster, by what a worker knows of it.
+package nonisolated struct WireRewardModelSettings: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var contentHash: String = String()
+
+  package var compute: String = String()
+
+  /// Ends every response that is scored; nothing without one.
+  package var endID: Int32 {
+    get {_endID ?? 0}
+    set {_endID = newValue}
+  }
+  /// Returns true if `endID` has been explicitly set.
+  package var hasEndID: Bool {self._endID != nil}
+  /// Clears the value of `endID`. Subsequent reads from it will return its default value.
+  package mutating func clearEndID() {self._endID = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _endID: Int32? = nil
+}
+
 package nonisolated struct WireEnvironmentSettings: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1290,6 +1367,9 @@ package nonisolated struct WireScoreSettings: Sendable {
   package var topK: UInt32 = 0
 
   package var full: Bool = false
+
+  /// A reward model's scalar at the last token, in the place of the log-probabilities.
+  package var scalar: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1915,6 +1995,17 @@ package nonisolated struct WireObjectiveSettings: @unchecked Sendable {
     set {_uniqueStorage()._klInReward = newValue}
   }
 
+  /// Preference pairs of the whole step; with them cells hold chosen and rejected in turn and nothing else counts.
+  package var preferencePairs: Double {
+    get {_storage._preferencePairs}
+    set {_uniqueStorage()._preferencePairs = newValue}
+  }
+
+  package var centerRewardsCoefficient: Double {
+    get {_storage._centerRewardsCoefficient}
+    set {_uniqueStorage()._centerRewardsCoefficient = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2279,6 +2370,36 @@ package nonisolated struct WireListWorkers: Sendable {
   package init() {}
 }
 
+/// The worker takes no more work, its experts move to others, then it is told to end.
+package nonisolated struct WireDrainWorker: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var worker: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Copies of every expert shard of a model, from now on.
+package nonisolated struct WireScaleModel: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Number of a model that is placed, or its path.
+  package var model: String = String()
+
+  /// 4294967295: one on every worker.
+  package var replicas: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
 package nonisolated struct WireWorkerList: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2313,7 +2434,7 @@ package nonisolated struct WireWorkerView: @unchecked Sendable {
     set {_uniqueStorage()._processID = newValue}
   }
 
-  /// joining, live, dead.
+  /// live, lost, draining.
   package var status: String {
     get {_storage._status}
     set {_uniqueStorage()._status = newValue}
@@ -2502,6 +2623,14 @@ package nonisolated struct WireJournalEntry: Sendable {
     set {change = .snapshotTaken(newValue)}
   }
 
+  package var modelScaled: WireModelScaled {
+    get {
+      if case .modelScaled(let v)? = change {return v}
+      return WireModelScaled()
+    }
+    set {change = .modelScaled(newValue)}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Change: Equatable, Sendable {
@@ -2514,8 +2643,23 @@ package nonisolated struct WireJournalEntry: Sendable {
     case stepPrepared(WireStepPrepared)
     case stepCommitted(WireStepCommitted)
     case snapshotTaken(WireSnapshotTaken)
+    case modelScaled(WireModelScaled)
 
   }
+
+  package init() {}
+}
+
+package nonisolated struct WireModelScaled: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var model: UInt32 = 0
+
+  package var replicas: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 }
@@ -2887,7 +3031,7 @@ fileprivate nonisolated let _protobuf_package = "apus.cluster"
 
 nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Envelope"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{4}\u{7}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{4}\u{6}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{3}drain_worker\0\u{3}scale_model\0\u{4}\u{5}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{4}\u{6}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0")
 
   fileprivate class _StorageClass {
     var _protocolVersion: UInt32 = 0
@@ -3221,6 +3365,32 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .listWorkers(v)
           }
         }()
+        case 44: try {
+          var v: WireDrainWorker?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .drainWorker(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .drainWorker(v)
+          }
+        }()
+        case 45: try {
+          var v: WireScaleModel?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .scaleModel(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .scaleModel(v)
+          }
+        }()
         case 50: try {
           var v: WireJobAccepted?
           var hadOneofValue = false
@@ -3545,6 +3715,14 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         guard case .listWorkers(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 43)
       }()
+      case .drainWorker?: try {
+        guard case .drainWorker(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 44)
+      }()
+      case .scaleModel?: try {
+        guard case .scaleModel(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 45)
+      }()
       case .jobAccepted?: try {
         guard case .jobAccepted(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 50)
@@ -3806,7 +3984,7 @@ nonisolated extension WireEndpoints: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Beat"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}progress\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}activity\0\u{3}free_slots\0\u{1}counters\0\u{1}leases\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}progress\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}activity\0\u{3}free_slots\0\u{1}counters\0\u{1}leases\0\u{3}is_leaving\0")
 
   fileprivate class _StorageClass {
     var _progress: UInt64 = 0
@@ -3816,6 +3994,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     var _freeSlots: [WireFreeSlots] = []
     var _counters: WireWorkerCounters? = nil
     var _leases: [UInt64] = []
+    var _isLeaving: Bool = false
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -3833,6 +4012,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       _freeSlots = source._freeSlots
       _counters = source._counters
       _leases = source._leases
+      _isLeaving = source._isLeaving
     }
   }
 
@@ -3858,6 +4038,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         case 5: try { try decoder.decodeRepeatedMessageField(value: &_storage._freeSlots) }()
         case 6: try { try decoder.decodeSingularMessageField(value: &_storage._counters) }()
         case 7: try { try decoder.decodeRepeatedUInt64Field(value: &_storage._leases) }()
+        case 8: try { try decoder.decodeSingularBoolField(value: &_storage._isLeaving) }()
         default: break
         }
       }
@@ -3891,6 +4072,9 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       if !_storage._leases.isEmpty {
         try visitor.visitPackedUInt64Field(value: _storage._leases, fieldNumber: 7)
       }
+      if _storage._isLeaving != false {
+        try visitor.visitSingularBoolField(value: _storage._isLeaving, fieldNumber: 8)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3907,6 +4091,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         if _storage._freeSlots != rhs_storage._freeSlots {return false}
         if _storage._counters != rhs_storage._counters {return false}
         if _storage._leases != rhs_storage._leases {return false}
+        if _storage._isLeaving != rhs_storage._isLeaving {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -4097,7 +4282,7 @@ nonisolated extension WireRefusal: SwiftProtobuf.Message, SwiftProtobuf._Message
 }
 
 nonisolated extension WireRefusal.Reason: SwiftProtobuf._ProtoNameProviding {
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNSPECIFIED\0\u{1}VERSION\0\u{1}NUMERICS\0\u{1}RETIRED\0\u{1}ROLE\0\u{1}UNKNOWN_WORKER\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNSPECIFIED\0\u{1}VERSION\0\u{1}NUMERICS\0\u{1}RETIRED\0\u{1}ROLE\0\u{1}UNKNOWN_WORKER\0\u{1}QUARANTINED\0")
 }
 
 nonisolated extension WireGoodbye: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
@@ -4355,7 +4540,7 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ModelDescription"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0\u{3}yarn_factor\0\u{3}original_context\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0\u{3}yarn_factor\0\u{3}original_context\0\u{3}fresh_head_seed\0")
 
   fileprivate class _StorageClass {
     var _id: UInt32 = 0
@@ -4371,6 +4556,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
     var _training: WireTrainingMemory? = nil
     var _yarnFactor: Double = 0
     var _originalContext: UInt32 = 0
+    var _freshHeadSeed: UInt64? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4394,6 +4580,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       _training = source._training
       _yarnFactor = source._yarnFactor
       _originalContext = source._originalContext
+      _freshHeadSeed = source._freshHeadSeed
     }
   }
 
@@ -4425,6 +4612,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
         case 11: try { try decoder.decodeSingularMessageField(value: &_storage._training) }()
         case 12: try { try decoder.decodeSingularDoubleField(value: &_storage._yarnFactor) }()
         case 13: try { try decoder.decodeSingularUInt32Field(value: &_storage._originalContext) }()
+        case 14: try { try decoder.decodeSingularUInt64Field(value: &_storage._freshHeadSeed) }()
         default: break
         }
       }
@@ -4476,6 +4664,9 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       if _storage._originalContext != 0 {
         try visitor.visitSingularUInt32Field(value: _storage._originalContext, fieldNumber: 13)
       }
+      try { if let v = _storage._freshHeadSeed {
+        try visitor.visitSingularUInt64Field(value: v, fieldNumber: 14)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4498,6 +4689,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
         if _storage._training != rhs_storage._training {return false}
         if _storage._yarnFactor != rhs_storage._yarnFactor {return false}
         if _storage._originalContext != rhs_storage._originalContext {return false}
+        if _storage._freshHeadSeed != rhs_storage._freshHeadSeed {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -4925,7 +5117,7 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".GenerationSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0\u{1}judge\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0\u{1}judge\0\u{3}reward_model\0")
 
   fileprivate class _StorageClass {
     var _temperature: Float = 0
@@ -4945,6 +5137,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
     var _thinking: String = String()
     var _environment: WireEnvironmentSettings? = nil
     var _judge: WireJudgeSettings? = nil
+    var _rewardModel: WireRewardModelSettings? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4972,6 +5165,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       _thinking = source._thinking
       _environment = source._environment
       _judge = source._judge
+      _rewardModel = source._rewardModel
     }
   }
 
@@ -5007,6 +5201,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         case 15: try { try decoder.decodeSingularStringField(value: &_storage._thinking) }()
         case 16: try { try decoder.decodeSingularMessageField(value: &_storage._environment) }()
         case 17: try { try decoder.decodeSingularMessageField(value: &_storage._judge) }()
+        case 18: try { try decoder.decodeSingularMessageField(value: &_storage._rewardModel) }()
         default: break
         }
       }
@@ -5070,6 +5265,9 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       try { if let v = _storage._judge {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
       } }()
+      try { if let v = _storage._rewardModel {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 18)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -5096,6 +5294,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         if _storage._thinking != rhs_storage._thinking {return false}
         if _storage._environment != rhs_storage._environment {return false}
         if _storage._judge != rhs_storage._judge {return false}
+        if _storage._rewardModel != rhs_storage._rewardModel {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -5175,6 +5374,50 @@ nonisolated extension WireJudgeSettings: SwiftProtobuf.Message, SwiftProtobuf._M
   }
 }
 
+nonisolated extension WireRewardModelSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".RewardModelSettings"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}content_hash\0\u{1}compute\0\u{3}end_id\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.contentHash) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.compute) }()
+      case 3: try { try decoder.decodeSingularInt32Field(value: &self._endID) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.contentHash.isEmpty {
+      try visitor.visitSingularStringField(value: self.contentHash, fieldNumber: 1)
+    }
+    if !self.compute.isEmpty {
+      try visitor.visitSingularStringField(value: self.compute, fieldNumber: 2)
+    }
+    try { if let v = self._endID {
+      try visitor.visitSingularInt32Field(value: v, fieldNumber: 3)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireRewardModelSettings, rhs: WireRewardModelSettings) -> Bool {
+    if lhs.contentHash != rhs.contentHash {return false}
+    if lhs.compute != rhs.compute {return false}
+    if lhs._endID != rhs._endID {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".EnvironmentSettings"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tools\0\u{1}corpus\0\u{3}turns_max\0\u{3}turn_tokens_max\0\u{3}call_milliseconds\0\u{3}observation_byte_count\0")
@@ -5232,7 +5475,7 @@ nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ScoreSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_k\0\u{1}full\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_k\0\u{1}full\0\u{1}scalar\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5243,6 +5486,7 @@ nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._M
       case 1: try { try decoder.decodeSingularFloatField(value: &self.temperature) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.topK) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.full) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.scalar) }()
       default: break
       }
     }
@@ -5258,6 +5502,9 @@ nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._M
     if self.full != false {
       try visitor.visitSingularBoolField(value: self.full, fieldNumber: 3)
     }
+    if self.scalar != false {
+      try visitor.visitSingularBoolField(value: self.scalar, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5265,6 +5512,7 @@ nonisolated extension WireScoreSettings: SwiftProtobuf.Message, SwiftProtobuf._M
     if lhs.temperature != rhs.temperature {return false}
     if lhs.topK != rhs.topK {return false}
     if lhs.full != rhs.full {return false}
+    if lhs.scalar != rhs.scalar {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -6404,7 +6652,7 @@ nonisolated extension WireTeacherSettings: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ObjectiveSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}form\0\u{3}ratio_level\0\u{3}clip_low\0\u{3}clip_high\0\u{3}dual_clip\0\u{3}kl_coefficient\0\u{3}kl_estimator\0\u{3}kl_bias_correction\0\u{3}off_policy_threshold\0\u{1}aggregation\0\u{3}constant_length\0\u{3}entropy_coefficient\0\u{3}policy_tokens\0\u{3}policy_sequences\0\u{3}cross_entropy_weight\0\u{3}divergence_weight\0\u{3}kl_in_reward\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}form\0\u{3}ratio_level\0\u{3}clip_low\0\u{3}clip_high\0\u{3}dual_clip\0\u{3}kl_coefficient\0\u{3}kl_estimator\0\u{3}kl_bias_correction\0\u{3}off_policy_threshold\0\u{1}aggregation\0\u{3}constant_length\0\u{3}entropy_coefficient\0\u{3}policy_tokens\0\u{3}policy_sequences\0\u{3}cross_entropy_weight\0\u{3}divergence_weight\0\u{3}kl_in_reward\0\u{3}preference_pairs\0\u{3}center_rewards_coefficient\0")
 
   fileprivate class _StorageClass {
     var _form: String = String()
@@ -6424,6 +6672,8 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
     var _crossEntropyWeight: Double = 0
     var _divergenceWeight: Double = 0
     var _klInReward: Double = 0
+    var _preferencePairs: Double = 0
+    var _centerRewardsCoefficient: Double = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -6451,6 +6701,8 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
       _crossEntropyWeight = source._crossEntropyWeight
       _divergenceWeight = source._divergenceWeight
       _klInReward = source._klInReward
+      _preferencePairs = source._preferencePairs
+      _centerRewardsCoefficient = source._centerRewardsCoefficient
     }
   }
 
@@ -6486,6 +6738,8 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
         case 15: try { try decoder.decodeSingularDoubleField(value: &_storage._crossEntropyWeight) }()
         case 16: try { try decoder.decodeSingularDoubleField(value: &_storage._divergenceWeight) }()
         case 17: try { try decoder.decodeSingularDoubleField(value: &_storage._klInReward) }()
+        case 18: try { try decoder.decodeSingularDoubleField(value: &_storage._preferencePairs) }()
+        case 19: try { try decoder.decodeSingularDoubleField(value: &_storage._centerRewardsCoefficient) }()
         default: break
         }
       }
@@ -6549,6 +6803,12 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
       if _storage._klInReward.bitPattern != 0 {
         try visitor.visitSingularDoubleField(value: _storage._klInReward, fieldNumber: 17)
       }
+      if _storage._preferencePairs.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._preferencePairs, fieldNumber: 18)
+      }
+      if _storage._centerRewardsCoefficient.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._centerRewardsCoefficient, fieldNumber: 19)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -6575,6 +6835,8 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
         if _storage._crossEntropyWeight != rhs_storage._crossEntropyWeight {return false}
         if _storage._divergenceWeight != rhs_storage._divergenceWeight {return false}
         if _storage._klInReward != rhs_storage._klInReward {return false}
+        if _storage._preferencePairs != rhs_storage._preferencePairs {return false}
+        if _storage._centerRewardsCoefficient != rhs_storage._centerRewardsCoefficient {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -7348,6 +7610,71 @@ nonisolated extension WireListWorkers: SwiftProtobuf.Message, SwiftProtobuf._Mes
   }
 }
 
+nonisolated extension WireDrainWorker: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".DrainWorker"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}worker\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.worker) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.worker != 0 {
+      try visitor.visitSingularUInt32Field(value: self.worker, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireDrainWorker, rhs: WireDrainWorker) -> Bool {
+    if lhs.worker != rhs.worker {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireScaleModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ScaleModel"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}replicas\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.model) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.replicas) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.model.isEmpty {
+      try visitor.visitSingularStringField(value: self.model, fieldNumber: 1)
+    }
+    if self.replicas != 0 {
+      try visitor.visitSingularUInt32Field(value: self.replicas, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireScaleModel, rhs: WireScaleModel) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs.replicas != rhs.replicas {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension WireWorkerList: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".WorkerList"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}workers\0\u{1}epoch\0")
@@ -7643,7 +7970,7 @@ nonisolated extension WireDone: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JournalEntry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0\u{3}model_scaled\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7768,6 +8095,19 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
           self.change = .snapshotTaken(v)
         }
       }()
+      case 10: try {
+        var v: WireModelScaled?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .modelScaled(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .modelScaled(v)
+        }
+      }()
       default: break
       }
     }
@@ -7815,6 +8155,10 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
       guard case .snapshotTaken(let v)? = self.change else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
     }()
+    case .modelScaled?: try {
+      guard case .modelScaled(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -7822,6 +8166,41 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
 
   package static func ==(lhs: WireJournalEntry, rhs: WireJournalEntry) -> Bool {
     if lhs.change != rhs.change {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireModelScaled: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ModelScaled"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}replicas\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.model) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.replicas) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.model != 0 {
+      try visitor.visitSingularUInt32Field(value: self.model, fieldNumber: 1)
+    }
+    if self.replicas != 0 {
+      try visitor.visitSingularUInt32Field(value: self.replicas, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireModelScaled, rhs: WireModelScaled) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs.replicas != rhs.replicas {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

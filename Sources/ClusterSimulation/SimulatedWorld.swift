@@ -53,6 +53,8 @@ enum CoordinatorInput {
     case record(WireUnitResult, from: Int, connection: Int)
     case lost(worker: Int)
     case written(job: UInt64)
+    /// An operator lets a worker go.
+    case drain(worker: Int)
 }
 
 enum WorkerInput {
@@ -69,6 +71,7 @@ enum Chaos {
     case killWorker(Int), startWorker(Int)
     case breakConnection(Int), mend(Int)
     case stall(worker: Int?, milliseconds: Int)
+    case drain(Int)
 }
 
 /// The events of a run.

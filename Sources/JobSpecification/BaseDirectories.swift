@@ -28,7 +28,7 @@ extension YAMLNode {
     /// Keys whose values are paths.
     private static let pathKeys = [
         ["model", "path"], ["teacher", "path"], ["reference", "path"], ["data", "path"], ["data", "teacher"],
-        ["environment", "corpus"], ["judge", "path"], ["output"],
+        ["environment", "corpus"], ["judge", "path"], ["reward_model", "path"], ["output"],
     ]
 
     /// This tree with its paths made whole; each knows from its origin what it counts from.

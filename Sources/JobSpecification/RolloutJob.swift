@@ -13,6 +13,7 @@ package struct RolloutJob: Equatable, Sendable {
     package let thinking: ThinkingSection
     package let environment: EnvironmentSection?
     package let judge: JudgeSection?
+    package let rewardModel: RewardModelSection?
     /// Key of every random stream of the job.
     package let seed: Int
     /// Version of the policy's weights, recorded with every token.
@@ -27,8 +28,7 @@ package struct RolloutJob: Equatable, Sendable {
 
     static let keys = [
         "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "environment", "judge",
-        "seed",
-        "policy_version",
+        "reward_model", "seed", "policy_version",
         "reward", "advantage", "dropped_groups", "resources", "output",
     ]
 
@@ -48,6 +48,7 @@ package struct RolloutJob: Equatable, Sendable {
                 try RewardSection.list(reader, rewardCheck)
             } else { [] }
         judge = try JudgeSection.read(fields, rewards)
+        rewardModel = try RewardModelSection.read(fields, rewards)
         advantage = try AdvantageSection(fields["advantage"])
         droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
         resources = try ResourcesSection(fields["resources"])
@@ -66,7 +67,8 @@ package struct RolloutJob: Equatable, Sendable {
             "kind": .string("rollout"), "name": .string(name), "model": model.resolved,
             "teacher": teacher?.resolved, "data": data.resolved, "group_size": .integer(groupSize),
             "sampling": sampling.resolved, "thinking": thinking.resolved,
-            "environment": environment?.resolved, "judge": judge?.resolved, "seed": .integer(seed),
+            "environment": environment?.resolved, "judge": judge?.resolved,
+            "reward_model": rewardModel?.resolved, "seed": .integer(seed),
             "policy_version": .integer(policyVersion),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "resources": resources.resolved,

@@ -8,6 +8,11 @@ package enum TrainingMethod: String, CaseIterable, Sendable {
     case grpo
     /// On-policy distillation: a teacher's distribution over the policy's own responses.
     case distill
+    /// A reward model: Bradley-Terry on pairs of responses of which one is preferred.
+    case reward
+
+    /// Whether only data is learned from, whatever else the job says.
+    var isSupervised: Bool { self == .sft || self == .reward }
 }
 
 /// `kind: train`: optimizer steps on a model, with rollouts where the method wants them.
@@ -32,6 +37,7 @@ package struct TrainJob: Equatable, Sendable {
     package let thinking: ThinkingSection
     package let environment: EnvironmentSection?
     package let judge: JudgeSection?
+    package let rewardModel: RewardModelSection?
     package let seed: Int
     package let rewards: [RewardSection]
     package let advantage: AdvantageSection
@@ -43,6 +49,9 @@ package struct TrainJob: Equatable, Sendable {
     /// Whether routers take over the experts that generation chose: for updates after the first of a batch.
     package let replaysRoutes: Bool
     package let loss: LossSection
+    /// Coefficient of the mean of (r_chosen + r_rejected)², which keeps a reward model's scalars around 0 (Eisenstein et
+    /// al. 2023).
+    package let centerRewardsCoefficient: Double
     package let optimizer: OptimizerSection
     /// Coefficient of the router's load-balancing loss.
     package let routerAuxiliaryCoefficient: Double
@@ -57,15 +66,14 @@ package struct TrainJob: Equatable, Sendable {
     package let output: String
 
     /// Whether the policy writes the texts that it is trained on.
-    package var generates: Bool { method != .sft && teacher?.isOnPolicy != false }
+    package var generates: Bool { !method.isSupervised && teacher?.isOnPolicy != false }
 
     static let keys = [
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
-        "updates_per_batch", "sampling", "thinking", "environment", "judge", "seed", "reward", "advantage",
-        "dropped_groups",
-        "overlong",
-        "dynamic_sampling", "routing_replay", "loss",
-        "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells", "recompute_activations", "checkpoint",
+        "updates_per_batch", "sampling", "thinking", "environment", "judge", "reward_model", "seed", "reward",
+        "advantage", "dropped_groups", "overlong", "dynamic_sampling", "routing_replay", "loss",
+        "center_rewards_coefficient", "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells",
+        "recompute_activations", "checkpoint",
         "resources", "output",
     ]
 
@@ -88,6 +96,7 @@ package struct TrainJob: Equatable, Sendable {
         seed = try fields.integer("seed", 0...Int.max, default: 0)
         rewards = if let reader = fields["reward"] { try RewardSection.list(reader, rewardCheck) } else { [] }
         judge = try JudgeSection.read(fields, rewards)
+        rewardModel = try RewardModelSection.read(fields, rewards)
         advantage = try AdvantageSection(fields["advantage"])
         droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
         overlong =
@@ -99,6 +108,7 @@ package struct TrainJob: Equatable, Sendable {
         refillMax = try dynamic?.integer("refills", 1...64, default: 3) ?? 0
         replaysRoutes = try fields.boolean("routing_replay", default: false)
         loss = try LossSection(fields["loss"])
+        centerRewardsCoefficient = try fields.number("center_rewards_coefficient", .closed(0, 1000), default: 0)
         optimizer = try OptimizerSection(fields["optimizer"])
         routerAuxiliaryCoefficient = try fields.number("router_aux_loss_coef", .closed(0, 10), default: 0)
         cellTokens = try fields.integer("cell_tokens", 16...16_777_216, default: 2048)
@@ -133,15 +143,20 @@ package struct TrainJob: Equatable, Sendable {
         if !generates {
             for key in [
                 "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
-                "dynamic_sampling", "routing_replay", "environment", "judge",
+                "dynamic_sampling", "routing_replay", "environment", "judge", "reward_model",
             ] where fields[key] != nil {
-                let text = method == .sft ? "method sft" : "teacher.on_policy: false"
+                let text = method.isSupervised ? "method \(method.rawValue)" : "teacher.on_policy: false"
                 throw fields.error(key, "\(text) generates nothing; remove it")
             }
         }
+        if method != .reward, fields["center_rewards_coefficient"] != nil {
+            throw fields.error("center_rewards_coefficient", "is for method reward; remove it")
+        }
         switch method {
-        case .sft:
-            if teacher != nil { throw fields.error("teacher", "method sft has none; use method distill") }
+        case .sft, .reward:
+            if teacher != nil {
+                throw fields.error("teacher", "method \(method.rawValue) has none; use method distill")
+            }
         case .grpo:
             if fields["teacher"] != nil { throw fields.error("teacher", "method grpo has none; use method distill") }
             if reference != nil, loss.klCoefficient == 0 {
@@ -176,12 +191,14 @@ package struct TrainJob: Equatable, Sendable {
             "rows_per_step": .integer(rowsPerStep), "group_size": !generates ? nil : .integer(groupSize),
             "updates_per_batch": !generates ? nil : .integer(updatesPerBatch),
             "sampling": !generates ? nil : sampling.resolved, "thinking": thinking.resolved,
-            "environment": environment?.resolved, "judge": judge?.resolved, "seed": .integer(seed),
+            "environment": environment?.resolved, "judge": judge?.resolved,
+            "reward_model": rewardModel?.resolved, "seed": .integer(seed),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "overlong": overlong?.resolved,
             "dynamic_sampling": refillMax == 0 ? nil : .section(["refills": .integer(refillMax)]),
             "routing_replay": !generates ? nil : .boolean(replaysRoutes),
             "loss": !generates ? nil : loss.resolved,
+            "center_rewards_coefficient": method == .reward ? .number(centerRewardsCoefficient) : nil,
             "optimizer": optimizer.resolved, "router_aux_loss_coef": .number(routerAuxiliaryCoefficient),
             "cell_tokens": .integer(cellTokens), "wave_cells": .integer(waveCells),
             "recompute_activations": .boolean(recomputesActivations),

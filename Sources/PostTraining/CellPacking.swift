@@ -9,19 +9,22 @@ package enum CellPacking {
     /// - Parameters:
     ///   - shared: tokens that a sequence need not bring when it follows the one before it in a cell.
     ///   - kinds: sequences of one cell are of one kind; nil: all are.
+    ///   - unit: neighbours that stay together, such as the two of a pair.
     package static func pack(
-        tokenCounts: [Int], shared: [Int]? = nil, kinds: [UInt32]? = nil, budget: Int
+        tokenCounts: [Int], shared: [Int]? = nil, kinds: [UInt32]? = nil, unit: Int = 1, budget: Int
     ) -> [[Int]] {
         var cells: [[Int]] = []
         var used = 0
-        for (index, count) in tokenCounts.enumerated() {
-            let added = count - (shared?[index] ?? 0)
+        for index in stride(from: 0, to: tokenCounts.count, by: unit) {
+            let members = Array(index..<index + unit)
+            let added = members.reduce(0) { $0 + tokenCounts[$1] - (shared?[$1] ?? 0) }
             let isOther = kinds.map { index > 0 && $0[index] != $0[index - 1] } ?? false
             if cells.isEmpty || used + added > budget || isOther {
-                cells.append([index])
-                used = count
+                cells.append(members)
+                // Its first has nobody to share with.
+                used = added + (shared?[index] ?? 0)
             } else {
-                cells[cells.count - 1].append(index)
+                cells[cells.count - 1] += members
                 used += added
             }
         }

@@ -80,14 +80,19 @@ package struct StepDivisors: Sendable, Equatable {
 package struct StepStatistics: Sendable, Equatable {
     package enum Sum: Int, CaseIterable, Sendable {
         case policyLoss, crossEntropyLoss, kl, entropy, clippedLow, clippedHigh, policyTokens, scoredTokens
+        case preferenceLoss, preferencePairs, correctPairs, margin, scalars
     }
 
-    package enum Maximum: Int, CaseIterable, Sendable { case ratio, drift }
+    /// The lowest scalar has its sign turned.
+    package enum Maximum: Int, CaseIterable, Sendable { case ratio, drift, scalarHighest, scalarLowest }
 
     package var sums = [Double](repeating: 0, count: Sum.allCases.count)
     package var maxima = [Double](repeating: 0, count: Maximum.allCases.count)
 
-    package init() {}
+    package init() {
+        self[.scalarHighest] = -.infinity
+        self[.scalarLowest] = -.infinity
+    }
 
     package subscript(sum: Sum) -> Double {
         get { sums[sum.rawValue] }
@@ -109,6 +114,8 @@ package struct StepObjective: Sendable {
     package var entropyCoefficient: Double
     /// Coefficient of log p_old - log p_reference, subtracted from each token's advantage: the divergence as a reward.
     package var klInReward = 0.0
+    /// Set where a reward model learns from pairs; then nothing else counts.
+    package var preference: PreferenceObjective?
     package var divisors: StepDivisors
 
     package init(

@@ -70,7 +70,7 @@ package enum RewardRegistry {
     private static let types: [any RewardFunction.Type] = [
         ChrFReward.self, CodeReward.self, ContainsReward.self, EnvironmentStateReward.self, ExactReward.self,
         FormatReward.self, GroundedReward.self, InstructionReward.self, JSONAnswerReward.self, JudgeReward.self,
-        LanguageReward.self, LengthControlReward.self, MathAnswerReward.self,
+        LanguageReward.self, LengthControlReward.self, MathAnswerReward.self, ModelReward.self,
         MultipleChoiceReward.self, PremiseReward.self, RepetitionReward.self, TaskReward.self, ThinkingModeReward.self,
         TokenOverlapReward.self, ToolUseReward.self, ToolValidityReward.self,
     ].sorted { $0.name < $1.name }

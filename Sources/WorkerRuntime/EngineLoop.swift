@@ -84,12 +84,13 @@ final class EngineLoop: Sendable {
         /// Sequences under way, by engine request id.
         var jobs: [UInt64: Job] = [:]
         var lastRequest: UInt64 = 0
-        /// Questions to judges under way, by engine request id, with the judge's model.
+        /// Questions to judges and reward models under way, by engine request id, with the model asked.
         var consultations: [UInt64: (model: UInt32, question: Consultation)] = [:]
 
         func drop(consultationsOf model: UInt32) {
             for (id, consultation) in consultations where consultation.model == model {
-                consultation.question.finish(.failure(JudgeFailure(description: "the judge's model was withdrawn")))
+                consultation.question.finish(
+                    .failure(JudgeFailure(description: "the \(consultation.question.asked) was withdrawn")))
                 consultations[id] = nil
             }
         }
@@ -189,7 +190,7 @@ final class EngineLoop: Sendable {
         do {
             for result in try host.engine.step() {
                 if let (_, question) = state.consultations.removeValue(forKey: result.id) {
-                    question.finish(.success(host.tokenizer?.decode(result.tokens, skipSpecial: true) ?? ""))
+                    question.finish(.success(question.answer(result, host)))
                 } else if let task = turnTask(result, host, state) {
                     handlers.onTurn(task)
                 } else {
@@ -227,17 +228,18 @@ final class EngineLoop: Sendable {
 
     private func consult(_ question: Consultation, _ state: State) {
         let host = state.hosts.values.first {
-            $0.description.contentHash == question.settings.contentHash
-                && $0.description.compute == question.settings.compute && !$0.description.isTrained
+            $0.description.contentHash == question.model.contentHash
+                && $0.description.compute == question.model.compute && !$0.description.isTrained
         }
         guard let host else {
-            return question.finish(.failure(JudgeFailure(description: "the judge's model is not loaded here")))
+            return question.finish(.failure(JudgeFailure(description: "the \(question.asked) is not loaded here")))
         }
         state.lastRequest += 1
         do {
-            try host.engine.submit(question.request(state.lastRequest, host))
+            let (tokens, task) = try question.request(host)
+            try host.engine.submit(GenerationRequest(id: state.lastRequest, tokens: tokens, task: task))
             state.consultations[state.lastRequest] = (host.description.id, question)
-        } catch { question.finish(.failure(JudgeFailure(description: "the judge: \(error)"))) }
+        } catch { question.finish(.failure(JudgeFailure(description: "the \(question.asked): \(error)"))) }
     }
 
     // MARK: - Trajectories

@@ -19,7 +19,8 @@ extension WireGrant {
         case .score(let sequence):
             let settings = sequence.settings
             let detail: ScoreOptions.Detail =
-                settings.full ? .full : settings.topK > 0 ? .topK(Int(settings.topK)) : .sampledToken
+                settings.scalar
+                ? .scalar : settings.full ? .full : settings.topK > 0 ? .topK(Int(settings.topK)) : .sampledToken
             let options = ScoreOptions(
                 temperature: settings.temperature, detail: detail, firstScored: Int(sequence.firstScored))
             return [(sequence.sibling, sequence.tokens.int32Elements, .score(options))]

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Asks judges: a model of the cluster through this worker's own engine, or an endpoint over HTTP. A judge that does not
-// answer is a failure of the machinery: the response then has no reward, never a reward of 0.
+// Asks judges, a model of the cluster through this worker's own engine or an endpoint over HTTP, and reward models. One
+// that does not answer is a failure of the machinery: the response then has no reward, never a reward of 0.
 internal import ClusterProtocol
 internal import Crypto
 internal import Foundation
 internal import FoundationNetworking
 internal import Qwen3
 internal import RuntimeSupport
-internal import Tokenization
 
 /// Why there is no judgement, in one line.
 struct JudgeFailure: Error {
     let description: String
 }
 
-/// Text of judges, each question asked once.
+/// Text of judges, each question asked once, and scalars of reward models.
 final class JudgeClient: Sendable {
     /// Answers kept; the oldest go first.
     private static let cacheCountMax = 65_536
@@ -27,10 +26,10 @@ final class JudgeClient: Sendable {
     }
 
     private let cache = Locked(Cache())
-    private let engine: @Sendable (WireJudgeSettings, String) -> Result<String, JudgeFailure>
+    private let engine: @Sendable (Consultation) -> Result<String, JudgeFailure>
 
     /// - Parameter engine: asks a model of the cluster.
-    init(engine: @escaping @Sendable (WireJudgeSettings, String) -> Result<String, JudgeFailure>) {
+    init(engine: @escaping @Sendable (Consultation) -> Result<String, JudgeFailure>) {
         self.engine = engine
     }
 
@@ -43,12 +42,22 @@ final class JudgeClient: Sendable {
             data: Data("\(settings.contentHash) \(settings.endpoint) \(settings.endpointModel)\u{0}\(prompt)".utf8))
         if let known = cache.withLock({ $0.texts[key] }) { return known }
         let text =
-            settings.endpoint.isEmpty ? try engine(settings, prompt).get() : try askEndpoint(settings, prompt)
+            settings.endpoint.isEmpty
+            ? try engine(.judge(settings, prompt)).get() : try askEndpoint(settings, prompt)
         cache.withLock { cache in
             if cache.texts.updateValue(text, forKey: key) == nil { cache.order.append(key) }
             if cache.order.count > Self.cacheCountMax { cache.texts[cache.order.removeFirst()] = nil }
         }
         return text
+    }
+
+    /// A reward model's scalar for a response, as text that reads back to the same bits.
+    ///
+    /// - Parameter prompt: token ids, as the policy had them.
+    func scalar(
+        _ settings: WireRewardModelSettings, prompt: [Int32], response: String
+    ) throws(JudgeFailure) -> String {
+        try engine(.rewardModel(settings, prompt: prompt, response: response)).get()
     }
 
     /// Puts texts in the place of their names, once: what they bring is not looked at again.
@@ -141,51 +150,5 @@ final class JudgeClient: Sendable {
         // The session's own limit is the first to strike.
         if done.wait(timeout: .now() + request.timeoutInterval + 5) == .timedOut { task.cancel() }
         return answer.withLock { $0 } ?? .failure(JudgeFailure(description: "no answer in time"))
-    }
-}
-
-/// A question to a model of this worker, and the place where its asker waits.
-final class Consultation: Sendable {
-    let settings: WireJudgeSettings
-    let prompt: String
-    private let answer = Locked<Result<String, JudgeFailure>?>(nil)
-    private let done = DispatchSemaphore(value: 0)
-    /// A model that is loading or trained in between makes the asker wait; this long at most.
-    private static let seconds = 900.0
-
-    init(_ settings: WireJudgeSettings, _ prompt: String) {
-        self.settings = settings
-        self.prompt = prompt
-    }
-
-    func finish(_ result: Result<String, JudgeFailure>) {
-        answer.withLock { if $0 == nil { $0 = result } }
-        done.signal()
-    }
-
-    func wait() -> Result<String, JudgeFailure> {
-        _ = done.wait(timeout: .now() + Self.seconds)
-        return answer.withLock { $0 }
-            ?? .failure(JudgeFailure(description: "the judge did not answer in \(Int(Self.seconds)) s"))
-    }
-
-    /// The prompt as the judge's chat template has it, without thinking.
-    func request(_ id: UInt64, _ host: ModelHost) throws -> GenerationRequest {
-        guard let tokenizer = host.tokenizer else { throw JudgeFailure(description: "the judge has no tokenizer") }
-        var text = prompt
-        if tokenizer.chatTemplateText != nil {
-            let message = JSONValue.object(
-                JSONObject([.init(key: "role", value: "user"), .init(key: "content", value: .string(prompt))]))
-            text = try tokenizer.chatTemplate().render(
-                messages: .array([message]), addGenerationPrompt: true, enableThinking: false
-            ).text
-        }
-        return GenerationRequest(
-            id: id, tokens: tokenizer.encode(text),
-            task: .generate(
-                GenerationOptions(
-                    sampling: SamplingParameters(temperature: 0), maxNewTokens: Int(settings.maxNewTokens),
-                    stopIDs: settings.stopIds, random: RolloutRandom(runSeed: 0, prompt: 0, sibling: 0),
-                    usableVocabulary: tokenizer.idLimit)))
     }
 }

@@ -15,6 +15,8 @@ final class RewardStage: Sendable {
     private let incarnation: UInt64
     private let fingerprint: String
     private let onRecord: @Sendable (WireUnitResult) -> Void
+    /// Responses that wait for verifiers or are with them, and since when there are any.
+    private let pending = Locked<(count: Int, since: MonotonicInstant)>((0, .now))
 
     init(
         _ judge: any ResponseJudge, client: JudgeClient, threadCount: Int, incarnation: UInt64, fingerprint: String,
@@ -27,7 +29,10 @@ final class RewardStage: Sendable {
         self.onRecord = onRecord
         for index in 0..<max(1, threadCount) {
             _ = DedicatedThread.start(name: "reward-\(index)") { [self] in
-                while let finished = queue.pop() { onRecord(complete(finished)) }
+                while let finished = queue.pop() {
+                    onRecord(complete(finished))
+                    pending.withLock { $0.count -= 1 }
+                }
             }
         }
     }
@@ -39,8 +44,12 @@ final class RewardStage: Sendable {
         else {
             return onRecord(finished.unitResult(incarnation: incarnation, fingerprint: fingerprint))
         }
+        pending.withLock { $0 = ($0.count + 1, $0.count == 0 ? .now : $0.since) }
         _ = queue.tryPush(finished)
     }
+
+    /// Responses without their rewards yet, and since when there are any; nil when there are none.
+    var waiting: (count: Int, since: MonotonicInstant)? { pending.withLock { $0.count > 0 ? $0 : nil } }
 
     private func complete(_ finished: EngineLoop.FinishedSequence) -> WireUnitResult {
         var result = finished.unitResult(incarnation: incarnation, fingerprint: fingerprint)
@@ -79,18 +88,30 @@ extension RewardStage {
             text: finished.trajectory?.lastTurn ?? rollout.text, isTruncated: rollout.outcome == "truncated",
             row: group.row, thinking: group.settings.thinking,
             trajectory: finished.trajectory.map { (rollout.text, $0.state) })
-        if group.settings.hasJudge {
-            let columns = (try? JSONDecoder().decode([String: String].self, from: Data(group.row.utf8))) ?? [:]
-            let isJudged = group.settings.rewards.contains { $0.name == "judge" } || columns["reward"] == "judge"
-            guard isJudged else { return judge.judge(group.settings.rewards, response) }
-            do throws(JudgeFailure) {
-                // The judge sees what a reader sees: not the thinking.
-                response.consulted["judge"] = try client.ask(
-                    group.settings.judge, question: columns["prompt"] ?? "", reference: columns["answer"] ?? "none",
-                    response: ThinkingBlock.answer(of: response.text))
-            } catch { return Judgement(outcome: "infra_error", detail: error.description) }
+        do throws(JudgeFailure) { try consult(group, &response) } catch {
+            return Judgement(outcome: "infra_error", detail: error.description)
         }
         return judge.judge(group.settings.rewards, response)
+    }
+
+    /// Asks the models behind the response's rewards. They see what a reader sees: not the thinking.
+    private func consult(_ group: WireRolloutGroup, _ response: inout JudgedResponse) throws(JudgeFailure) {
+        let settings = group.settings
+        guard settings.hasJudge || settings.hasRewardModel else { return }
+        let columns = (try? JSONDecoder().decode([String: String].self, from: Data(group.row.utf8))) ?? [:]
+        func isAsked(_ name: String) -> Bool {
+            settings.rewards.contains { $0.name == name } || columns["reward"] == name
+        }
+        if settings.hasJudge, isAsked("judge") {
+            response.consulted["judge"] = try client.ask(
+                settings.judge, question: columns["prompt"] ?? "", reference: columns["answer"] ?? "none",
+                response: ThinkingBlock.answer(of: response.text))
+        }
+        if settings.hasRewardModel, isAsked("reward_model") {
+            response.consulted["reward_model"] = try client.scalar(
+                settings.rewardModel, prompt: group.prompt.int32Elements,
+                response: ThinkingBlock.spoken(of: response.text))
+        }
     }
 }
 

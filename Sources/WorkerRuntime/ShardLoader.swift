@@ -116,7 +116,9 @@ final class ShardLoader: Sendable {
             ? nil
             : try Qwen3Configuration(directory: directory).extended(
                 yarnFactor: deploy.model.yarnFactor, original: original)
-        let checkpoint = try Checkpoint(directory: directory, configuration: configuration)
+        let checkpoint = try Checkpoint(
+            directory: directory, configuration: configuration,
+            freshHeadSeed: deploy.model.hasFreshHeadSeed ? deploy.model.freshHeadSeed : nil)
         let identity = try checkpoint.identity().hexadecimal
         guard identity == deploy.model.contentHash else {
             throw WorkerError(

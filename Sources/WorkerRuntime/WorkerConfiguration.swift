@@ -12,11 +12,14 @@ package struct WorkerConfiguration: Sendable {
     package var memoryByteCount: UInt64
     /// Threads that wait for verifiers and judges, and as many for tools.
     package var judgeCount: Int
+    /// Without a word from a coordinator for so many milliseconds the worker ends.
+    package var orphanMilliseconds: UInt64
     package var version: String
 
     package init(
         coordinator: @escaping @Sendable () -> PeerAddress?, listen: ChannelEndpoints, keys: CurveKeyPair,
-        threadCount: Int, memoryByteCount: UInt64, judgeCount: Int = 16, version: String
+        threadCount: Int, memoryByteCount: UInt64, judgeCount: Int = 16,
+        orphanMilliseconds: UInt64 = 120_000, version: String
     ) {
         self.coordinator = coordinator
         self.listen = listen
@@ -24,6 +27,7 @@ package struct WorkerConfiguration: Sendable {
         self.threadCount = threadCount
         self.memoryByteCount = memoryByteCount
         self.judgeCount = judgeCount
+        self.orphanMilliseconds = orphanMilliseconds
         self.version = version
     }
 }

@@ -24,7 +24,7 @@ package final class WorkerProcess: @unchecked Sendable {
         case shards(WireShardReport)
         case log(String)
         case refused(TransportEvent.HandshakeFailure)
-        case leave(String)
+        case drain(String, milliseconds: UInt64, exitCode: Int32)
         case report(WireEnvelope)
     }
 
@@ -86,8 +86,7 @@ package final class WorkerProcess: @unchecked Sendable {
         sender = RecordSender(transport)
         // The loop is made after those who ask it.
         let loop = Locked<EngineLoop?>(nil)
-        let client = JudgeClient { settings, prompt in
-            let question = Consultation(settings, prompt)
+        let client = JudgeClient { question in
             guard let engine = loop.withLock({ $0 }) else { return .failure(JudgeFailure(description: "no engine")) }
             engine.consult(question)
             return question.wait()
@@ -135,14 +134,19 @@ package final class WorkerProcess: @unchecked Sendable {
         hello.endpoints.control = endpoints.control
         hello.endpoints.exchange = endpoints.exchange
         hello.endpoints.bulk = endpoints.bulk
-        session = WorkerSession(incarnation: incarnation, hello: hello, now: .now)
+        var times = WorkerSession.Times()
+        times.orphan = configuration.orphanMilliseconds
+        session = WorkerSession(incarnation: incarnation, hello: hello, now: .now, times: times)
     }
 
-    /// Says goodbye and ends soon; from any thread.
-    package func leave(_ reason: String) { _ = inputs.tryPush(.leave(reason)) }
+    /// Takes no new work, finishes what is in hand (what is not done after `milliseconds` goes back) and ends ``run()``
+    /// with `exitCode`; from any thread.
+    package func drain(_ reason: String, milliseconds: UInt64, exitCode: Int32) {
+        _ = inputs.tryPush(.drain(reason, milliseconds: milliseconds, exitCode: exitCode))
+    }
 
     /// Runs until told to stop. Returns the exit code: 0 after a proper end, 75 to be started again, 4 when the
-    /// cluster refused or was lost.
+    /// cluster refused or was lost; after ``drain(_:milliseconds:exitCode:)`` the code given there.
     package func run() -> Int32 {
         logger.info("\(configuration.threadCount) threads, kernels \(String(cString: ck_isa()))")
         while exitCode == nil {
@@ -185,9 +189,9 @@ package final class WorkerProcess: @unchecked Sendable {
         case .report(let envelope):
             if case .trainFailed(let failed) = envelope.body { logger.error("training: \(failed.reason)") }
             perform(session.apply(.report(envelope), at: .now))
-        case .leave(let reason):
-            perform(session.apply(.leaving(reason), at: .now))
-            exitCode = 0
+        case .drain(let reason, let milliseconds, let code):
+            logger.info("\(reason): leaves within \(milliseconds / 1000) s, \(session.leases.count) leases in hand")
+            perform(session.apply(.drain(reason, milliseconds: milliseconds, exitCode: code), at: .now))
         }
     }
 
@@ -234,6 +238,10 @@ package final class WorkerProcess: @unchecked Sendable {
             beat.waitingFor = describe(waiting)
             beat.waitingMilliseconds = MonotonicInstant.now.milliseconds(since: waiting.since)
         }
+        if beat.waitingFor.isEmpty, status.activity == "idle", let waiting = rewards.waiting {
+            beat.waitingFor = "verifiers of \(waiting.count) responses"
+            beat.waitingMilliseconds = MonotonicInstant.now.milliseconds(since: waiting.since)
+        }
         if let activity = training.activity { beat.activity = activity }
         if let waiting = training.waiting { beat.waitingFor = waiting }
         for (model, count) in status.freeSlots.sorted(by: { $0.key < $1.key }) {
@@ -273,7 +281,10 @@ package final class WorkerProcess: @unchecked Sendable {
             case .work(let grant): engine.work(grant)
             case .abandon(let lease): engine.abandon(lease)
             case .exit(let code, let reason):
-                logger.info("ends: \(reason)")
+                let status = engine.status.withLock { $0 }
+                logger.info(
+                    "ends: \(reason); \(status.generatedTokenCount) tokens generated, \(status.scoredTokenCount) scored"
+                )
                 exitCode = code
             case .log(let text): logger.info("\(text)")
             }
@@ -323,7 +334,12 @@ package final class WorkerProcess: @unchecked Sendable {
             routes[undeploy.model] = nil
             hosts.withLock { $0[undeploy.model] }?.exchange?.cancel()
             loader.drop(undeploy.model)
-        case .trainBegin, .trainCells, .trainStep, .stepApply, .takeSnapshot: engine.train(envelope)
+        case .trainBegin(let begin):
+            // A coordinator that died after an earlier epoch's last order says nothing more of that epoch: its members may
+            // wait for each other in the middle of a step.
+            if begin.epoch > 0 { training.abort(epoch: begin.epoch - 1) }
+            engine.train(envelope)
+        case .trainCells, .trainStep, .stepApply, .takeSnapshot: engine.train(envelope)
         case .trainAbort(let abort): training.abort(epoch: abort.epoch)
         case .routes(let routes):
             self.routes[routes.model] = routes

@@ -20,7 +20,7 @@ struct Apus: AsyncParsableCommand {
                 subcommands: [
                     PlanCommand.self, SubmitCommand.self, JobsCommand.self, JobCommand.self, WatchCommand.self,
                     CancelCommand.self,
-                    WorkersCommand.self, ShowCommand.self, ReportCommand.self, VerifyCommand.self,
+                    WorkersCommand.self, DrainCommand.self, ScaleCommand.self, ShowCommand.self, ReportCommand.self, VerifyCommand.self,
                 ]),
             CommandGroup(
                 name: "Local tools",

@@ -133,7 +133,9 @@ struct Qwen3ConfigurationTests {
             ("\"attention_bias\": false", "\"attention_bias\": true", "attention_bias"),
             ("\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "hidden_act"),
             ("\"model_type\": \"qwen3_moe\"", "\"model_type\": \"qwen2_moe\"", "model_type"),
-            ("Qwen3MoeForCausalLM", "Qwen3MoeForSequenceClassification", "architectures"),
+            ("Qwen3MoeForCausalLM", "Qwen3MoeForTokenClassification", "architectures"),
+            // Two labels, where the file names none.
+            ("Qwen3MoeForCausalLM", "Qwen3MoeForSequenceClassification", "id2label"),
             ("\"torch_dtype\": \"bfloat16\"", "\"torch_dtype\": \"float8_e4m3fn\"", "torch_dtype"),
             (
                 "\"sliding_window\": null",
@@ -155,6 +157,22 @@ struct Qwen3ConfigurationTests {
             checkpointError { _ = try parse(original.replacingOccurrences(of: old, with: new)) })
         #expect(error.code == .unsupportedConfiguration)
         #expect(error.message.contains(field) && error.remedy != nil && error.file == "config.json")
+    }
+
+    @Test("a classifier with one label is a reward model, whose head is a matrix of its own; it is written as such")
+    func rewardModel() throws {
+        let original = try text("moe_norm_bf16")
+            .replacingOccurrences(of: "Qwen3MoeForCausalLM", with: "Qwen3MoeForSequenceClassification")
+            .replacingOccurrences(of: "\"tie_word_embeddings\": false", with: "\"tie_word_embeddings\": true")
+        for label in ["\"id2label\": {\"0\": \"LABEL_0\"}", "\"num_labels\": 1"] {
+            let read = try parse(original.replacingOccurrences(of: "\"rope_scaling\": null", with: label))
+            #expect(read.isRewardModel && !read.tieWordEmbeddings && read.outputCount == 1)
+            let head = try #require(read.parameterTensors.last)
+            #expect(head.name.rawValue == "score.weight" && head.shape == [1, read.hiddenSize])
+            let written = try parse(read.fileText)
+            #expect(written.isRewardModel && written.architecture == "Qwen3MoeForSequenceClassification")
+            #expect(written.padTokenID == read.padTokenID)
+        }
     }
 
     @Test("a sliding window counts only when it is used")

@@ -17,8 +17,11 @@ struct CoordinatorTests {
         var milliseconds: UInt64 = 1000
         var effects: [Coordinator.Effect] = []
 
-        init(expected: Int = 1) {
-            coordinator = Coordinator(state: DurableState(), incarnation: 7, expectedWorkerCount: expected)
+        init(expected: Int = 1, canaryEvery: UInt64 = 0) {
+            var times = ClusterTimes()
+            times.canaryEvery = canaryEvery
+            coordinator = Coordinator(
+                state: DurableState(), incarnation: 7, expectedWorkerCount: expected, times: times)
             apply(.tick)
         }
 
@@ -72,7 +75,9 @@ struct CoordinatorTests {
             sent(to: name).compactMap { if case .refusal(let refusal) = $0.body { refusal.reason } else { nil } }
         }
 
-        mutating func admit(groups: UInt32 = 2, siblings: UInt32 = 1, trunk: UInt64 = 1 << 20) {
+        mutating func admit(
+            groups: UInt32 = 2, siblings: UInt32 = 1, trunk: UInt64 = 1 << 20, experts: UInt32 = 0, expertBytes: UInt64 = 0
+        ) {
             let admitted = WireJobAdmitted.with {
                 $0.job = coordinator.state.nextJob
                 $0.name = "job"
@@ -83,6 +88,8 @@ struct CoordinatorTests {
                 $0.path = "model"
                 $0.contentHash = "h"
                 $0.trunkByteCount = trunk
+                $0.expertCount = experts
+                $0.expertByteCount = expertBytes
             }
             apply(
                 .jobPrepared(
@@ -236,5 +243,108 @@ struct CoordinatorTests {
         #expect(stage.coordinator.current?.id == 2)
         stage.apply(.message(envelope, from: PeerIdentity("client"), role: .worker))
         #expect(stage.effects.contains { if case .log = $0 { true } else { false } }, "a worker may not cancel")
+    }
+
+    private func twoWorkers(_ groups: UInt32 = 2, canaryEvery: UInt64 = 0) -> Stage {
+        var stage = Stage(expected: 2, canaryEvery: canaryEvery)
+        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] { stage.hello(name, incarnation: incarnation) }
+        stage.admit(groups: groups)
+        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] {
+            stage.ready(name, incarnation: incarnation)
+        }
+        return stage
+    }
+
+    private func ask(_ stage: inout Stage, role: Role = .admin, _ fill: (inout WireEnvelope) -> Void) -> WireEnvelope? {
+        var envelope = WireEnvelope()
+        fill(&envelope)
+        stage.apply(.message(envelope, from: PeerIdentity("operator"), role: role))
+        return stage.sent(to: "operator").first
+    }
+
+    @Test("a drained worker gets no more work, finishes what it has and is told to end")
+    func drain() {
+        var stage = twoWorkers(3)
+        stage.beat("a", incarnation: 1, slots: 1)
+        let lease = stage.coordinator.current!.ledger.leases.values.first { $0.worker == 1 }!
+        #expect(ask(&stage) { $0.drainWorker.worker = 1 }?.body == .done(WireDone()))
+        stage.beat("a", incarnation: 1, leases: [lease.id])
+        #expect(stage.coordinator.current!.ledger.leases(of: 1).count == 1, "no second lease")
+        #expect(!stage.sent(to: "a").contains { if case .stop = $0.body { true } else { false } })
+        stage.apply(.result(stage.result(lease.id, group: UInt32(lease.unit.group)), from: PeerIdentity("a")))
+        stage.beat("a", incarnation: 1)
+        stage.beat("b", incarnation: 2)
+        stage.apply(.tick)
+        #expect(stage.sent(to: "a").contains { $0.stop.reason == "drained" })
+        #expect(stage.coordinator.members.values.map(\.identity.rawValue) == ["b"])
+        // The last one cannot go while there is work.
+        let refusal = ask(&stage) { $0.drainWorker.worker = 2 }
+        #expect(refusal?.requestFailed.text.contains("is the last one") == true)
+        #expect(ask(&stage) { $0.drainWorker.worker = 9 }?.requestFailed.exitCode == 2)
+        #expect(ask(&stage, role: .submit) { $0.drainWorker.worker = 2 } == nil, "only an administrator may")
+    }
+
+    @Test("a canary is computed by another worker; equal bits end it, other bits are a dispute")
+    func canaries() {
+        for tokens: [Int32] in [[1, 2], [9, 9]] {
+            var stage = twoWorkers(2, canaryEvery: 1)
+            stage.beat("a", incarnation: 1, slots: 1)
+            let lease = stage.coordinator.current!.ledger.leases.values.first { $0.worker == 1 }!
+            let group = lease.unit.group
+            stage.apply(.result(stage.result(lease.id, group: UInt32(group)), from: PeerIdentity("a")))
+            #expect(stage.coordinator.current!.canaries.count == 1)
+            stage.beat("a", incarnation: 1)
+            #expect(!stage.coordinator.current!.ledger.leases(of: 1).contains { $0.unit.group == group }, "not its own witness")
+            stage.beat("b", incarnation: 2)
+            let second = stage.coordinator.current!.ledger.leases(of: 2).first { $0.unit.group == group }!
+            stage.apply(.result(stage.result(second.id, group: UInt32(group), tokens: tokens), from: PeerIdentity("b")))
+            #expect(stage.coordinator.current!.canaries.isEmpty)
+            #expect(stage.coordinator.current!.disputes.count == (tokens == [1, 2] ? 0 : 1))
+        }
+    }
+
+    @Test("three malformed results put a key in quarantine, also after a restart of its process")
+    func quarantine() {
+        var stage = twoWorkers(8)
+        stage.beat("a", incarnation: 1, slots: 8)
+        for lease in stage.coordinator.current!.ledger.leases.values.filter({ $0.worker == 1 }).prefix(3) {
+            var result = stage.result(lease.id, group: UInt32(lease.unit.group))
+            result.rollout.logProbs = Data(littleEndian: [Float.nan, -1])
+            stage.apply(.result(result, from: PeerIdentity("a")))
+        }
+        #expect(stage.coordinator.members.values.map(\.identity.rawValue) == ["b"])
+        stage.hello("a", incarnation: 7)
+        #expect(stage.refusals(to: "a") == [.quarantined])
+    }
+
+    @Test("scaling a model copies its experts; what does not fit or is no such model is refused")
+    func scale() {
+        var stage = Stage(expected: 2)
+        stage.hello("a", incarnation: 1, memory: 100 << 20)
+        stage.hello("b", incarnation: 2, memory: 100 << 20)
+        stage.admit(experts: 8, expertBytes: 10 << 20)
+        func targets() -> [Int] { stage.coordinator.deployments[1]!.placement.targets.values.map(\.count) }
+        #expect(targets() == [4, 4])
+        #expect(ask(&stage) { $0.scaleModel = .with { $0.model = "model"; $0.replicas = .max } }?.body == .done(WireDone()))
+        #expect(targets() == [8, 8])
+        #expect(ask(&stage) { $0.scaleModel = .with { $0.model = "1"; $0.replicas = 1 } }?.body == .done(WireDone()))
+        #expect(targets() == [4, 4])
+        #expect(ask(&stage) { $0.scaleModel = .with { $0.model = "modle"; $0.replicas = 1 } }?.requestFailed.exitCode == 2)
+        stage.hello("c", incarnation: 3, memory: 30 << 20)
+        stage.apply(.tick)
+        #expect(targets().sorted() == [2, 3, 3])
+        let refusal = ask(&stage) { $0.scaleModel = .with { $0.model = "1"; $0.replicas = 3 } }
+        #expect(refusal?.requestFailed.text.contains("no room for the copies") == true)
+        #expect(targets().sorted() == [2, 3, 3])
+    }
+
+    @Test("a worker with little memory holds fewer experts")
+    func unequalHosts() {
+        var stage = Stage(expected: 2)
+        stage.hello("small", incarnation: 1, memory: 25 << 20)
+        stage.hello("large", incarnation: 2, memory: 200 << 20)
+        stage.admit(trunk: 1 << 20, experts: 8, expertBytes: 10 << 20)
+        let targets = stage.coordinator.deployments[1]!.placement.targets
+        #expect(targets[1]?.count == 2 && targets[2]?.count == 6, "\(targets)")
     }
 }

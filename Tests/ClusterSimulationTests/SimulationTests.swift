@@ -27,9 +27,7 @@ struct SimulationTests {
     @Test("each planted mistake is found", arguments: PlantedFault.allCases)
     func mistakesAreFound(fault: PlantedFault) {
         for seed: UInt64 in 0..<1000 {
-            var settings = SimulationSettings(seed: seed, fault: fault)
-            settings.patience = 60_000
-            var simulation = Simulation(settings)
+            var simulation = Simulation(SimulationSettings(seed: seed, fault: fault))
             if !simulation.run().violations.isEmpty { return }
         }
         Issue.record("\(fault) was not found in 1000 runs")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import Glibc
 import TestSupport
 import Testing
 
@@ -39,6 +40,9 @@ struct JudgeJobTests {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
         process.arguments = [bench.url("server.py").path, bench.url("port").path]
+        // Nobody waits for the end of a pipe that it holds.
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
         try process.run()
         for _ in 0..<500 {
             if let port = try? String(contentsOf: bench.url("port"), encoding: .utf8), !port.isEmpty {
@@ -46,7 +50,7 @@ struct JudgeJobTests {
             }
             Thread.sleep(forTimeInterval: 0.02)
         }
-        process.terminate()
+        kill(process.processIdentifier, SIGKILL)
         throw CocoaError(.fileReadUnknown)
     }
 
@@ -82,7 +86,8 @@ struct JudgeJobTests {
         try bench.makeModel()
         try bench.apus("data", "arithmetic", "prompts.jsonl", "-n", "3")
         let (server, port) = try Self.serve(bench)
-        defer { server.terminate() }
+        // A test's thread blocks signals, and its children inherit that: SIGTERM would not reach them.
+        defer { kill(server.processIdentifier, SIGKILL) }
         func judge(_ model: String, port: String = port, extra: String = "") -> String {
             "judge: {endpoint: 'http://127.0.0.1:\(port)/v1', model: \(model), timeout_milliseconds: 2000\(extra)}"
         }

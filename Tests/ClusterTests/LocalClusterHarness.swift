@@ -98,6 +98,30 @@ final class Workbench: Sendable {
             """)
     }
 
+    /// Starts a command that goes on, with what it says in a file.
+    func spawn(_ arguments: [String], log: String, environment: [String: String] = [:]) throws -> Process {
+        let process = Process()
+        process.executableURL = Self.apus
+        process.arguments = arguments
+        process.currentDirectoryURL = directory
+        process.environment = ProcessInfo.processInfo.environment
+            .merging(["APUS_CONTEXT": url("context.json").path, "APUS_HOME": url("home").path]) { $1 }
+            .merging(environment) { $1 }
+        process.standardInput = FileHandle.nullDevice
+        if !FileManager.default.fileExists(atPath: url(log).path) {
+            _ = FileManager.default.createFile(atPath: url(log).path, contents: nil)
+        }
+        let handle = try FileHandle(forWritingTo: url(log))
+        try handle.seekToEnd()
+        process.standardOutput = handle
+        process.standardError = handle
+        try process.run()
+        return process
+    }
+
+    /// What a file says; nothing while it is not there.
+    func text(_ name: String) -> String { (try? String(contentsOf: url(name), encoding: .utf8)) ?? "" }
+
     /// Every file of a run below `rollouts` and `scores`, by name.
     func contents(of output: String) throws -> [String: Data] {
         var result: [String: Data] = [:]
@@ -111,6 +135,19 @@ final class Workbench: Sendable {
         return result
     }
 }
+
+/// Waits at most `seconds` for a condition.
+func eventually(_ seconds: Double, _ condition: () throws -> Bool) rethrows -> Bool {
+    let deadline = Date().addingTimeInterval(seconds)
+    while try !condition() {
+        if Date() > deadline { return false }
+        Thread.sleep(forTimeInterval: 0.05)
+    }
+    return true
+}
+
+/// A number of JSON; protobuf's 64-bit integers are strings there. 0 where there is none.
+func number(_ value: Any?) -> Int { (value as? NSNumber)?.intValue ?? (value as? String).flatMap { Int($0) } ?? 0 }
 
 /// `apus up` in the background.
 final class BackgroundCluster {
@@ -137,7 +174,9 @@ extension Workbench {
         process.environment = ProcessInfo.processInfo.environment
             .merging(["APUS_CONTEXT": url("context.json").path, "APUS_HOME": url("home").path]) { $1 }
         process.standardInput = FileHandle.nullDevice
+        // Nobody waits for the end of a pipe that it holds.
         process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
         try process.run()
         let deadline = Date().addingTimeInterval(20)
         while !FileManager.default.fileExists(atPath: url("context.json").path), Date() < deadline {

@@ -169,6 +169,48 @@ import Testing
         }
     }
 
+    @Test("preferences: texts, messages behind a prompt, whole conversations; nothing else")
+    func preferences() throws {
+        func message(_ role: String, _ text: String) -> String { "{\"role\":\"\(role)\",\"content\":\"\(text)\"}" }
+        let (u, b, c) = (message("user", "u"), message("assistant", "b"), message("assistant", "c"))
+        let text = """
+            {"prompt":"a","chosen":"b","rejected":"c"}
+            {"prompt":[\(u)],"chosen":[\(b)],"rejected":[\(c)]}
+            {"prompt":[\(u)],"chosen":"b","rejected":[\(c)]}
+            {"chosen":[\(u),\(b)],"rejected":[\(u),\(b),\(u),\(c)]}
+            """
+        let user = ChatMessage(role: "user", content: "u")
+        let conversation = PromptContent.messages([user])
+        func pair(_ a: PromptContent, _ b: PromptContent) -> ScoreRecord.Content {
+            .pair(PreferencePair(chosen: .init(prompt: a, response: "b"), rejected: .init(prompt: b, response: "c")))
+        }
+        try withData(text) { url, data in
+            var reader = try DataReader<ScoreRecord>(scores: url, data)
+            #expect(
+                try reader.readAll().map(\.content) == [
+                    pair(.text("a"), .text("a")), pair(conversation, conversation), pair(conversation, conversation),
+                    pair(conversation, .messages([user, ChatMessage(role: "assistant", content: "b"), user])),
+                ])
+        }
+        for (bad, complaint) in [
+            ("{\"prompt\":\"a\",\"chosen\":\"b\"}", "no column 'rejected'"),
+            ("{\"prompt\":\"a\",\"rejected\":\"b\"}", "no column 'chosen'"),
+            ("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}", "are equal"),
+            ("{\"prompt\":\"a\",\"chosen\":\"\",\"rejected\":\"b\"}", "'chosen' is empty"),
+            ("{\"prompt\":\"a\",\"chosen\":7,\"rejected\":\"b\"}", "is a number"),
+            ("{\"chosen\":\"b\",\"rejected\":\"c\"}", "'prompt' must be beside it"),
+            ("{\"prompt\":\"a\",\"chosen\":[\(b)],\"rejected\":[\(c)]}", "'prompt' is a text"),
+            ("{\"chosen\":[\(u)],\"rejected\":[\(u),\(c)]}", "does not end with an answer"),
+            ("{\"chosen\":[\(b)],\"rejected\":[\(c)]}", "no message before the answer"),
+        ] {
+            try withData(bad) { url, data in
+                var reader = try DataReader<ScoreRecord>(scores: url, data)
+                let error = #expect(throws: JobError.self) { try reader.next() }
+                #expect(error?.message.contains(complaint) == true, "\(bad): \(error?.message ?? "")")
+            }
+        }
+    }
+
     @Test func requiredAnswersAreLookedFor() throws {
         try withData("{\"prompt\":\"a\",\"answer\":\"1\"}\n{\"prompt\":\"b\"}") { url, data in
             var reader = try DataReader<PromptRecord>(prompts: url, data, requiresAnswer: true)

@@ -33,6 +33,22 @@ import Testing
         #expect(message(text("sft", data: "{path: a, weight: 2}")).contains("unknown key 'weight'"))
     }
 
+    @Test("a reward model: made of data alone; asked by jobs that have the reward, its path from the job file")
+    func rewardModels() throws {
+        let made = try job(text("reward", "center_rewards_coefficient: 0.25"))
+        #expect(!made.generates && made.centerRewardsCoefficient == 0.25 && made.method == .reward)
+        let asked = try job(text("grpo", "reward: reward_model\nreward_model: {path: judge, compute: fp32}"))
+        #expect(asked.rewardModel?.path == "/jobs/judge" && asked.rewardModel?.compute == .fp32)
+        #expect(try job(text("grpo", "reward: task\nreward_model: {path: judge}")).rewardModel?.compute == .bf16)
+        #expect(message(text("grpo", "reward: reward_model")).contains("needs one: path"))
+        #expect(message(text("grpo", "reward: exact\nreward_model: {path: x}")).contains("is for the reward"))
+        #expect(message(text("sft", "center_rewards_coefficient: 0.1")).contains("is for method reward"))
+        for key in ["sampling: {}", "loss: {preset: grpo}", "reward: exact", "group_size: 2"] {
+            #expect(message(text("reward", key)).contains("method reward generates nothing"), "\(key)")
+        }
+        #expect(message(text("reward", "teacher: {path: x}")).contains("method reward has none"))
+    }
+
     @Test func referencePathCountsFromTheJobFile() throws {
         let job = try job(text("grpo", "reward: exact\nreference: {path: base}\nloss: {kl_coef: 0.1}"))
         #expect(job.reference?.path == "/jobs/base")

@@ -229,7 +229,63 @@ import Testing
         #expect(Set(curated.rows.map { $0["domain"] as! String }) == ["a", "b", "c"])
     }
 
+    // MARK: - Checklists
+
+    @Test("checklists: items are read from lists of any form; what fulfils too few, or was not graded, is left out")
+    func checklists() throws {
+        #expect(Checklists.items(in: "Here:\n- Is it short?\n* Is it true?\n3. Is it polite?\nThat is all.").count == 3)
+        #expect(Checklists.items(in: #"["Is it short?", "Is it true?"]"#) == ["Is it short?", "Is it true?"])
+        #expect(Checklists.items(in: "I cannot write one.").isEmpty)
+        #expect(Checklists.share(in: "1: yes\n2: No\n 3) **yes**", itemCount: 3) == 2.0 / 3)
+        #expect(Checklists.share(in: "1: yes\n2: no\n2: yes", itemCount: 2) == 1, "the last word on an item counts")
+        for text in ["1: yes", "yes, all of them", "", "1: maybe\n2: yes", "1: yes\n3: yes"] {
+            #expect(Checklists.share(in: text, itemCount: 2) == nil, "\(text)")
+        }
+        let demonstrations = ["a/0", "a/1", "b/0", "c/0"].map { id -> Rows.Row in
+            let messages: [Rows.Row] = [
+                ["role": "user", "content": "Write of \(id)."], ["role": "assistant", "content": "Of \(id)."],
+            ]
+            return ["id": id, "messages": messages]
+        }
+        func answer(_ id: String, _ text: String) -> Answer {
+            Answer(id: id, query: "", reference: nil, completion: text, reward: 0)
+        }
+        let prompts = Checklists.gradings(
+            demonstrations, checklists: [answer("a", "- Short?\n- True?"), answer("b", "- Short?"), answer("c", "no idea")])
+        #expect(prompts.rows.map { $0["id"] as? String } == ["a/0", "a/1", "b/0"])
+        #expect(prompts.report.count(of: "no checklist") == 1)
+        #expect(Rows.query(prompts.rows[0]).contains("Of a/0.") && Rows.query(prompts.rows[0]).contains("2. True?"))
+        var checklists = Checklists()
+        checklists.least = 0.5
+        let kept = checklists.kept(
+            demonstrations, prompts: prompts.rows,
+            graded: [answer("a/0", "1: yes\n2: no"), answer("a/1", "1: no\n2: no"), answer("b/0", "well")])
+        #expect(kept.rows.map { $0["id"] as? String } == ["a/0"])
+        #expect(kept.report.count(of: "too few items fulfilled") == 1 && kept.report.count(of: "ungraded") == 2)
+    }
+
     // MARK: - Fusion
+
+    @Test("fusion: tasks get their shares among the answers without thinking")
+    func taskShares() throws {
+        let rows = (0..<600).map { index -> Rows.Row in
+            let task = index % 30 == 0 ? "translation" : index % 2 == 0 ? "coding" : "writing"
+            var answer: Rows.Row = ["role": "assistant", "content": "\(index)"]
+            if index % 6 == 5 { answer["reasoning_content"] = "because" }
+            return ["id": "r\(index)", "task": task, "messages": [["role": "user", "content": "\(index)"], answer]]
+        }
+        var fusion = ModeFusion()
+        fusion.taskShares = ["translation": 0.2]
+        let fused = try fusion.fuse(rows)
+        let direct = fused.filter { ($0["messages"] as! [Rows.Row]).last!["reasoning_content"] == nil }
+        #expect(fused.count - direct.count == 100, "thinking answers stay")
+        let translations = direct.count { $0["task"] as? String == "translation" }
+        #expect(direct.count == 100 && translations == 20)
+        fusion.taskShares = ["translation": 0.5, "coding": 0.6]
+        #expect(throws: CurationError.self) { try fusion.fuse(rows) }
+        fusion.taskShares = ["poetry": 0.1]
+        #expect(throws: CurationError.self) { try fusion.fuse(rows) }
+    }
 
     @Test("fusion: flags at the end of the last turn or in the system's, the last flag of a dialogue is its mode")
     func fusion() throws {

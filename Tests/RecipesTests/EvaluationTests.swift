@@ -142,8 +142,13 @@ struct EvaluationTests {
     @Test("the likeliest choice counts")
     func ranking() throws {
         let folder = try Folder()
-        let rows = try folder.write(
-            "rows.jsonl", [["id": "a", "choices": ["A", "B"], "answer": "B"], ["id": "b", "choices": ["A", "B"], "answer": "B"]])
+        let asked = try folder.write(
+            "asked.jsonl",
+            ["a", "b"].map { ["id": $0, "question": "?", "choices": ["A", "B"], "answer": "B", "language": "x"] })
+        var data = EvaluationData()
+        data.ranksChoices = true
+        let rows = folder.url.appendingPathComponent("rows.jsonl")
+        try data.prepare(asked, to: rows)
         func write(_ last: Double?) throws {
             var scores: [Rows.Row] = [
                 ["id": "a/0", "logprobs": [-3.0, -2.0]], ["id": "a/1", "logprobs": [-3.0, -1.0]],
@@ -154,7 +159,11 @@ struct EvaluationTests {
         }
         let run = folder.url.appendingPathComponent("run")
         try write(-4)
-        #expect(try EvaluationScore().ranked(run, rows: rows)["score"] == 0.5)
+        var score = EvaluationScore()
+        score.by = "language"
+        let figures = try score.ranked(run, rows: rows)
+        #expect(figures["score"] == 0.5 && figures["language/x"] == 0.5 && figures["questions"] == 2)
+        #expect(throws: CurationError.self) { try EvaluationScore().ranked(run, rows: asked) }
         try write(nil)
         #expect(throws: CurationError.self) { try EvaluationScore().ranked(run, rows: rows) }
     }

@@ -62,9 +62,14 @@ import Testing
                 rows: [[first, start, "1.5"], [second, end, "2.5"]]
               - {curve: Rise, axis: budget, figure: pass@1, points: [[1, start-test], [8, end-test]]}
               - {training: Steps, stages: [end], figures: [loss]}
+              - claims: Said
+                rows:
+                  - [it rises, "1 to 2", "end-test:pass@1", ">", "start-test:pass@1"]
+                  - [it costs a tenth, "1/10", "end:cpu_seconds", "<=", "0.1*start:cpu_seconds"]
+                  - [it is good, "", "end-test:pass@1", ">=", "0.9"]
             """)
         for (name, value) in [("start", 0.0), ("start-test", 0.25), ("end", 0.0), ("end-test", 0.75)] {
-            try StageRecord(recipe: "abc", inputs: [:], figures: ["pass@1": value], seconds: 12.5).write(
+            try StageRecord(recipe: "abc", inputs: [:], figures: ["pass@1": value], seconds: 12.5, processorSeconds: 20).write(
                 name, in: pipeline.output)
         }
         let end = pipeline.directory(of: "end")
@@ -78,12 +83,18 @@ import Testing
         let markdown = try text("report.md")
         #expect(
             markdown.contains("| first | 0.250 | 12.5 | 1.5 |") && markdown.contains("| second | 0.750 | 12.5 | 2.5 |"))
-        #expect(markdown.contains("| end | start | abc | 12.5 |"))
+        #expect(markdown.contains("| end | start | abc | 12.5 | 20.0 |"))
         #expect(try text("report.html").contains("<h2>Two &lt;stages&gt;</h2>"))
         #expect(try text("report/curve-1.csv") == "line,budget,value\npass@1,1.0,0.25\npass@1,8.0,0.75\n")
         #expect(try text("report/curve-2.csv").contains("end,2.0,1.0"))
         let tables = try ReportTable.read(pipeline.output)
-        #expect(tables.map(\.title) == ["Two <stages>", "Rise", "Stages"])
+        #expect(tables.map(\.title) == ["Two <stages>", "Rise", "Said", "Stages"])
+        #expect(
+            tables[2].rows == [
+                ["it rises", "1 to 2", "0.750", ">", "0.250", "yes"],
+                ["it costs a tenth", "1/10", "20.0", "<=", "2.000", "no"],
+                ["it is good", "", "0.750", ">=", "0.900", "no"],
+            ])
         #expect(ReportTable.compare([tables]) == tables)
         let other = tables.map { table in
             ReportTable(
@@ -111,6 +122,8 @@ import Testing
         #expect(
             message("  - {table: T, columns: [[a, -tset, x]], rows: [[a, start]]}").contains("start-tset is no stage"))
         #expect(message("  - {table: T, columns: [[a, -test]], rows: []}").contains("a column is"))
+        #expect(message("  - {claims: T, rows: [[a, b, end:x, '=', 1]]}").contains("a claim is"))
+        #expect(message("  - {claims: T, rows: [[a, b, ned:x, '>', 1]]}").contains("ned is no stage"))
         #expect(message("  - {training: T, stages: [end]}").contains("figures: is required"))
     }
 }

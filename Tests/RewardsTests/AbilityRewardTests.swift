@@ -134,10 +134,6 @@ struct AbilityRewardTests {
         }
         #expect(try Self.value("judge", "forty-two") == nil, "nobody was asked")
         #expect(try Self.value("judge", "<think>for ever", consulted: ["judge": "Score: 10"]) == 0)
-        #expect(
-            try Self.value(
-                "reward_model", "x", options: ["center": "1", "scale": "2"], consulted: ["reward_model": "5"]) == 2)
-        #expect(try Self.value("reward_model", "x", consulted: ["reward_model": "nan"]) == nil)
     }
 
     @Test("a row may name its own reward")

@@ -32,17 +32,25 @@ package final class Checkpoint: Sendable {
     package let expertLayout: ExpertLayout
     /// Whether `lm_head.weight` is stored although the head is the embedding. It is never read then.
     package let storesRedundantHead: Bool
+    /// Seed of the scalar head that stands where a language model is taken as a reward model; nil: the head is stored.
+    package let freshHeadSeed: UInt64?
     /// "model." in the released form, "" in dumps of the model without its head.
     private let prefix: String
     private let opened: Locked<Opened>
 
-    /// Opens and checks `directory`. `configuration`: use this one instead of its config.json.
+    /// Opens and checks `directory`.
+    ///
+    /// - Parameters:
+    ///   - configuration: use this one instead of its config.json.
+    ///   - freshHeadSeed: takes a language model as the body of a reward model; its own head is never read then. A
+    ///     reward model has its head already.
     /// - Throws: ``CheckpointError`` naming file, tensor, expected and actual value.
-    package init(directory: URL, configuration: Qwen3Configuration? = nil) throws {
+    package init(directory: URL, configuration: Qwen3Configuration? = nil, freshHeadSeed: UInt64? = nil) throws {
         self.directory = directory
         let configuration = try configuration ?? Qwen3Configuration(directory: directory)
         let index = try CheckpointIndex(directory: directory)
-        self.configuration = configuration
+        self.freshHeadSeed = configuration.isRewardModel ? nil : freshHeadSeed
+        self.configuration = self.freshHeadSeed == nil ? configuration : configuration.asRewardModel
         self.index = index
         let bare = String(TensorName.embedding.rawValue.dropFirst("model.".count))
         let prefix = !index.contains(TensorName.embedding.rawValue) && index.contains(bare) ? "" : "model."
@@ -51,7 +59,8 @@ package final class Checkpoint: Sendable {
         let fusedName = firstMoE.map { Checkpoint.stored(TensorName.layer($0).fusedGateUp.rawValue, prefix) }
         let isFused = fusedName.map(index.contains) ?? false
         expertLayout = isFused ? .fused : .perExpert
-        storesRedundantHead = configuration.tieWordEmbeddings && index.contains(TensorName.head.rawValue)
+        storesRedundantHead =
+            self.freshHeadSeed == nil && configuration.tieWordEmbeddings && index.contains(TensorName.head.rawValue)
         opened = Locked(Opened(files: Array(repeating: nil, count: index.shards.count)))
         let expected = CheckpointExpectation(
             configuration: configuration, isFused: isFused, prefix: prefix, directory: directory)
@@ -96,6 +105,19 @@ package final class Checkpoint: Sendable {
         case .gate: return whole.rows(0..<rows)
         case .up: return whole.rows(rows..<2 * rows)
         case .down: return whole
+        }
+    }
+
+    /// The scalar head of ``freshHeadSeed``, `[C]`: normal with `initializer_range`, as transformers makes the heads that
+    /// a checkpoint lacks, so that the first step already reaches the body (a head of zeros would leave it alone).
+    package var freshHead: [Float]? {
+        freshHeadSeed.map { seed in
+            let weights = RandomWeights(
+                seed: seed, name: TensorName.score.rawValue, standardDeviation: configuration.initializerRange)
+            return [Float](unsafeUninitializedCapacity: configuration.hiddenSize) { buffer, count in
+                count = configuration.hiddenSize
+                weights.fill(UnsafeMutableRawBufferPointer(buffer), from: 0, as: .float32)
+            }
         }
     }
 

@@ -29,7 +29,7 @@ package struct ParameterTensor: Hashable, Sendable {
 
 extension Qwen3Configuration {
     /// Every weight, in the order in which transformers lists and shards them (embedding, layers with attention,
-    /// MLP and norms, final norm, head). `includesHead`: also `lm_head.weight` (a tied model may store it too).
+    /// MLP and norms, final norm, head). `includesHead`: also the head (a tied model may store `lm_head.weight` too).
     package func parameterTensors(includesHead: Bool) -> [ParameterTensor] {
         var list: [ParameterTensor] = []
         let embeddingShape = [vocabularySize, hiddenSize]
@@ -37,7 +37,10 @@ extension Qwen3Configuration {
         for layer in 0..<layerCount { appendLayer(layer, to: &list) }
         list.append(.init(name: .finalNorm, kind: .norm, shape: [hiddenSize], layer: nil, expert: nil))
         if includesHead {
-            list.append(.init(name: .head, kind: .head, shape: embeddingShape, layer: nil, expert: nil))
+            list.append(
+                .init(
+                    name: isRewardModel ? .score : .head, kind: .head, shape: [outputCount, hiddenSize], layer: nil,
+                    expert: nil))
         }
         return list
     }
@@ -85,8 +88,8 @@ extension Qwen3Configuration {
         let oneExpert = 3 * hiddenSize * moeIntermediateSize
         var (total, active) = (embedding + hiddenSize, embedding + hiddenSize)
         if !tieWordEmbeddings {
-            total += embedding
-            active += embedding
+            total += outputCount * hiddenSize
+            active += outputCount * hiddenSize
         }
         for layer in 0..<layerCount {
             let shared = attention + 2 * hiddenSize
@@ -99,7 +102,7 @@ extension Qwen3Configuration {
                 active += shared + 3 * hiddenSize * intermediateSize
             }
         }
-        let outside = tieWordEmbeddings ? embedding : 2 * embedding
+        let outside = embedding + (tieWordEmbeddings ? 0 : outputCount * hiddenSize)
         return ParameterCounts(total: total, active: active, nonEmbedding: total - outside)
     }
 }

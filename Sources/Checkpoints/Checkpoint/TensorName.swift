@@ -14,6 +14,8 @@ package struct TensorName: Hashable, Sendable, CustomStringConvertible {
     package static let finalNorm = TensorName("model.norm.weight")
     /// `[V, C]`.
     package static let head = TensorName("lm_head.weight")
+    /// `[1, C]`, the head of a reward model.
+    package static let score = TensorName("score.weight")
 
     /// The names of layer `index`, from 0.
     package static func layer(_ index: Int) -> Layer { Layer(index: index) }

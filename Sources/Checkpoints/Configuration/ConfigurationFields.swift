@@ -48,6 +48,9 @@ struct ConfigurationFields {
         return value
     }
 
+    /// Fields of the object.
+    var count: Int { members.count }
+
     /// Whether the key is there, even with the value null.
     func contains(_ name: String) -> Bool { members[name] != nil }
 

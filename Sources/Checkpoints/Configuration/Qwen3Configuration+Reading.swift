@@ -47,7 +47,7 @@ extension Qwen3Configuration {
     /// Reads a parsed config.json; `file` names it in errors.
     package init(_ json: JSONValue, file: String, generation: GenerationDefaults? = nil) throws {
         let fields = try ConfigurationFields(json, file: file)
-        let modelType = try Qwen3Configuration.readModelType(fields)
+        let (modelType, isRewardModel) = try Qwen3Configuration.readModelType(fields)
         try Qwen3Configuration.refuseForeignFeatures(fields, modelType)
 
         let hiddenSize = try fields.requiredInteger(["hidden_size"], 1...Limits.hiddenSize)
@@ -87,22 +87,32 @@ extension Qwen3Configuration {
             bosTokenID: try fields.integer(["bos_token_id"], tokenIDs) ?? generation?.bosTokenID,
             padTokenID: try generation?.padTokenID ?? fields.integer(["pad_token_id"], tokenIDs),
             generation: generation ?? GenerationDefaults())
+        if isRewardModel { self = asRewardModel }
         try validate(file: file)
     }
 
-    private static func readModelType(_ fields: ConfigurationFields) throws -> ModelType {
+    private static func readModelType(
+        _ fields: ConfigurationFields
+    ) throws -> (ModelType, isRewardModel: Bool) {
         guard let name = try fields.string(["model_type"]) else { throw fields.missing(["model_type"]) }
         guard let modelType = ModelType(rawValue: name) else {
             throw fields.unsupported("model_type", .string(name), "Apus reads \"qwen3\" and \"qwen3_moe\"")
         }
-        if let architectures = try fields.strings(["architectures"]),
-            !architectures.isEmpty, !architectures.contains(modelType.architecture)
-        {
+        guard let architectures = try fields.strings(["architectures"]), !architectures.isEmpty,
+            !architectures.contains(modelType.architecture)
+        else { return (modelType, false) }
+        guard architectures.contains(modelType.rewardArchitecture) else {
             throw fields.unsupported(
                 "architectures", .string(architectures.joined(separator: ", ")),
-                "Apus reads \(modelType.architecture) for model_type \"\(name)\"")
+                "Apus reads \(modelType.architecture) and \(modelType.rewardArchitecture) for model_type \"\(name)\"")
         }
-        return modelType
+        // transformers counts the names, and two where there are none.
+        let labels = try fields.object("id2label")?.count ?? fields.integer(["num_labels"], 0...Int.max) ?? 2
+        guard labels == 1 else {
+            throw fields.unsupported(
+                "id2label", .integer(labels), "a reward model has one label, so that its output is one scalar")
+        }
+        return (modelType, true)
     }
 
     private static func readExperts(_ fields: ConfigurationFields, _ layerCount: Int) throws -> Experts {

@@ -12,7 +12,7 @@ extension Qwen3Configuration {
     /// defaults differ from the released values.
     package var json: JSONValue {
         var members: [JSONValue.Member] = [
-            .init("architectures", .array([.string(modelType.architecture)])),
+            .init("architectures", .array([.string(architecture)])),
             .init("attention_bias", .bool(false)),
             .init("attention_dropout", .real(0)),
             .init("head_dim", .integer(headSize)),
@@ -43,6 +43,14 @@ extension Qwen3Configuration {
         case 1: members.append(.init("eos_token_id", .integer(configuredEOSTokenIDs[0])))
         default:
             members.append(.init("eos_token_id", .array(configuredEOSTokenIDs.map { .integer($0) })))
+        }
+        if isRewardModel {
+            members += [
+                .init("id2label", .object([.init("0", .string("LABEL_0"))])),
+                .init("label2id", .object([.init("LABEL_0", .integer(0))])),
+            ]
+            // transformers looks here for what a batch is filled up with, and pools at the last token before it.
+            if let padTokenID { members.append(.init("pad_token_id", .integer(padTokenID))) }
         }
         if let storageType { members.append(.init("torch_dtype", .string(storageType.torchName))) }
         if let experts {

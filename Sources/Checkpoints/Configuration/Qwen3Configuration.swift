@@ -12,6 +12,10 @@ package struct Qwen3Configuration: Hashable, Sendable {
 
         /// The name under `architectures`.
         package var architecture: String { self == .dense ? "Qwen3ForCausalLM" : "Qwen3MoeForCausalLM" }
+        /// The same of a reward model.
+        package var rewardArchitecture: String {
+            self == .dense ? "Qwen3ForSequenceClassification" : "Qwen3MoeForSequenceClassification"
+        }
     }
 
     /// The fields that only a mixture-of-experts model has.
@@ -76,6 +80,9 @@ package struct Qwen3Configuration: Hashable, Sendable {
     package var padTokenID: Int?
     /// Empty when there is no generation_config.json.
     package var generation: GenerationDefaults
+    /// Whether the head gives one scalar instead of logits: transformers' sequence classification with one label. Its
+    /// head is a matrix of its own, whatever the file says of tied embeddings.
+    package var isRewardModel = false
 
     package init(
         hiddenSize: Int, layerCount: Int, attentionHeadCount: Int, keyValueHeadCount: Int, headSize: Int,
@@ -111,6 +118,21 @@ package struct Qwen3Configuration: Hashable, Sendable {
 
 extension Qwen3Configuration {
     package var modelType: ModelType { experts == nil ? .dense : .moe }
+    /// The name under `architectures`.
+    package var architecture: String { isRewardModel ? modelType.rewardArchitecture : modelType.architecture }
+
+    /// Numbers that the head gives for a position: logits, or one scalar.
+    package var outputCount: Int { isRewardModel ? 1 : vocabularySize }
+    /// The head's weight, `[outputCount, C]`.
+    package var headName: TensorName { isRewardModel ? .score : tieWordEmbeddings ? .embedding : .head }
+
+    /// The same body under a scalar head.
+    package var asRewardModel: Qwen3Configuration {
+        var result = self
+        result.isRewardModel = true
+        result.tieWordEmbeddings = false
+        return result
+    }
     /// 0 for dense models.
     package var expertCount: Int { experts?.expertCount ?? 0 }
     /// 0 for dense models.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ClusterProtocol
 internal import ClusterTransport
+internal import Foundation
 internal import RuntimeSupport
 internal import SwiftProtobuf
 
@@ -10,15 +11,29 @@ struct RunningJob: Sendable {
     var ledger = WorkLedger()
     var isFinishing = false
     /// Units whose executions differed, with the digest that a third execution must confirm.
-    var disputes: [SequenceID: Dispute] = [:]
+    var disputes: [Matter: Dispute] = [:]
+    /// Recorded sequences that another worker computes again, and who computed them first.
+    var canaries: [Matter: WorkerNumber] = [:]
+    /// Recorded sequences since the last canary.
+    var recordedCount: UInt64 = 0
     /// The training epoch under way, of a training job.
     var training: TrainingRun?
     /// Why nothing runs, and since when.
     var waiting: (text: String, since: MonotonicInstant)?
 
-    struct Dispute: Sendable {
+    /// A recorded sequence that is computed again.
+    struct Matter: Hashable, Sendable {
+        let sequence: SequenceID
         let isScore: Bool
+
+        /// What is given out to compute it.
+        var unit: WorkUnit { isScore ? .score(sequence) : .rollout(group: sequence.group) }
+    }
+
+    struct Dispute: Sendable {
         let worker: WorkerNumber
+        /// Who made the durable record, where that is known: no witness while there are others.
+        var recorder: WorkerNumber?
     }
 
     mutating func wait(_ text: String?, _ now: MonotonicInstant) {
@@ -74,6 +89,8 @@ extension Coordinator {
             current?.wait("its output files are being written", now)
             return emit(.finish(job: job.id))
         }
+        // First: what is in training is placed anew only once its epoch has ended.
+        endBrokenEpoch(now)
         let waiting =
             prepareModels(job, now) ?? (job.isTraining ? advanceTraining(job, now) : grantWork(job, now))
         if current?.id != id { return }
@@ -91,7 +108,8 @@ extension Coordinator {
             log("job \(job.id) (\(job.admitted.name)) starts at step \(job.committed.count) of \(job.stepCount)")
             return running
         }
-        for group in 0..<job.groupCount where job.failedGroups[group] == nil {
+        // The last ones first: each then goes to the end of the ledger, where adding moves nothing.
+        for group in (0..<job.groupCount).reversed() where job.failedGroups[group] == nil {
             openUnits(job, group, &running.ledger)
         }
         log("job \(job.id) (\(job.admitted.name)) starts: \(job.doneGroupCount) of \(job.groupCount) groups are done")
@@ -173,20 +191,32 @@ extension Coordinator {
         return current.ledger.leases.isEmpty && !current.ledger.isOpenEmpty ? "a worker with room" : nil
     }
 
+    /// Whether a worker is no witness in the matter of a unit: it has computed it already.
+    private func isPartial(_ worker: WorkerNumber, _ unit: WorkUnit) -> Bool {
+        guard let current else { return false }
+        for (matter, dispute) in current.disputes where matter.unit == unit {
+            if dispute.worker == worker { return true }
+            if dispute.recorder == worker, stayingWorkers.count > 2 { return true }
+        }
+        return current.canaries.contains { $0.key.unit == unit && $0.value == worker }
+    }
+
     private func model(of unit: WorkUnit, _ job: JobRecord) -> UInt32 {
         if case .rollout = unit { job.admitted.policyModel } else { job.admitted.scoreModel }
     }
 
     private func nextUnit(for worker: WorkerNumber, _ job: JobRecord, _ now: MonotonicInstant) -> WorkUnit? {
-        guard let current, let member = members[worker] else { return nil }
+        guard let current, let member = members[worker], !member.isDraining else { return nil }
         // Most workers have no room: they need not look at every open unit.
         let hasRoom = [job.admitted.policyModel, job.admitted.scoreModel].contains {
             $0 != 0 && member.freeSlots($0) > 0
         }
         guard hasRoom else { return nil }
+        let hasMatters = !current.disputes.isEmpty || !current.canaries.isEmpty
         func canRun(_ unit: WorkUnit) -> Bool {
             let id = model(of: unit, job)
             return member.freeSlots(id) > 0 && deployments[id]?.isReady(worker) == true
+                && !(hasMatters && isPartial(worker, unit))
         }
         let mine = current.ledger.leases(of: worker)
         if mine.contains(where: { current.ledger.isSuspect($0.unit) }) { return nil }
@@ -211,8 +241,8 @@ extension Coordinator {
         let siblings: [Int]
         switch unit {
         case .rollout(let group):
-            let disputed = current!.disputes.keys.filter { $0.group == group }.map(\.sibling)
-            siblings = (job.missingSiblings(group) + disputed).sorted()
+            let again = (Array(current!.disputes.keys) + current!.canaries.keys).filter { $0.unit == unit }
+            siblings = Set(job.missingSiblings(group) + again.map(\.sequence.sibling)).sorted()
         case .score(let id): siblings = [id.sibling]
         }
         let model = model(of: unit, job)
@@ -257,12 +287,17 @@ extension Coordinator {
                 }
             }
         }
-        guard let job = state.jobs[result.job], job.ended == nil, job.failedGroups[sequence.group] == nil else {
-            return acknowledge()
-        }
-        if let problem = problem(with: result, job) {
+        let found = examine(result)
+        if found.isOver { return acknowledge() }
+        if let problem = found.problem {
             log("a record of \(peer) was refused: \(problem)")
             acknowledge()
+            if result.problem != nil, let number = number(of: peer) {
+                strikes[peer, default: 0] += 1
+                if strikes[peer]! >= Self.strikeCount {
+                    return quarantine(number, "\(Self.strikeCount) of its results were malformed, the last: \(problem)")
+                }
+            }
             if let number = number(of: peer) {
                 unitFailed(
                     .with {
@@ -272,11 +307,10 @@ extension Coordinator {
             return
         }
         let digest = result.digest
-        if let recorded = job.isRecorded(sequence, score: isScore), fault != .recordsTwice {
+        if let recorded = found.recorded, fault != .recordsTwice {
             settle(sequence, isScore, isEqual: recorded == digest, result, from: peer)
             return acknowledge()
         }
-        // Nothing of `job` from here on: a copy that lives on would make the change copy the job's tables.
         record(
             .with {
                 $0.unitRecorded = .with {
@@ -291,6 +325,25 @@ extension Coordinator {
             }, content: result)
         acknowledge()
         noteRecorded(sequence, isScore: isScore)
+        plantCanary(sequence, isScore: isScore, recorder: peer)
+    }
+
+    /// Malformed results after which a key is shut out.
+    private static let strikeCount = 3
+
+    /// Now and then a recorded sequence is computed again by another worker: equal bits are the proof that both compute
+    /// rightly.
+    private mutating func plantCanary(_ sequence: SequenceID, isScore: Bool, recorder: PeerIdentity) {
+        guard times.canaryEvery > 0, let id = current?.id, let number = number(of: recorder) else { return }
+        current!.recordedCount += 1
+        // Of a whole group: its other siblings would be computed twice as well. Not of a policy that has changed meanwhile.
+        guard current!.recordedCount >= times.canaryEvery, stayingWorkers.count > 1, let job = state.jobs[id],
+            !job.isTraining, isScore || !job.isGenerating(sequence.group)
+        else { return }
+        let matter = RunningJob.Matter(sequence: sequence, isScore: isScore)
+        current!.recordedCount = 0
+        current!.canaries[matter] = number
+        current!.ledger.add(matter.unit)
     }
 
     private mutating func noteRecorded(_ sequence: SequenceID, isScore: Bool) {
@@ -314,15 +367,16 @@ extension Coordinator {
         _ sequence: SequenceID, _ isScore: Bool, isEqual: Bool, _ result: WireUnitResult, from peer: PeerIdentity
     ) {
         guard let number = number(of: peer), current?.id == result.job else { return }
-        let unit: WorkUnit = isScore ? .score(sequence) : .rollout(group: sequence.group)
-        if let dispute = current?.disputes[sequence] {
-            if dispute.worker == number { return }
-            current?.disputes[sequence] = nil
-            close(unit)
+        let matter = RunningJob.Matter(sequence: sequence, isScore: isScore)
+        let unit = matter.unit
+        if let dispute = current?.disputes[matter] {
+            if dispute.worker == number || (dispute.recorder == number && stayingWorkers.count > 2) { return }
+            current?.disputes[matter] = nil
+            finish(again: unit)
             let place = "group \(sequence.group), sibling \(sequence.sibling)"
             if isEqual {
                 log("\(place): the record was confirmed; worker \(dispute.worker) computes other bits and is shut out")
-                bury(dispute.worker, "its results differ from those of two other executions")
+                quarantine(dispute.worker, "its results differ from those of two other executions")
             } else {
                 end(
                     result.job, "failed",
@@ -333,9 +387,32 @@ extension Coordinator {
             log(
                 "group \(sequence.group), sibling \(sequence.sibling): worker \(number) got other bits; a third execution decides"
             )
-            current?.disputes[sequence] = .init(isScore: isScore, worker: number)
+            let recorder = current?.canaries.removeValue(forKey: matter)
+            current?.disputes[matter] = .init(worker: number, recorder: recorder)
             current?.ledger.add(unit)
+        } else if let recorder = current?.canaries[matter], recorder != number {
+            current?.canaries[matter] = nil
+            finish(again: unit)
         }
+    }
+
+    /// Ends what was done again, unless something of the unit is still missing.
+    private mutating func finish(again unit: WorkUnit) {
+        guard let current, let job = state.jobs[current.id] else { return }
+        if case .rollout(let group) = unit, job.isGenerating(group) { return }
+        let isWanted =
+            current.disputes.keys.contains { $0.unit == unit } || current.canaries.keys.contains { $0.unit == unit }
+        if !isWanted { close(unit) }
+    }
+
+    /// Whether nobody wants the result any more, what is wrong with it, and the digest of the record that is there
+    /// already. A function of its own: a job that were still held when its record is made would be copied, tables and all.
+    private func examine(_ result: WireUnitResult) -> (isOver: Bool, problem: String?, recorded: Data?) {
+        let (sequence, isScore) = result.sequence
+        guard let job = state.jobs[result.job], job.ended == nil, job.failedGroups[sequence.group] == nil else {
+            return (true, nil, nil)
+        }
+        return (false, problem(with: result, job), job.isRecorded(sequence, score: isScore))
     }
 
     private func problem(with result: WireUnitResult, _ job: JobRecord) -> String? {

@@ -48,6 +48,10 @@ extension Coordinator {
                 peer, envelope.incarnation, .retired,
                 "this process was silent or stuck for too long and its work was given to others")
         }
+        if let reason = quarantined[peer] {
+            refuse(peer, envelope.incarnation, .quarantined, reason)
+            return log("refused \(hello.host), which is in quarantine: \(reason)")
+        }
         guard numericsFingerprint == nil || numericsFingerprint == hello.numericsFingerprint else {
             let text =
                 "the kernels of \(hello.host) give other bits (\(hello.numericsFingerprint)) than the cluster's "
@@ -123,6 +127,10 @@ extension Coordinator {
         let isBusy = !(current?.ledger.leases(of: number).isEmpty ?? true)
         if beat.progress != member.beat.progress || !beat.waitingFor.isEmpty || !isBusy { member.lastProgress = now }
         member.beat = beat
+        if beat.isLeaving, !member.isDraining {
+            member.isDraining = true
+            log("\(member.name) wants to leave")
+        }
         member.grantedSinceBeat = [:]
         members[number] = member
         reconcile(number, beat.leases, now)
@@ -158,6 +166,13 @@ extension Coordinator {
                 bury(member.number, "no progress for \(now.milliseconds(since: member.lastProgress) / 1000) s")
             }
         }
+    }
+
+    /// Shuts a key out: its results were wrong.
+    mutating func quarantine(_ number: WorkerNumber, _ reason: String) {
+        guard let identity = members[number]?.identity else { return }
+        quarantined[identity] = "\(reason); check the host's memory and processor, then restart the coordinator"
+        bury(number, reason)
     }
 
     /// Declares a worker dead: its incarnation is never listened to again, its work is open again.

@@ -16,9 +16,17 @@ extension Coordinator {
         for id in models {
             guard let model = state.models[id] else { continue }
             var deployment = deployments[id] ?? begin(model, engine)
-            let able = liveWorkers.filter { deployment.problems[$0] == nil }
+            var able = liveWorkers.filter { deployment.problems[$0] == nil }
+            // What is in training stays where it is until the epoch's end: newcomers wait for that, leavers too.
+            if let run = current?.training, run.model == id { able = run.members.filter { members[$0] != nil } }
             deployment.placement.routesFollowTargets = fault == .routesFollowTargets
-            deployment.placement.setMembers(able, assigns: fits(models, engine, on: able))
+            deployment.placement.replicas = replicas(id, engine)
+            let isFrozen = current?.training?.model == id
+            let leaving = isFrozen ? [] : Set(able.filter { members[$0]?.isDraining == true })
+            let staying = able.filter { !leaving.contains($0) }
+            deployment.placement.setMembers(
+                able, leaving: leaving, rooms: rooms(model, models, engine, staying),
+                assigns: !isFrozen && fits(models, engine, on: staying))
             for worker in able {
                 let news = deployment.news(for: worker)
                 if let deploy = news.deploy { send(to: members[worker]!.identity) { $0.deploy = deploy } }
@@ -37,19 +45,71 @@ extension Coordinator {
         return deployment
     }
 
-    /// Whether every one of `workers` has the memory for its part of `models`.
+    /// Copies of a model's experts: what the operator last asked for, or the job.
+    private func replicas(_ model: UInt32, _ engine: WireEngineSettings) -> Int {
+        max(1, Int(state.replicas[model] ?? engine.replicas))
+    }
+
+    /// Whether `workers` together have the memory for `models`.
     func fits(_ models: [UInt32], _ engine: WireEngineSettings, on workers: [WorkerNumber]) -> Bool {
         shortfall(models, engine, on: workers) == nil
     }
 
-    /// The first worker whose memory is too small, in words.
-    func shortfall(_ models: [UInt32], _ engine: WireEngineSettings, on workers: [WorkerNumber]) -> String? {
+    /// A worker's needs with a share of its even part of the experts.
+    private func plan(
+        _ descriptions: [WireModelDescription], _ engine: WireEngineSettings, _ member: Member, of workerCount: Int,
+        share: Double = 1
+    ) -> MemoryPlan {
+        MemoryPlan(
+            descriptions, engine, workerCount: workerCount, threadCount: Int(member.hello.threadCount),
+            replicas: state.replicas.mapValues(Int.init), share: share)
+    }
+
+    /// Of the even share of experts, how much more or less `member` has memory for: 0 and up.
+    private func capacity(
+        _ descriptions: [WireModelDescription], _ engine: WireEngineSettings, _ member: Member, of workerCount: Int
+    ) -> Double? {
+        let fixed = plan(descriptions, engine, member, of: workerCount, share: 0).byteCount
+        let even = plan(descriptions, engine, member, of: workerCount).byteCount
+        guard member.hello.memoryByteCount >= fixed else { return nil }
+        return even == fixed ? .infinity : Double(member.hello.memoryByteCount - fixed) / Double(even - fixed)
+    }
+
+    /// Experts of `model` that each worker has memory for beside everything else; only where an even share is too much
+    /// for somebody.
+    private func rooms(
+        _ model: WireModelDescription, _ models: [UInt32], _ engine: WireEngineSettings, _ workers: [WorkerNumber]
+    ) -> [WorkerNumber: Int] {
         let descriptions = models.compactMap { state.models[$0] }
+        let copies = min(replicas(model.id, engine), workers.count)
+        let even = Double((Int(model.expertCount) * copies + workers.count - 1) / max(1, workers.count))
+        var rooms: [WorkerNumber: Int] = [:]
+        var isTight = false
         for worker in workers {
             guard let member = members[worker] else { continue }
-            let plan = MemoryPlan(
-                descriptions, engine, workerCount: workers.count, threadCount: Int(member.hello.threadCount))
+            let capacity = capacity(descriptions, engine, member, of: workers.count) ?? 0
+            if capacity < 1 { isTight = true }
+            rooms[worker] = capacity * even < Double(model.expertCount) ? Int(capacity * even) : Int(model.expertCount)
+        }
+        return isTight ? rooms : [:]
+    }
+
+    /// What is missing, in words: a worker without room for its trunk and cache, or all of them for the experts.
+    func shortfall(_ models: [UInt32], _ engine: WireEngineSettings, on workers: [WorkerNumber]) -> String? {
+        let descriptions = models.compactMap { state.models[$0] }
+        // A worker with much memory takes experts of one with little.
+        let isShared = descriptions.allSatisfy { model in
+            guard model.expertCount > 0 else { return true }
+            let rooms = rooms(model, models, engine, workers)
+            let copies = min(replicas(model.id, engine), workers.count)
+            return rooms.isEmpty || rooms.values.reduce(0, +) >= Int(model.expertCount) * copies
+        }
+        for worker in workers {
+            guard let member = members[worker] else { continue }
+            let plan = plan(descriptions, engine, member, of: workers.count)
             if member.hello.memoryByteCount >= plan.byteCount { continue }
+            let hasRoom = capacity(descriptions, engine, member, of: workers.count) != nil
+            if isShared, hasRoom, descriptions.contains(where: { $0.expertCount > 0 }) { continue }
             let isTraining = descriptions.contains(where: \.hasTraining)
             return "\(member.name) has \(gibibytes(member.hello.memoryByteCount)), its part needs "
                 + "\(gibibytes(plan.byteCount)) with \(workers.count) worker\(workers.count == 1 ? "" : "s"): add "

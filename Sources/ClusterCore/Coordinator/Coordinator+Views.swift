@@ -74,7 +74,7 @@ extension Coordinator {
             $0.host = member.hello.host
             $0.processID = member.hello.processID
             $0.identity = member.identity.rawValue
-            $0.status = member.lostUntil == nil ? "live" : "lost"
+            $0.status = member.lostUntil != nil ? "lost" : member.isDraining ? "draining" : "live"
             $0.activity = member.beat.activity
             $0.waitingFor = member.beat.waitingFor
             $0.waitingMilliseconds = member.beat.waitingMilliseconds

@@ -81,6 +81,10 @@ package struct Coordinator: Sendable {
 
     var members: [WorkerNumber: Member] = [:]
     var retired: Set<UInt64> = []
+    /// Keys whose results were wrong, and why they are shut out until this process ends.
+    var quarantined: [PeerIdentity: String] = [:]
+    /// Malformed results of each key.
+    var strikes: [PeerIdentity: Int] = [:]
     var lastWorkerNumber: WorkerNumber = 0
     /// Of the first worker; all others must match.
     var numericsFingerprint: String?
@@ -114,7 +118,18 @@ package struct Coordinator: Sendable {
     }
 
     /// Takes one event; the effects are to be executed in order.
-    package mutating func apply(_ event: Event, at now: MonotonicInstant) -> [Effect] {
+    package mutating func apply(_ event: Event, at now: MonotonicInstant) -> [Effect] { apply([event], at: now) }
+
+    /// Takes events that came together. All are noted before anything is decided: a decision looks at every worker, and
+    /// of results there are thousands in a second.
+    package mutating func apply(_ events: [Event], at now: MonotonicInstant) -> [Effect] {
+        for event in events { note(event, now) }
+        advance(now)
+        defer { effects = [] }
+        return effects
+    }
+
+    private mutating func note(_ event: Event, _ now: MonotonicInstant) {
         if !isStarted {
             isStarted = true
             let next = fault == .epochStays ? max(1, state.epoch) : state.epoch + 1
@@ -124,6 +139,7 @@ package struct Coordinator: Sendable {
         case .tick:
             forgiveOwnPause(now)
             checkMembers(now)
+            releaseDrained()
         case .message(let envelope, let peer, let role): receive(envelope, from: peer, role: role, now)
         case .connectionLost(let peer): connectionLost(peer, now)
         case .result(let result, let peer): accept(result, from: peer)
@@ -134,9 +150,6 @@ package struct Coordinator: Sendable {
             snapshotSealed(job: job, version: version, directory: directory, problem: problem, now)
         case .jobWritten(let job, let problem): written(job, problem)
         }
-        advance(now)
-        defer { effects = [] }
-        return effects
     }
 
     private mutating func receive(
@@ -165,6 +178,8 @@ package struct Coordinator: Sendable {
             let workers = workerList(now)
             reply(to: peer, envelope) { $0.workerList = workers }
         case (.cancelJob(let cancel), .submit), (.cancelJob(let cancel), .admin): self.cancel(cancel, peer, envelope)
+        case (.drainWorker(let drain), .admin): self.drain(drain, peer, envelope)
+        case (.scaleModel(let scale), .admin): self.scale(scale, peer, envelope)
         default:
             log("a message that \(role.rawValue) \(peer) may not send was ignored")
         }

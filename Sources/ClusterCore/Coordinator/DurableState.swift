@@ -129,6 +129,8 @@ package struct DurableState: Sendable {
     package private(set) var epoch: UInt64 = 0
     package private(set) var jobs: [UInt64: JobRecord] = [:]
     package private(set) var models: [UInt32: WireModelDescription] = [:]
+    /// Copies of the experts of models that an operator has scaled.
+    package private(set) var replicas: [UInt32: UInt32] = [:]
 
     package init() {}
 
@@ -150,6 +152,7 @@ package struct DurableState: Sendable {
         case .stepCommitted(let step): jobs[step.job]?.apply(step)
         case .snapshotTaken(let taken): jobs[taken.job]?.apply(taken)
         case .jobEnded(let ended): jobs[ended.job]?.end(ended)
+        case .modelScaled(let scaled): replicas[scaled.model] = scaled.replicas
         case nil: break
         }
     }

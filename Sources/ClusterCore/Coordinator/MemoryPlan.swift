@@ -14,12 +14,19 @@ package struct MemoryPlan: Sendable, Equatable {
     package var byteCount: UInt64 { items.reduce(0) { $0 + $1.byteCount } }
 
     /// Largest part of trunk and experts that one of `workerCount` workers has.
-    package init(_ models: [WireModelDescription], _ engine: WireEngineSettings, workerCount: Int, threadCount: Int) {
+    /// - Parameters:
+    ///   - replicas: copies of a model's experts, where they are not the engine's.
+    ///   - share: of the even share of experts, from 0 to 1.
+    package init(
+        _ models: [WireModelDescription], _ engine: WireEngineSettings, workerCount: Int, threadCount: Int,
+        replicas: [UInt32: Int] = [:], share expertShare: Double = 1
+    ) {
         let workers = max(1, workerCount)
         for model in models {
             let name = model.isTrained ? "" : models.count > 1 ? " of the frozen model" : ""
-            let copies = min(max(1, Int(engine.replicas)), workers)
-            let experts = UInt64((Int(model.expertCount) * copies + workers - 1) / workers)
+            let copies = min(max(1, replicas[model.id] ?? Int(engine.replicas)), workers)
+            let even = (Int(model.expertCount) * copies + workers - 1) / workers
+            let experts = UInt64((Double(even) * expertShare).rounded(.down))
             add("trunk" + name, model.trunkByteCount)
             add("\(experts) experts" + name, experts * model.expertByteCount)
             add("key/value cache" + name, engine.cacheByteCount)

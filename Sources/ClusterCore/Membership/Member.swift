@@ -15,6 +15,8 @@ package struct Member: Sendable {
     package var lastProgress: MonotonicInstant
     /// The connection broke; unless it is heard again, it is dead at this time.
     package var lostUntil: MonotonicInstant?
+    /// It takes no more work, and what it holds goes to others; then it is told to end.
+    package var isDraining = false
     /// Sequences granted since the last beat, per model: the beat's free slots are older than them.
     package var grantedSinceBeat: [UInt32: Int] = [:]
     /// What it last said it holds, by model.
@@ -43,13 +45,16 @@ package struct ClusterTimes: Sendable {
     /// Silence after which a worker is dead.
     package var silence: UInt64 = 2500
     /// As `silence`, once the connection has broken.
-    package var silenceAfterLoss: UInt64 = 1000
+    package var silenceAfterLoss: UInt64 = 750
     /// A worker with leases that beats but makes no progress and waits for nobody for this long is stuck.
     package var stall: UInt64 = 120_000
     /// A lease older than this is given to an idle worker as well when nothing else is left to do.
     package var straggler: UInt64 = 20_000
     /// How long the first placement waits for more workers than have joined.
     package var settle: UInt64 = 15_000
+
+    /// One in so many recorded sequences is computed again by another worker and compared; 0: none.
+    package var canaryEvery: UInt64 = 256
 
     package init() {}
 }

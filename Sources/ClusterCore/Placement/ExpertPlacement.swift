@@ -9,7 +9,8 @@ package typealias WorkerNumber = UInt32
 /// switches when the copy is there; what is no longer wanted goes once every expert has its wanted holders.
 package struct ExpertPlacement: Equatable, Sendable {
     package let expertCount: Int
-    package let replicas: Int
+    /// Copies of each expert, on as many workers.
+    package var replicas: Int
     /// Grows whenever the routes change.
     package private(set) var epoch: UInt64 = 0
     /// Experts that each worker should hold in the end, ascending.
@@ -26,14 +27,28 @@ package struct ExpertPlacement: Equatable, Sendable {
     }
 
     /// Sets who takes part and keeps what is where as far as balance allows.
-    /// - Parameter assigns: whether experts of workers that left go to the others; without it they wait for a
-    ///   replacement.
-    package mutating func setMembers(_ members: [WorkerNumber], assigns: Bool = true) {
+    /// - Parameters:
+    ///   - leaving: members that give up what they hold, once others hold it.
+    ///   - rooms: experts that a worker has memory for at most; no entry: any number.
+    ///   - assigns: whether experts of workers that left go to the others; without it they wait for a replacement.
+    package mutating func setMembers(
+        _ members: [WorkerNumber], leaving: Set<WorkerNumber> = [], rooms: [WorkerNumber: Int] = [:],
+        assigns: Bool = true
+    ) {
         let workers = members.sorted()
+        let staying = workers.filter { !leaving.contains($0) }
         targets = targets.filter { workers.contains($0.key) }
         held = held.filter { workers.contains($0.key) }
-        if !workers.isEmpty, assigns { assign(to: workers) }
+        if !staying.isEmpty, assigns {
+            assign(to: staying, rooms)
+            for worker in workers where leaving.contains(worker) { targets[worker] = [] }
+        }
         refresh()
+    }
+
+    /// Whether `worker` is free to go: nobody needs what it holds.
+    package func canLeave(_ worker: WorkerNumber) -> Bool {
+        expertCount == 0 || ((targets[worker] ?? []).isEmpty && isSettled)
     }
 
     /// Notes what a worker holds; it counts once the worker is a member.
@@ -60,14 +75,24 @@ package struct ExpertPlacement: Equatable, Sendable {
         return Set(target).union(held[worker] ?? []).sorted()
     }
 
-    private mutating func assign(to workers: [WorkerNumber]) {
+    /// Even shares, which differ by one at most; who has no room for its share leaves the rest to the others.
+    private func quotas(_ workers: [WorkerNumber], _ total: Int, _ rooms: [WorkerNumber: Int]) -> [WorkerNumber: Int] {
+        var quotas: [WorkerNumber: Int] = [:]
+        var (open, left) = (workers, total)
+        while let full = open.first(where: { (rooms[$0] ?? expertCount) * open.count < left }) {
+            quotas[full] = rooms[full]
+            left -= rooms[full] ?? 0
+            open.removeAll { $0 == full }
+        }
+        for (index, worker) in open.enumerated() {
+            quotas[worker] = left * (index + 1) / open.count - left * index / open.count
+        }
+        return quotas
+    }
+
+    private mutating func assign(to workers: [WorkerNumber], _ rooms: [WorkerNumber: Int]) {
         let copies = min(replicas, workers.count)
-        let total = expertCount * copies
-        // Shares differ by one at most; the first workers take the larger ones.
-        let quota = Dictionary(
-            uniqueKeysWithValues: workers.enumerated().map { index, worker in
-                (worker, total * (index + 1) / workers.count - total * index / workers.count)
-            })
+        let quota = quotas(workers, expertCount * copies, rooms)
         var sets: [WorkerNumber: Set<Int>] = [:]
         var copiesOf = [Int](repeating: 0, count: expertCount)
         for worker in workers {

@@ -18,11 +18,8 @@ extension Coordinator {
     /// Moves a training job as far as it goes.
     /// - Returns: what is waited for.
     mutating func advanceTraining(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
+        endBrokenEpoch(now)
         guard var run = current?.training else { return beginEpoch(job, now) }
-        if run.members != liveWorkers.sorted() || deployments[run.model] == nil {
-            endEpoch("its members changed", now)
-            return beginEpoch(job, now)
-        }
         defer { if current?.training?.epoch == run.epoch { current?.training = run } }
         repeatOrders(job, &run, now)
         while true {
@@ -71,7 +68,7 @@ extension Coordinator {
 
     private mutating func beginEpoch(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
         let id = job.admitted.policyModel
-        let workers = liveWorkers.sorted()
+        let workers = stayingWorkers.sorted()
         guard let model = state.models[id], let deployment = deployments[id], !workers.isEmpty else {
             return "the model to be placed"
         }
@@ -108,6 +105,14 @@ extension Coordinator {
                 if job.admitted.optimizerOnDisk { $0.diskDirectory = "\(job.admitted.output)/optimizer" }
             }
         }
+    }
+
+    /// Ends an epoch that has lost a member.
+    mutating func endBrokenEpoch(_ now: MonotonicInstant) {
+        guard let run = current?.training,
+            run.members.contains(where: { members[$0] == nil }) || deployments[run.model] == nil
+        else { return }
+        endEpoch("it lost a member", now)
     }
 
     /// Ends the epoch: members stop, and what they generate for it is withdrawn, since the weights go back.
@@ -149,7 +154,13 @@ extension Coordinator {
         _ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant
     ) -> String? {
         let every = UInt64(max(1, job.admitted.snapshotEvery))
-        let isDue = run.version > 0 && (run.version % every == 0 || run.version == job.stepCount)
+        // Who joined or wants to leave is heeded here, between two steps: with a checkpoint of this version nothing is
+        // repeated. Responses under way are finished first.
+        let isChanging =
+            run.members != stayingWorkers.sorted() && !stayingWorkers.isEmpty && run.version < job.stepCount
+            && current?.ledger.leases.isEmpty == true
+        let isDue =
+            run.version > 0 && (run.version % every == 0 || run.version == job.stepCount || isChanging)
         if isDue, (job.snapshot?.version ?? 0) < run.version {
             if let failed = run.failedSnapshot, now < failed.retryAt {
                 return "the checkpoint to be written again: \(failed.problem)"
@@ -159,6 +170,10 @@ extension Coordinator {
             return waiting(run, "to write the checkpoint")
         }
         if run.version >= job.stepCount { return nil }
+        if isChanging {
+            endEpoch("its members change", now)
+            return "the new members"
+        }
         if job.admitted.promptsPerBatch > 0 {
             let batch = job.batch(of: run.version)
             let open = job.groups(ofBatch: batch).open

@@ -21,7 +21,7 @@ package enum StepReduction {
         }
         let cells = reports.flatMap(\.cells).sorted { $0.cell < $1.cell }
         var sums = [Double](repeating: 0, count: cells.first?.sums.count ?? 0)
-        var maxima = [Double](repeating: 0, count: cells.first?.maxima.count ?? 0)
+        var maxima = cells.first?.maxima ?? []
         for cell in cells {
             for (index, value) in cell.sums.enumerated() where index < sums.count { sums[index] += value }
             for (index, value) in cell.maxima.enumerated() where index < maxima.count {

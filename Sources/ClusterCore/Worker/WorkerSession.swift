@@ -20,7 +20,9 @@ package struct WorkerSession: Sendable {
         case leaseEnded(UInt64, failure: WireUnitFailed?)
         /// What is held of a model changed.
         case shards(WireShardReport)
-        case leaving(String)
+        /// Leave: take nothing new, finish what is in hand, or give it back when the time (in ms) is over. Said again,
+        /// the shorter time counts.
+        case drain(String, milliseconds: UInt64, exitCode: Int32)
         /// Something for the coordinator; it asks again for what is lost.
         case report(WireEnvelope)
     }
@@ -43,9 +45,25 @@ package struct WorkerSession: Sendable {
         package var beat: UInt64 = 500
         package var hello: UInt64 = 1000
         package var resend: UInt64 = 2000
+        /// Longest wait for the answer to a goodbye: what is sent just before a socket closes may be lost.
+        package var goodbye: UInt64 = 1000
         /// Without a word from the coordinator for this long the process ends.
-        package var orphan: UInt64 = 60_000
+        package var orphan: UInt64 = 120_000
         package init() {}
+    }
+
+    /// A grant whose records are not all made: generation may have ended while rewards are still computed.
+    private struct Running {
+        let grant: WireGrant
+        var missing: Int
+    }
+
+    private struct Drain {
+        let reason: String
+        var deadline: MonotonicInstant
+        let exitCode: Int32
+        /// When goodbye was said; the coordinator's answer ends the process.
+        var goodbye: MonotonicInstant?
     }
 
     private struct Waiting {
@@ -69,12 +87,13 @@ package struct WorkerSession: Sendable {
     /// Of the coordinator that welcomed us; 0 before.
     package private(set) var epoch: UInt64 = 0
     package private(set) var worker: WorkerNumber?
-    private var running: [UInt64: WireGrant] = [:]
+    private var running: [UInt64: Running] = [:]
     private var unacknowledged: [Key: Waiting] = [:]
     private var reports: [UInt32: WireShardReport] = [:]
     private var lastHeard: MonotonicInstant
     private var lastHello: MonotonicInstant?
     private var lastBeat: MonotonicInstant?
+    private var drain: Drain?
     private var effects: [Effect] = []
 
     package init(
@@ -102,14 +121,21 @@ package struct WorkerSession: Sendable {
             let (sequence, isScore) = result.sequence
             unacknowledged[Key(job: result.job, isScore: isScore, sequence: sequence)] = Waiting(
                 result: result, sent: now)
+            running[result.lease]?.missing -= 1
+            if running[result.lease]?.missing == 0 { running[result.lease] = nil }
             effects.append(.transfer(result))
         case .leaseEnded(let lease, let failure):
+            guard let failure else { break }  // its last records come from the verifiers
             running[lease] = nil
-            if let failure { send { $0.unitFailed = failure } }
+            send { $0.unitFailed = failure }
         case .shards(let report):
             reports[report.model] = report
             if worker != nil { send { $0.shardReport = report } }
-        case .leaving(let reason): send { $0.goodbye.reason = reason }
+        case .drain(let reason, let milliseconds, let exitCode):
+            let deadline = now.advanced(byMilliseconds: milliseconds)
+            if drain == nil { drain = Drain(reason: reason, deadline: deadline, exitCode: exitCode) }
+            drain!.deadline = min(drain!.deadline, deadline)
+            lastBeat = nil
         case .report(let envelope): if worker != nil { send { $0.body = envelope.body } }
         }
         defer { effects = [] }
@@ -117,6 +143,7 @@ package struct WorkerSession: Sendable {
     }
 
     private mutating func tick(_ beat: WireBeat, _ now: MonotonicInstant) {
+        if let drain, isLeaving(drain, now) { return }
         if now.milliseconds(since: lastHeard) > times.orphan {
             effects.append(.exit(code: 4, "no word from the coordinator for \(times.orphan / 1000) s"))
             return
@@ -129,6 +156,10 @@ package struct WorkerSession: Sendable {
             lastBeat = now
             var beat = beat
             beat.leases = leases
+            if drain != nil {
+                beat.freeSlots = []
+                beat.isLeaving = true
+            }
             send { $0.beat = beat }
         }
         if fault == .recordsAreSentOnce { return }
@@ -141,13 +172,47 @@ package struct WorkerSession: Sendable {
         }
     }
 
+    /// Whether there is nothing left to do but to say goodbye, give back what is not finished, and end.
+    private mutating func isLeaving(_ drain: Drain, _ now: MonotonicInstant) -> Bool {
+        if let goodbye = drain.goodbye {
+            if now.milliseconds(since: goodbye) >= times.goodbye { end(drain) }
+            return true
+        }
+        // Others may need what a member holds: the coordinator says when it can go.
+        let isIdle = running.isEmpty && unacknowledged.isEmpty
+        guard (isIdle && worker == nil) || now >= drain.deadline else { return false }
+        for lease in running.keys.sorted() {
+            effects.append(.abandon(lease: lease))
+            giveBack(lease)
+        }
+        if !unacknowledged.isEmpty {
+            effects.append(.log("\(unacknowledged.count) records were not acknowledged and will be computed again"))
+        }
+        send { $0.goodbye.reason = drain.reason }
+        self.drain?.goodbye = now
+        if worker == nil { end(drain) }  // nobody knows us
+        return true
+    }
+
+    private mutating func end(_ drain: Drain) { effects.append(.exit(code: drain.exitCode, drain.reason)) }
+
+    private mutating func giveBack(_ lease: UInt64) {
+        send {
+            $0.unitFailed = .with {
+                $0.lease = lease
+                $0.reason = "the worker leaves"
+                $0.isWorkerAtFault = true
+            }
+        }
+    }
+
     private mutating func sayHello(_ now: MonotonicInstant) {
         if fault == .helloIsSaidOnce, lastHello != nil { return }
         lastHello = now
         worker = nil
         var hello = hello
         hello.shards = reports.values.sorted { $0.model < $1.model }
-        hello.leases = running.values.sorted { $0.lease < $1.lease }.map(\.held)
+        hello.leases = running.values.map(\.grant).sorted { $0.lease < $1.lease }.map(\.held)
         send { $0.hello = hello }
     }
 
@@ -169,7 +234,8 @@ package struct WorkerSession: Sendable {
         case .refusal(let refusal): refused(refusal, now)
         case .grant(let grant):
             if running[grant.lease] != nil { return }
-            running[grant.lease] = grant
+            if drain != nil { return giveBack(grant.lease) }
+            running[grant.lease] = Running(grant: grant, missing: grant.sequenceCount)
             effects.append(.work(grant))
         case .withdraw(let withdraw):
             running[withdraw.lease] = nil
@@ -180,13 +246,14 @@ package struct WorkerSession: Sendable {
         case .undeploy(let undeploy):
             reports[undeploy.model] = nil
             effects.append(.perform(envelope))
-        case .stop(let stop): effects.append(.exit(code: 0, stop.reason))
+        case .stop(let stop): effects.append(.exit(code: drain?.exitCode ?? 0, drain?.reason ?? stop.reason))
         case .done, nil: break
         default: effects.append(.perform(envelope))
         }
     }
 
     private mutating func refused(_ refusal: WireRefusal, _ now: MonotonicInstant) {
+        if let drain, drain.goodbye != nil { return end(drain) }
         switch refusal.reason {
         case .unknownWorker: if lastHello.map({ now.milliseconds(since: $0) >= 100 }) ?? true { sayHello(now) }
         case .retired: effects.append(.exit(code: 75, refusal.text))
@@ -205,6 +272,9 @@ package struct WorkerSession: Sendable {
 }
 
 extension WireGrant {
+    /// Records that it asks for.
+    fileprivate var sequenceCount: Int { if case .rollout(let group) = work { group.siblings.count } else { 1 } }
+
     fileprivate var held: WireHeldLease {
         .with {
             $0.lease = lease

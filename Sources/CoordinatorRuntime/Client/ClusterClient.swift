@@ -23,7 +23,8 @@ package final class ClusterClient {
     private var coordinator: PeerAddress
     private let address: @Sendable () -> PeerAddress?
     private let incarnation = UInt64.random(in: 1 ... .max)
-    private var lastRequest: UInt64 = 0
+    /// Begins anywhere: the answer to another process with our key is not ours.
+    private var lastRequest = UInt64.random(in: 0 ... .max >> 1)
 
     /// - Parameter address: where the coordinator is; asked again while it does not answer.
     /// - Throws: ``ClientError``.
@@ -61,6 +62,8 @@ package final class ClusterClient {
         var wasSent = false
         while MonotonicInstant.now < deadline {
             if MonotonicInstant.now >= sendAt, isRepeatable || !wasSent {
+                // The newest connection with a key gets the answers: another process may have taken ours over.
+                if wasSent { try transport.connect(to: coordinator) }
                 try followCoordinator()
                 try? transport.send(
                     Message(peer: coordinator.identity, channel: .control, parts: [Payload(envelope.encoded())]))

@@ -80,6 +80,7 @@ struct RunSummary {
     private var flatGroupCount = 0
     private var entropySum = 0.0
     private var trajectories = TrajectoryTotals()
+    var scalars = ScalarTotals()
     /// Per group the responses with a reward, and those with the full one; nil once a reward is neither 0 nor 1.
     private var verdicts: [(count: Int, correct: Int)]? = []
 
@@ -115,6 +116,7 @@ struct RunSummary {
             line.put("frac_reward_zero_std", Double(flatGroupCount) / Double(max(1, groupCount)))
         }
         for (name, value) in trajectories.figures { line.put(name, value) }
+        for (name, value) in scalars.figures { line.put(name, value) }
         if rewardCount > 0 { line.put("reward", rewardSum / Double(rewardCount)) }
         for k in [1, 8, 64] {
             guard let verdicts, !verdicts.isEmpty else { break }

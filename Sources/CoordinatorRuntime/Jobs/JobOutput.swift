@@ -52,7 +52,7 @@ struct JobOutput {
         if job.hasRollouts {
             try writeRollouts(into: directory, &summary)
         } else {
-            try writeScores(into: directory)
+            try writeScores(into: directory, &summary)
         }
         try DurableFile.write(summary.line + "\n", to: directory.appendingPathComponent("metrics.jsonl"))
         try DurableFile.write(lineage + "\n", to: directory.appendingPathComponent("lineage.json"))
@@ -172,7 +172,8 @@ struct JobOutput {
 
     // MARK: - Scores
 
-    private func writeScores(into directory: URL) throws {
+    private func writeScores(into directory: URL, _ summary: inout RunSummary) throws {
+        let isScalar = try journal.settings(of: job.id).score.scalar
         let scores = try subdirectory("scores", of: directory)
         let records = try LineFile(scores.appendingPathComponent("records.jsonl"))
         for group in 0..<job.groupCount {
@@ -180,6 +181,7 @@ struct JobOutput {
             if let reason = job.failedGroups[group] {
                 line.put("group", group)
                 line.put("failed", reason)
+                summary.scalars.skip()
             } else {
                 let row = try journal.row(job: job.id, group: group)
                 let result = try journal.record(job: job.id, isScore: true, group: group, sibling: 0)
@@ -189,6 +191,17 @@ struct JobOutput {
                 line.put("group", group)
                 line.put("id", row.id)
                 line.put("token_ids", row.tokens)
+                if isScalar {
+                    guard let scalar = score.logProbs.floatElements.first else {
+                        throw JournalError(description: "job \(job.id): row \(group) has no scalar")
+                    }
+                    let side = PairSide(row.json)?.side
+                    line.put("side", side)
+                    line.put("reward", Double(scalar))
+                    summary.scalars.add(Double(scalar), side)
+                    try records.append(line.text)
+                    continue
+                }
                 line.put("logprobs", score.logProbs.floatElements)
                 line.put("entropies", score.entropies.floatElements)
                 if score.topK > 0 || !score.fullLogProbs.isEmpty {
@@ -205,6 +218,11 @@ struct JobOutput {
         line.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
         line.put("policy", models[job.admitted.policyModel]?.contentHash)
         line.put("scorer", models[job.admitted.scoreModel]?.contentHash)
+        if case .rollout(let specification)? = try? Job.parse(job.admitted.resolvedYaml) {
+            let further = job.admitted.furtherScoreModels
+            let names = FurtherModels.names(count: further.count, specification.judge, specification.rewardModel)
+            for (name, id) in zip(names, further) { line.put(name, models[id]?.contentHash) }
+        }
         return line.text
     }
 }

@@ -63,10 +63,12 @@ struct JobPreparation {
 
     private func prepare(_ job: RolloutJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
         let model = try ModelFiles(job.model, at: url(job.model.path), version: job.policyVersion)
+            .asLanguageModel()
         let tokenizer = try model.tokenizer()
         let teacher = try job.teacher.map {
-            try ModelFiles(url($0.path), compute: $0.compute, version: 0)
+            try ModelFiles(url($0.path), compute: $0.compute, version: 0).asLanguageModel()
         }
+        let rewardModel = try rewardModel(job.rewardModel, tokenizer, model)
         if let teacher { try teacher.requireVocabulary(of: tokenizer, asIn: model) }
         var reader = try DataReader<PromptRecord>(
             prompts: url(job.data.path), job.data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
@@ -89,10 +91,12 @@ struct JobPreparation {
             rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: try json(record)))
         }
         guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
-        try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
+        let longest = rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens
+        try requireCache(job.resources, model, tokens: longest)
+        try requireRoom(rewardModel, job.resources, for: min(longest, model.contextLength))
         var settings = try self.settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
-            environment: job.environment, judge: job.judge, tokenizer, model)
+            environment: job.environment, judge: job.judge, rewardModel: rewardModel, tokenizer, model)
         if let teacher = job.teacher { settings.score = teacher.outputs.wire }
         settings.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
         var warnings = tooLong
@@ -105,19 +109,26 @@ struct JobPreparation {
             admitted: admitted(
                 parsed, id, kind: "rollout", rows.count, job.groupSize, job.resources, job.model.replicas, job.output),
             policy: model.description, scorer: teacher?.description,
-            furtherScorers: [try judgeModel(job.judge)?.description].compactMap { $0 }, settings: settings, rows: rows,
-            warnings: warnings)
+            furtherScorers: [judgeModel(job.judge), rewardModel].compactMap { try $0?.description },
+            settings: settings, rows: rows, warnings: warnings)
     }
 
     func settings(
         sampling: SamplingSection, thinking: ThinkingSection, rewards: [RewardSection], seed: Int,
-        environment: EnvironmentSection?, judge: JudgeSection?, _ tokenizer: Tokenizer, _ model: ModelFiles
+        environment: EnvironmentSection?, judge: JudgeSection?, rewardModel: ModelFiles?, _ tokenizer: Tokenizer,
+        _ model: ModelFiles
     ) throws -> WireGenerationSettings {
         let judge = try judge.map { try wire($0) }
         let environment = try environment.map { try wire($0, sampling, tokenizer) }
         return try .with {
             if let environment { $0.environment = environment }
             if let judge { $0.judge = judge }
+            if let rewardModel {
+                let description = try rewardModel.description
+                $0.rewardModel.contentHash = description.contentHash
+                $0.rewardModel.compute = description.compute
+                if let end = try rewardModel.endOfAnswer() { $0.rewardModel.endID = end }
+            }
             $0.temperature = Float(sampling.temperature)
             $0.topP = Float(sampling.topP)
             $0.topK = UInt32(sampling.topK)
@@ -153,7 +164,29 @@ struct JobPreparation {
     /// The judge's checkpoint; nil for an endpoint.
     func judgeModel(_ judge: JudgeSection?) throws -> ModelFiles? {
         guard case .model(let path, let compute) = judge?.source else { return nil }
-        return try ModelFiles(url(path), compute: compute, version: 0)
+        return try ModelFiles(url(path), compute: compute, version: 0).asLanguageModel()
+    }
+
+    /// The reward model's checkpoint; it reads the policy's prompts as they are.
+    func rewardModel(
+        _ section: RewardModelSection?, _ tokenizer: Tokenizer, _ policy: ModelFiles
+    ) throws -> ModelFiles? {
+        guard let section else { return nil }
+        let files = try ModelFiles(url(section.path), compute: section.compute, version: 0).asRewardModel()
+        try files.requireVocabulary(of: tokenizer, asIn: policy, role: "reward model")
+        return files
+    }
+
+    /// A response that its policy can write must be one that the reward model can read.
+    func requireRoom(_ rewardModel: ModelFiles?, _ resources: ResourcesSection, for tokens: Int) throws {
+        guard let rewardModel else { return }
+        guard tokens + 1 <= rewardModel.contextLength else {
+            throw SubmissionError(
+                description:
+                    "\(submission.file): reward_model: its context is \(rewardModel.contextLength) tokens, prompt and "
+                    + "response may have \(tokens) and an end; lower sampling.max_new_tokens")
+        }
+        try requireCache(resources, rewardModel, tokens: tokens + 1)
     }
 
     private func wire(_ judge: JudgeSection) throws -> WireJudgeSettings {
@@ -223,27 +256,39 @@ struct JobPreparation {
     private func prepare(_ job: ScoreJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
         let model = try ModelFiles(job.model, at: url(job.model.path), version: job.policyVersion)
         let tokenizer = try model.tokenizer()
+        let isRewardModel = model.checkpoint.configuration.isRewardModel
+        if isRewardModel, job.outputs != .sampled || job.temperature != 1 {
+            throw SubmissionError(
+                description: "\(submission.file): a reward model gives one scalar; remove outputs and temperature")
+        }
         let renderer = try PromptRenderer(tokenizer, thinking: .default)
+        let end = try model.endOfAnswer()
         var reader = try DataReader<ScoreRecord>(scores: url(job.data.path), job.data)
         var rows: [JobRow] = []
         while let record = try reader.next() {
-            let ids = try renderer.tokens(of: record)
-            guard ids.count <= model.contextLength,
-                ids.allSatisfy({ $0 < model.checkpoint.configuration.vocabularySize })
-            else {
-                throw SubmissionError(
-                    description:
-                        "\(url(job.data.path).path): line \(record.lineNumber): \(ids.count) tokens or an id beyond "
-                        + "the model's context \(model.contextLength) or vocabulary; was it made with another tokenizer?"
-                )
+            let sequences =
+                isRewardModel
+                ? try renderer.judged(record, end: end)
+                : [(ids: try renderer.tokens(of: record), json: "{}")]
+            for (ids, json) in sequences {
+                guard ids.count <= model.contextLength,
+                    ids.allSatisfy({ $0 < model.checkpoint.configuration.vocabularySize })
+                else {
+                    throw SubmissionError(
+                        description:
+                            "\(url(job.data.path).path): line \(record.lineNumber): \(ids.count) tokens or an id beyond "
+                            + "the model's context \(model.contextLength) or vocabulary; was it made with another tokenizer?"
+                    )
+                }
+                rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: json))
             }
-            rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: "{}"))
         }
         guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
         try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()!)
         let settings = WireGenerationSettings.with {
             $0.score = job.outputs.wire
             $0.score.temperature = Float(job.temperature)
+            $0.score.scalar = isRewardModel
         }
         return try PreparedSubmission(
             admitted: admitted(parsed, id, kind: "score", rows.count, 1, job.resources, job.model.replicas, job.output),

@@ -14,13 +14,16 @@ struct ModelFiles {
     private let yarnFactor: Double?
     private let originalContext: Int?
 
+    /// - Parameter freshHeadSeed: see ``Checkpoint``.
     init(
-        _ directory: URL, compute: ComputeType, version: Int, yarnFactor: Double? = nil, originalContext: Int? = nil
+        _ directory: URL, compute: ComputeType, version: Int, yarnFactor: Double? = nil, originalContext: Int? = nil,
+        freshHeadSeed: UInt64? = nil
     ) throws {
         let configuration = try yarnFactor.map {
             try Qwen3Configuration(directory: directory).extended(yarnFactor: $0, original: originalContext)
         }
-        checkpoint = try Checkpoint(directory: directory, configuration: configuration)
+        checkpoint = try Checkpoint(
+            directory: directory, configuration: configuration, freshHeadSeed: freshHeadSeed)
         self.compute = compute
         self.version = version
         self.yarnFactor = yarnFactor
@@ -39,6 +42,28 @@ struct ModelFiles {
         checkpoint.configuration.keyValueByteCountPerToken(elementByteCount: compute.byteCount)
     }
 
+    /// The same, of what must generate or score tokens.
+    func asLanguageModel() throws(SubmissionError) -> ModelFiles {
+        guard !checkpoint.configuration.isRewardModel else {
+            throw SubmissionError(
+                description:
+                    "\(checkpoint.directory.path) is a reward model: its head gives a scalar and no tokens; name a "
+                    + "language model")
+        }
+        return self
+    }
+
+    /// The same, of what must give a scalar.
+    func asRewardModel() throws(SubmissionError) -> ModelFiles {
+        guard checkpoint.configuration.isRewardModel else {
+            throw SubmissionError(
+                description:
+                    "\(checkpoint.directory.path) is a language model, no reward model; make one of it with kind: train, "
+                    + "method: reward")
+        }
+        return self
+    }
+
     /// The tokenizer beside the weights; it must fit the vocabulary.
     func tokenizer() throws -> Tokenizer {
         let tokenizer = try Tokenizer(directory: checkpoint.directory)
@@ -52,8 +77,10 @@ struct ModelFiles {
         return tokenizer
     }
 
-    /// A teacher reads the policy's token ids: both tokenizers must agree.
-    func requireVocabulary(of other: Tokenizer, asIn policy: ModelFiles) throws {
+    /// A teacher or reward model reads the policy's token ids: both tokenizers must agree.
+    func requireVocabulary(
+        of other: Tokenizer, asIn policy: ModelFiles, role: String = "teacher"
+    ) throws {
         let own = try tokenizer()
         let isEqual =
             own.idLimit == other.idLimit
@@ -61,8 +88,8 @@ struct ModelFiles {
         guard isEqual else {
             throw SubmissionError(
                 description:
-                    "the teacher \(checkpoint.directory.path) and the policy \(policy.checkpoint.directory.path) have "
-                    + "different tokenizers; the teacher cannot read the policy's tokens")
+                    "the \(role) \(checkpoint.directory.path) and the policy \(policy.checkpoint.directory.path) have "
+                    + "different tokenizers; the \(role) cannot read the policy's tokens")
         }
     }
 
@@ -75,6 +102,7 @@ struct ModelFiles {
                 $0.contentHash = identity
                 $0.yarnFactor = yarnFactor ?? 0
                 $0.originalContext = UInt32(originalContext ?? 0)
+                if let seed = checkpoint.freshHeadSeed { $0.freshHeadSeed = seed }
                 $0.setSizes(of: checkpoint.configuration, compute: compute)
                 $0.policyVersion = UInt64(version)
             }

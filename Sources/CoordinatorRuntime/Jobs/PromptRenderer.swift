@@ -40,6 +40,9 @@ struct PromptRenderer {
         case .tokens(let ids): return ids
         case .text(let text): return try encode(text, line: record.lineNumber)
         case .messages(let messages): return try render(messages, line: record.lineNumber, opensAnswer: false)
+        case .pair:
+            throw SubmissionError(
+                description: "line \(record.lineNumber) is a preference pair, which a reward model scores; name one")
         case .completion(let prompt, let text):
             // Apart, so that the prompt has the ids that a rollout would give it.
             let start =

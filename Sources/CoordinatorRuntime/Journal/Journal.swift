@@ -101,6 +101,13 @@ final class Journal {
         }
     }
 
+    /// Folds the write-ahead log into the database file, so that one file is the whole journal.
+    func seal() throws(JournalError) {
+        do { try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)") } } catch {
+            throw failure(error)
+        }
+    }
+
     /// Stores what a job works on, before it is admitted.
     func store(job: UInt64, settings: WireGenerationSettings, rows: [JobRow]) throws(JournalError) {
         try writing { database in

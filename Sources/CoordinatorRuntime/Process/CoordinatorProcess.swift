@@ -58,6 +58,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private var lastJob: UInt64
     private var settings: [UInt64: WireGenerationSettings] = [:]
     private var isStopping = false
+    /// The whole cluster is to end, not this process alone.
+    private var isClusterEnding = false
     /// Effects that wait for room on the disk, in order; nothing behind them gets out before they are durable.
     private var blocked: [Coordinator.Effect] = []
     private var retryAt = MonotonicInstant.now
@@ -120,48 +122,65 @@ package final class CoordinatorProcess: @unchecked Sendable {
     /// Ends ``run()`` soon; from any thread.
     package func stop() { _ = inputs.tryPush(.stop) }
 
-    /// Runs until ``stop()``.
-    package func run() {
+    /// Runs until ``stop()`` and seals the journal. Returns the exit code: 75 when jobs are unfinished, so that a
+    /// supervisor starts it again and its workers wait for it; otherwise 0, and the workers are told to end.
+    package func run() -> Int32 {
         startThreads()
         var nextTick = MonotonicInstant.now
         while !isStopping {
-            var effects: [Coordinator.Effect] = []
+            var events: [Coordinator.Event] = []
             if let first = inputs.pop(until: nextTick) {
-                take(first, &effects)
+                take(first, &events)
                 var count = 1
                 while count < 1024, let input = inputs.tryPop() {
-                    take(input, &effects)
+                    take(input, &events)
                     count += 1
                 }
             }
             if MonotonicInstant.now >= nextTick {
                 nextTick = MonotonicInstant.now.advanced(byMilliseconds: 100)
-                effects += coordinator.apply(.tick, at: .now)
+                events.append(.tick)
             }
-            execute(effects)
+            execute(events.isEmpty ? [] : coordinator.apply(events, at: .now))
         }
-        for worker in coordinator.workerIdentities { send(stopMessage, to: worker) }
+        let hasUnfinishedJobs = coordinator.state.jobs.values.contains { $0.ended == nil }
+        if isClusterEnding || !hasUnfinishedJobs {
+            endWorkers()
+        }
         submissions.close()
         outputs.close()
         trainingWork.close()
         transport.close()
+        do { try journal.seal() } catch { logger.error("the journal was not sealed: \(error)") }
+        logger.info("ends; \(hasUnfinishedJobs ? "jobs are unfinished" : "all jobs have ended")")
+        return hasUnfinishedJobs && !isClusterEnding ? 75 : 0
+    }
+
+    /// Tells the workers to end and waits a moment until they hang up: what is sent just before a socket closes may be lost.
+    private func endWorkers() {
+        var waiting = Set(coordinator.workerIdentities)
+        for worker in waiting { send(stopMessage, to: worker) }
+        let deadline = MonotonicInstant.now.advanced(byMilliseconds: 1000)
+        while !waiting.isEmpty, let input = inputs.pop(until: deadline) {
+            if case .event(.disconnected(let peer, .control, _)) = input { waiting.remove(peer) }
+        }
     }
 
     // MARK: - In
 
-    private func take(_ input: Input, _ effects: inout [Coordinator.Effect]) {
+    private func take(_ input: Input, _ events: inout [Coordinator.Event]) {
         switch input {
         case .stop: isStopping = true
-        case .event(let event): take(event, &effects)
-        case .message(let message): take(message, &effects)
+        case .event(let event): take(event, &events)
+        case .message(let message): take(message, &events)
         case .prepared(let prepared, let job, let client, let request):
             settings[job] = prepared.settings
             for warning in prepared.warnings.prefix(5) { logger.warning("job \(job): \(warning)") }
-            effects += coordinator.apply(
+            events.append(
                 .jobPrepared(
                     .init(
                         admitted: prepared.admitted, policy: prepared.policy, scorer: prepared.scorer,
-                        furtherScorers: prepared.furtherScorers, client: client, request: request)), at: .now)
+                        furtherScorers: prepared.furtherScorers, client: client, request: request)))
         case .refused(let error, let client, let request):
             send(failure(error.description, error.exitCode), to: client, request: request)
         case .built(let order, let result):
@@ -172,22 +191,22 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 plan = step.plan
             case .failure(let error): problem = error.description
             }
-            effects += coordinator.apply(
+            events.append(
                 .stepBuilt(
-                    job: order.job.id, epoch: order.epoch, version: order.version, plan, problem: problem), at: .now)
+                    job: order.job.id, epoch: order.epoch, version: order.version, plan, problem: problem))
         case .sealed(let job, let version, let directory, let problem):
-            effects += coordinator.apply(
-                .snapshotSealed(job: job, version: version, directory: directory, problem: problem), at: .now)
+            events.append(
+                .snapshotSealed(job: job, version: version, directory: directory, problem: problem))
         case .written(let job, let problem):
-            effects += coordinator.apply(.jobWritten(job: job, problem: problem), at: .now)
+            events.append(.jobWritten(job: job, problem: problem))
         }
     }
 
-    private func take(_ event: TransportEvent, _ effects: inout [Coordinator.Effect]) {
+    private func take(_ event: TransportEvent, _ events: inout [Coordinator.Event]) {
         switch event {
         case .disconnected(let peer, let channel, _):
             if channel == .bulk { reassembler.forget(peer: peer) }
-            if channel == .control { effects += coordinator.apply(.connectionLost(peer), at: .now) }
+            if channel == .control { events.append(.connectionLost(peer)) }
         case .handshakeFailed(let failure, let suppressed):
             logger.warning("a connection was refused: \(failure)\(suppressed > 0 ? " (and \(suppressed) more)" : "")")
         case .protocolViolation(let peer, let channel, let text):
@@ -196,7 +215,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         }
     }
 
-    private func take(_ message: Message, _ effects: inout [Coordinator.Effect]) {
+    private func take(_ message: Message, _ events: inout [Coordinator.Event]) {
         guard let role = configuration.allowList.role(of: message.peer) else { return }
         do {
             switch message.channel {
@@ -207,17 +226,18 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 }
                 if case .stop = envelope.body, role == .admin {
                     isStopping = true
+                    isClusterEnding = true
                     var done = WireEnvelope()
                     done.done = WireDone()
                     return send(done, to: message.peer, request: envelope.request)
                 }
-                effects += coordinator.apply(.message(envelope, from: message.peer, role: role), at: .now)
+                events.append(.message(envelope, from: message.peer, role: role))
             case .bulk:
                 // Workers send again what is not acknowledged: while the disk is full nothing more is taken in.
                 guard blocked.isEmpty else { return }
                 guard role == .worker, let transfer = try reassembler.accept(message) else { return }
                 let result = try WireUnitResult(encoded: transfer.content)
-                effects += coordinator.apply(.result(result, from: message.peer), at: .now)
+                events.append(.result(result, from: message.peer))
             case .exchange: break
             }
         } catch {

@@ -9,7 +9,10 @@ internal import Tokenization
 
 extension JobPreparation {
     func prepare(_ job: TrainJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
-        let model = try ModelFiles(url(job.model.path), compute: job.model.compute, version: 0)
+        let files = try ModelFiles(
+            url(job.model.path), compute: job.model.compute, version: 0,
+            freshHeadSeed: job.method == .reward ? UInt64(job.seed) : nil)
+        let model = job.method == .reward ? files : try files.asLanguageModel()
         let tokenizer = try model.tokenizer()
         let teachers = try self.teachers(job, model, tokenizer)
         let reference =
@@ -17,7 +20,9 @@ extension JobPreparation {
             ? nil
             : try ModelFiles(
                 url(job.reference?.path ?? job.model.path), compute: (job.reference ?? job.model).compute,
-                version: 0)
+                version: 0
+            ).asLanguageModel()
+        let rewardModel = try rewardModel(job.rewardModel, tokenizer, model)
         if let reference { try reference.requireVocabulary(of: tokenizer, asIn: model) }
         if job.routerAuxiliaryCoefficient > 0, model.checkpoint.configuration.expertCount == 0 {
             throw SubmissionError(
@@ -34,7 +39,9 @@ extension JobPreparation {
         var sources: [WireDataSource] = []
         for data in job.data {
             let first = rows.count
-            if isSupervised {
+            if job.method == .reward {
+                try preferences(data, model, renderer, &rows, &warnings)
+            } else if isSupervised {
                 try demonstrations(data, model, renderer, &rows, &warnings)
             } else {
                 let context = (teachers.files + [model]).map(\.contextLength).min()!
@@ -51,7 +58,9 @@ extension JobPreparation {
                 })
         }
         if !isSupervised {
-            try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens)
+            let longest = rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens
+            try requireCache(job.resources, model, tokens: longest)
+            try requireRoom(rewardModel, job.resources, for: min(longest, model.contextLength))
         }
         var admitted = self.admitted(
             parsed, id, kind: "train",
@@ -67,15 +76,14 @@ extension JobPreparation {
         if sources.count > 1 { admitted.sources = sources }
         let settings = try settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
-            environment: job.environment, judge: job.judge, tokenizer, model)
+            environment: job.environment, judge: job.judge, rewardModel: rewardModel, tokenizer, model)
         return PreparedSubmission(
             admitted: admitted, policy: try trained(model, job, rows, teachers.files),
             scorer: try (teachers.files.first ?? reference)?.description,
             // Teachers first: data sources number them.
             furtherScorers: try teachers.files.dropFirst().map { try $0.description }
-                + [judgeModel(job.judge)?.description].compactMap { $0 },
-            settings: settings,
-            rows: rows, warnings: warnings)
+                + [judgeModel(job.judge), rewardModel].compactMap { try $0?.description },
+            settings: settings, rows: rows, warnings: warnings)
     }
 
     /// The job's teachers, each once, and for each file of data which of them is its own.
@@ -90,7 +98,7 @@ extension JobPreparation {
             return paths.firstIndex(of: path)!
         }
         let files = try paths.map { path in
-            let teacher = try ModelFiles(url(path), compute: named.compute, version: 0)
+            let teacher = try ModelFiles(url(path), compute: named.compute, version: 0).asLanguageModel()
             try teacher.requireVocabulary(of: tokenizer, asIn: model)
             let (own, other) = (model.checkpoint.configuration, teacher.checkpoint.configuration)
             guard own.vocabularySize == other.vocabularySize else {
@@ -150,6 +158,42 @@ extension JobPreparation {
         }
     }
 
+    private func preferences(
+        _ data: DataSection, _ model: ModelFiles, _ renderer: PromptRenderer, _ rows: inout [JobRow],
+        _ warnings: inout [String]
+    ) throws {
+        var reader = try DataReader<ScoreRecord>(scores: url(data.path), data)
+        let end = try model.endOfAnswer()
+        while let record = try reader.next() {
+            guard case .pair(let pair) = record.content else {
+                throw SubmissionError(
+                    description:
+                        "\(url(data.path).path): line \(record.lineNumber): no columns 'chosen' and 'rejected', which "
+                        + "method reward learns from")
+            }
+            let (chosen, rejected) = try renderer.pair(pair, line: record.lineNumber, end: end)
+            guard chosen != rejected else {
+                let text =
+                    "\(url(data.path).path): line \(record.lineNumber): 'chosen' and 'rejected' differ in nothing but "
+                    + "thinking, which a reward model does not read"
+                guard data.onBadRow == .skip else {
+                    throw SubmissionError(description: text + "; mend the row or set data.on_bad_row: skip")
+                }
+                warnings.append(text)
+                continue
+            }
+            let longest = max(chosen.count, rejected.count)
+            guard longest <= model.contextLength else {
+                try tooLong(data, record.lineNumber, longest, model.contextLength, &warnings)
+                continue
+            }
+            rows.append(
+                JobRow(
+                    group: rows.count, id: record.id, tokens: chosen + rejected,
+                    json: PreferenceRow(chosenCount: chosen.count).json))
+        }
+    }
+
     private func tooLong(
         _ data: DataSection, _ line: Int, _ count: Int, _ context: Int, _ warnings: inout [String]
     ) throws(SubmissionError) {
@@ -166,7 +210,7 @@ extension PromptRenderer {
     func demonstration(of record: ScoreRecord, ends: Set<Int32>) throws -> (tokens: [Int32], firstScored: Int) {
         let line = "line \(record.lineNumber)"
         switch record.content {
-        case .tokens, .text:
+        case .tokens, .text, .pair:
             throw SubmissionError(
                 description: "\(line): a demonstration has 'messages' that end with the assistant, or 'prompt' and "
                     + "'completion'")

@@ -28,6 +28,14 @@ struct SnapshotSealer {
         let source = try Checkpoint(directory: URL(fileURLWithPath: specification.model.path, isDirectory: true))
         var configuration = source.configuration
         configuration.storageType = configuration.storageType ?? .bfloat16
+        if specification.method == .reward {
+            configuration = configuration.asRewardModel
+            // transformers would pool before an end of answer that is also what fills a batch up.
+            let files = try ModelFiles(source.directory, compute: specification.model.compute, version: 0)
+            if let end = try files.endOfAnswer(), configuration.padTokenID == Int(end) {
+                configuration.padTokenID = nil
+            }
+        }
         for name in TokenizerFacts.fileNames {
             let file = source.directory.appendingPathComponent(name)
             guard let bytes = try? Data(contentsOf: file) else { continue }
@@ -82,13 +90,20 @@ struct SnapshotSealer {
         }
     }
 
-    /// Keeps the newest ones.
+    /// Keeps the newest ones. Those that a change of members asked for go with the next: a run leaves the same checkpoints
+    /// whoever came and went.
     private func removeOld(beside target: URL) throws {
         let parent = target.deletingLastPathComponent()
         let names = try FileManager.default.contentsOfDirectory(atPath: parent.path).filter {
             $0.hasPrefix("step-") && !$0.hasSuffix(".partial")
         }.sorted()
-        for name in names.dropLast(specification.checkpointKeep) where name != target.lastPathComponent {
+        let planned = names.filter { name in
+            Int(name.dropFirst("step-".count)).map {
+                $0 % specification.checkpointEvery == 0 || $0 == specification.stepCount
+            } ?? true
+        }
+        let kept = Set(planned.suffix(specification.checkpointKeep))
+        for name in names where !kept.contains(name) && name != target.lastPathComponent {
             try FileManager.default.removeItem(at: parent.appendingPathComponent(name))
         }
     }

@@ -36,6 +36,7 @@ struct StepBuilder {
         let sequences = try self.sequences(&report)
         let guides = sequences.map(\.guide)
         let divisors = StepDivisors(sequences)
+        let isOfPairs = specification.method == .reward
         let shared = sequences.indices.map { index -> Int in
             guard sharesPrompts, index > 0, guides[index] == guides[index - 1] else { return 0 }
             let (a, b) = (sequences[index - 1], sequences[index])
@@ -43,7 +44,7 @@ struct StepBuilder {
         }
         let packed = CellPacking.pack(
             tokenCounts: sequences.map(\.tokens.count), shared: shared, kinds: guides,
-            budget: specification.cellTokens)
+            unit: isOfPairs ? 2 : 1, budget: specification.cellTokens)
         let cells = packed.enumerated().map { index, members in
             WireTrainCell.with {
                 $0.index = UInt32(index)
@@ -67,10 +68,10 @@ struct StepBuilder {
         return BuiltStep(plan: plan(report), messages: messages)
     }
 
-    /// Siblings' prompts are computed once. The load-balancing loss counts every token of every sequence, as its
+    /// Prompts of siblings and of pairs are computed once. The load-balancing loss counts every token of every sequence, as its
     /// definition has it, so with it they are not.
     private var sharesPrompts: Bool {
-        specification.generates && specification.routerAuxiliaryCoefficient == 0
+        (specification.generates || specification.method == .reward) && specification.routerAuxiliaryCoefficient == 0
     }
 
     private func envelope(_ fill: (inout WireEnvelope) -> Void) -> WireEnvelope {
@@ -175,6 +176,10 @@ struct StepBuilder {
             $0.divergenceWeight = divisors.divergenceWeight / (specification.teacher?.weight ?? 1)
             $0.klBiasCorrection = loss.klBiasCorrection
             if let threshold = loss.offPolicyThreshold { $0.offPolicyThreshold = threshold }
+            if specification.method == .reward {
+                $0.preferencePairs = Double(specification.rowsPerStep)
+                $0.centerRewardsCoefficient = specification.centerRewardsCoefficient
+            }
         }
     }
 
@@ -204,7 +209,10 @@ struct StepBuilder {
     // MARK: - Sequences
 
     private func sequences(_ report: inout StepReport) throws -> [TrainingSequence] {
-        let sequences = try specification.generates ? responses(&report) : demonstrations()
+        let sequences =
+            if specification.method == .reward { try pairs() } else if specification.generates {
+                try responses(&report)
+            } else { try demonstrations() }
         // A cell has one guide: those of the same guide come together, otherwise in order.
         let guides = Set(sequences.map(\.guide)).sorted()
         return guides.flatMap { guide in sequences.filter { $0.guide == guide } }
@@ -237,6 +245,19 @@ struct StepBuilder {
                 divergence: teacher == nil ? [] : ones)
             if teacher != nil { sequence.guide = guide(ofRow: number) }
             return sequence
+        }
+    }
+
+    /// Chosen and rejected in turn; each has one scalar, behind its last token.
+    private func pairs() throws -> [TrainingSequence] {
+        var order = DataOrder(seed: UInt64(specification.seed), job.admitted)
+        return try (0..<specification.rowsPerStep).flatMap { slot in
+            let number = order.row(at: Int(version) * specification.rowsPerStep + slot)
+            let row = try journal.row(job: job.id, group: number)
+            let count = try PreferenceRow(row.json).chosenCount
+            return [row.tokens.prefix(count), row.tokens.dropFirst(count)].map {
+                TrainingSequence(tokens: Array($0), scored: [Int32($0.count)])
+            }
         }
     }
 
@@ -287,7 +308,7 @@ struct StepBuilder {
                 sequence.policyMask = own
             }
             return sequence
-        case .distill, .grpo, .sft:
+        case .distill, .grpo, .sft, .reward:
             return TrainingSequence(
                 tokens: prompt + response, scored: scored,
                 advantages: [Float](repeating: Float(advantage), count: response.count),

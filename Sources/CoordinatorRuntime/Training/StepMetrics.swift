@@ -77,8 +77,17 @@ package struct StepMetrics {
         values["step"] = Double(step.version + 1)
         values["learning_rate"] = step.learningRate
         values["grad_norm"] = step.sumOfSquares.squareRoot()
-        values["entropy"] = entropy
-        values["loss"] = sum(.policyLoss) + sum(.crossEntropyLoss) + divergence
+        values["loss"] = sum(.policyLoss) + sum(.crossEntropyLoss) + sum(.preferenceLoss) + divergence
+        let pairs = sum(.preferencePairs)
+        if pairs > 0 {
+            values["accuracy"] = sum(.correctPairs) / pairs
+            values["margin"] = sum(.margin) / pairs
+            values["mean_reward"] = sum(.scalars) / (2 * pairs)
+            values["max_reward"] = maximum(.scalarHighest)
+            values["min_reward"] = -maximum(.scalarLowest)
+        } else {
+            values["entropy"] = entropy
+        }
         if auxiliary != 0 { values["aux_loss"] = auxiliary }
         if divergence != 0 { values["distillation/divergence"] = divergence }
         if sum(.kl) != 0 { values["kl"] = sum(.kl) }
@@ -110,7 +119,8 @@ package struct StepMetrics {
             values[name].map { "\(label) " + String(format: format, $0) }
         }
         return [
-            text("loss", "loss", "%.4f"), text("reward", "reward"),
+            text("loss", "loss", "%.4f"), text("reward", "reward"), text("accuracy", "accuracy"),
+            text("margin", "margin"),
             text("distillation/divergence", "divergence", "%.4f"),
             text("completions/mean_length", "length", "%.1f"), text("entropy", "entropy"),
             text("grad_norm", "|g|", "%.2f"), text("clip_ratio/high_mean", "clipped high", "%.4f"),

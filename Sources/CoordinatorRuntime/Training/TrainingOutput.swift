@@ -31,9 +31,9 @@ struct TrainingOutput {
         lineage.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
         lineage.put("parent", models[job.admitted.policyModel]?.contentHash)
         lineage.put("teacher", models[job.admitted.scoreModel]?.contentHash)
-        for (index, id) in job.admitted.furtherScoreModels.enumerated() {
-            lineage.put("teacher_\(index + 2)", models[id]?.contentHash)
-        }
+        let further = job.admitted.furtherScoreModels
+        let names = FurtherModels.names(count: further.count, specification.judge, specification.rewardModel)
+        for (name, id) in zip(names, further) { lineage.put(name, models[id]?.contentHash) }
         lineage.put(
             "state",
             job.committed[job.stepCount].map {

@@ -10,6 +10,8 @@ package struct ScoreRecord: Equatable, Sendable {
         case messages([ChatMessage])
         /// A prompt and what was answered to it (TRL's columns).
         case completion(prompt: PromptContent, text: String)
+        /// Two answers of which the first is preferred.
+        case pair(PreferencePair)
     }
 
     /// The row's `id`, or `row-N` with its line number.
@@ -25,6 +27,10 @@ extension ScoreRecord {
     init(_ row: [String: DataValue], data: DataSection, lineNumber: Int) throws(RowProblem) {
         self.lineNumber = lineNumber
         id = try row.identifier(lineNumber: lineNumber)
+        if PreferencePair.isIn(row) {
+            content = .pair(try PreferencePair(row, promptColumn: data.promptColumn))
+            return
+        }
         if let text = row["completion"], text != .null {
             for name in Self.columns where row[name] != nil && row[name] != .null {
                 throw RowProblem(
@@ -41,7 +47,7 @@ extension ScoreRecord {
         let present = names.filter { row[$0] != nil && row[$0] != .null }
         guard let name = present.first, let value = row[name] else {
             throw RowProblem(
-                "no column \(names.map { "'\($0)'" }.joined(separator: " or ")), nor 'prompt' and 'completion'"
+                "no column \(names.map { "'\($0)'" }.joined(separator: " or ")), nor 'prompt' and 'completion', nor 'chosen' and 'rejected'"
             )
         }
         guard present.count == 1 else {

@@ -5,6 +5,8 @@ package import Tensors
 /// What the generation engine needs of a model: a forward pass over a paged cache.
 package protocol DecoderModel: AnyObject {
     var vocabularySize: Int { get }
+    /// Whether a row of logits is one scalar.
+    var isRewardModel: Bool { get }
     /// Most tokens of one sequence.
     var contextLength: Int { get }
     /// Bytes of routing kept per token: layers × experts per token; 0 for dense models.
@@ -16,6 +18,10 @@ package protocol DecoderModel: AnyObject {
         _ spans: [ForwardSpan], onRouting: (_ row: Int, _ bytes: [UInt8]) -> Void,
         onLogits: (_ row: Int, UnsafeMutablePointer<Float>) -> Void
     ) throws
+}
+
+extension DecoderModel {
+    package var isRewardModel: Bool { false }
 }
 
 /// A model with the cache it runs on.
@@ -33,6 +39,7 @@ package final class CachedDecoder: DecoderModel {
     }
 
     package var vocabularySize: Int { model.configuration.vocabularySize }
+    package var isRewardModel: Bool { model.configuration.isRewardModel }
     package var contextLength: Int { model.configuration.maxPositionEmbeddings }
     package var routingByteCount: Int {
         model.configuration.expertCount <= 256 ? sparseLayers.count * model.configuration.expertsPerToken : 0

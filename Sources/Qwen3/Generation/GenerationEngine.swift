@@ -76,6 +76,12 @@ package final class GenerationEngine {
                 description: "sequence \(request.id): the prompt has \(count) tokens, the context "
                     + "\(model.contextLength); shorten it or use YaRN")
         }
+        guard request.task.wantsScalar == model.isRewardModel else {
+            throw RequestError(
+                description: model.isRewardModel
+                    ? "sequence \(request.id): a reward model gives one scalar; it neither generates nor scores tokens"
+                    : "sequence \(request.id): a language model has no scalar; it takes a reward model")
+        }
         var most = count
         if case .generate(let options) = request.task {
             if let problem = options.sampling.problem { throw RequestError(description: problem) }
@@ -273,10 +279,14 @@ package final class GenerationEngine {
                 uniform: options.random.uniform(position: next - sequence.promptCount))
             return .sampled(token: token, score)
         case .score(let options):
+            if options.detail == .scalar {
+                return .scored(
+                    TokenScore(logProb: logits[0], entropy: 0), topIDs: [], topLogProbs: [], tailMass: 0, full: [])
+            }
             let statistics = Statistics(logits, count: vocabulary, temperature: options.temperature)
             let score = statistics.score(logits[Int(sequence.tokens[next])])
             switch options.detail {
-            case .sampledToken: return .scored(score, topIDs: [], topLogProbs: [], tailMass: 0, full: [])
+            case .sampledToken, .scalar: return .scored(score, topIDs: [], topLogProbs: [], tailMass: 0, full: [])
             case .topK(let k):
                 let ids = Self.mostLikely(logits, vocabulary, min(k, vocabulary))
                 let logProbs = ids.map { statistics.logProb(logits[Int($0)]) }
@@ -391,7 +401,9 @@ package final class GenerationEngine {
     }
 
     private func result(of sequence: GenerationSequence) -> GenerationResult {
-        let positions = sequence.promptCount..<sequence.tokens.count
+        // A scalar stands one past the last token.
+        let end = sequence.tokens.count + (sequence.request.task.wantsScalar ? 1 : 0)
+        let positions = sequence.promptCount..<end
         let stride = model.routingByteCount
         let routed = (0..<sequence.computedCount).flatMap { position -> ArraySlice<UInt8> in
             let at = (Int(sequence.pages[position / pageSize]) * pageSize + position % pageSize) * stride
@@ -399,7 +411,8 @@ package final class GenerationEngine {
         }
         let details = positions.map { sequence.details[$0] ?? ScoreDetail() }
         return GenerationResult(
-            id: sequence.request.id, promptCount: sequence.promptCount, tokens: Array(sequence.tokens[positions]),
+            id: sequence.request.id, promptCount: sequence.promptCount,
+            tokens: Array(sequence.tokens[sequence.promptCount...]),
             logProbs: positions.map { sequence.scores[$0]!.logProb },
             entropies: positions.map { sequence.scores[$0]!.entropy },
             forced: positions.map(sequence.forcedPositions.contains), finishReason: sequence.finish!,

@@ -26,6 +26,9 @@ package enum SequenceTask: Sendable {
     case generate(GenerationOptions)
     /// Score given tokens: log-prob of each under the model, and more of the distribution if wanted.
     case score(ScoreOptions)
+
+    /// Whether a reward model is asked.
+    var wantsScalar: Bool { if case .score(let options) = self { options.detail == .scalar } else { false } }
 }
 
 package struct GenerationOptions: Sendable {
@@ -74,6 +77,8 @@ package struct ScoreOptions: Sendable {
         case topK(Int)
         /// Log-probs of the whole vocabulary.
         case full
+        /// A reward model's scalar at the last token, in the place of the one log-prob; no token is scored.
+        case scalar
     }
 
     package var temperature: Float

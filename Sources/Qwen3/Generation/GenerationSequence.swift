@@ -26,7 +26,8 @@ struct GenerationSequence {
             promptCount = request.tokens.count
             thinking = ThinkingState(prompt: request.tokens, budget: options.thinkingBudget)
         case .score(let options):
-            promptCount = min(options.firstScored, request.tokens.count)
+            promptCount =
+                options.detail == .scalar ? request.tokens.count : min(options.firstScored, request.tokens.count)
             thinking = ThinkingState(prompt: [], budget: nil)
         }
     }
@@ -34,7 +35,12 @@ struct GenerationSequence {
     /// Whether the row of `position` has something to tell: its next token is unknown, or known but not yet scored.
     func wantsLogits(at position: Int) -> Bool {
         let next = position + 1
-        if next >= tokens.count { if case .generate = request.task { return true } else { return false } }
+        if next >= tokens.count {
+            switch request.task {
+            case .generate: return true
+            case .score(let options): return options.detail == .scalar
+            }
+        }
         return next >= promptCount && scores[next] == nil
     }
 }

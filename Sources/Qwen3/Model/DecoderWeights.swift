@@ -27,6 +27,6 @@ package struct TrunkWeights: Sendable {
     package let embedding: PageBuffer
     package let layers: [DecoderLayerWeights]
     package let finalNorm: [Float]
-    /// The output head, `[V, C]`; the embedding again when the two are tied.
+    /// The output head, `[V, C]`, the embedding again when the two are tied; `[1, C]` of a reward model.
     package let head: PackedMatrix
 }

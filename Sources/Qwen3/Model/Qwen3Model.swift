@@ -54,8 +54,8 @@ package final class Qwen3Model {
     ///
     /// - Parameters:
     ///   - onLogits: called once for each wanted row with the row's index among the batch's tokens and its logits
-    ///     `[V]`, valid during the call; possibly on several threads at once. Rows pass through the head in blocks,
-    ///     so `[rows, V]` is never stored.
+    ///     `[V]` (of a reward model its scalar), valid during the call; possibly on several threads at once. Rows pass
+    ///     through the head in blocks, so `[rows, V]` is never stored.
     ///   - onRouting: called per mixture-of-experts layer with the chosen experts, `[rows, k]`.
     /// - Throws: ``MemoryError``, and what the expert exchange throws.
     package func forward(
@@ -337,7 +337,7 @@ package final class Qwen3Model {
             observer(.finalNorm, all.assumingMemoryBound(to: Float.self), batch.rowCount, width)
         }
         let wanted = batch.wantedRows
-        let vocabulary = configuration.vocabularySize
+        let outputs = configuration.outputCount
         let blockRows = ForwardArena.headBlockRows
         for first in stride(from: 0, to: wanted.count, by: blockRows) {
             let block = wanted[first..<min(wanted.count, first + blockRows)]
@@ -345,9 +345,9 @@ package final class Qwen3Model {
                 (buffers.headInput + slot * width).update(from: buffers.residual + row * width, count: width)
             }
             norm(trunk.finalNorm, buffers.headInput, rows: block.count, into: buffers.normed, as: compute)
-            let logits = try arena.logits(block.count * vocabulary)
+            let logits = try arena.logits(block.count * outputs)
             trunk.head.multiply(buffers.normed, rowCount: block.count, into: logits, on: pool)
-            pool.parallel(block.count) { slot in onLogits(block[first + slot], logits + slot * vocabulary) }
+            pool.parallel(block.count) { slot in onLogits(block[first + slot], logits + slot * outputs) }
         }
     }
 }

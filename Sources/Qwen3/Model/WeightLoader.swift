@@ -29,10 +29,9 @@ package struct WeightLoader {
         let c = configuration
         let embedding = try rows(.embedding, [c.vocabularySize, c.hiddenSize])
         let layers = try (0..<c.layerCount).map(layer)
-        let headName: TensorName = c.tieWordEmbeddings ? .embedding : .head
         return TrunkWeights(
             embedding: embedding, layers: layers, finalNorm: try vector(.finalNorm, c.hiddenSize),
-            head: try matrix(headName, c.vocabularySize, c.hiddenSize))
+            head: try matrix(c.headName, c.outputCount, c.hiddenSize))
     }
 
     /// The given experts of one layer.
@@ -95,7 +94,11 @@ package struct WeightLoader {
     private func matrix(_ name: TensorName, _ outputs: Int, _ inputs: Int) throws -> PackedMatrix {
         let storage = try PageBuffer(byteCount: PackedMatrix.byteCount(compute, outputs: outputs, inputs: inputs))
         let matrix = PackedMatrix(compute, outputs: outputs, inputs: inputs, in: storage, at: 0)
-        try pack(try checkpoint.tensor(name), into: matrix)
+        if name == .score, let values = checkpoint.freshHead {
+            values.withUnsafeBytes { matrix.pack(from: $0.baseAddress!, stored: .float32, rows: 0..<outputs) }
+        } else {
+            try pack(try checkpoint.tensor(name), into: matrix)
+        }
         return matrix
     }
 

@@ -12,7 +12,8 @@ package struct TrainingCell: Sendable, Equatable {
     /// Place in its step.
     package let index: Int
     package let sequences: [[Int32]]
-    /// Per sequence the positions of the tokens that are scored, ascending, each at least 1.
+    /// Per sequence the positions of the tokens that are scored, ascending, each at least 1. A reward model scores one
+    /// past the last token: the scalar at the last one.
     package let scored: [[Int32]]
     /// Per sequence the tokens at its start that it shares with the one before it, a multiple of ``sharedUnit``: siblings
     /// of a group share their prompt, which then is computed once. Every scored token is predicted by a row of its own.
@@ -65,8 +66,11 @@ package struct TrainingCell: Sendable, Equatable {
         var rows: [ScoredRow] = []
         var first = 0
         for (place, (tokens, positions)) in zip(sequences, scored).enumerated() {
-            for position in positions {
-                rows.append(ScoredRow(row: first + Int(position) - 1 - shared[place], target: tokens[Int(position)]))
+            for position in positions.map(Int.init) {
+                rows.append(
+                    ScoredRow(
+                        row: first + position - 1 - shared[place],
+                        target: position < tokens.count ? tokens[position] : ScoredRow.noTarget))
             }
             first += tokens.count - shared[place]
         }

@@ -8,12 +8,14 @@ internal import Glibc
 package import RuntimeSupport
 package import Tensors
 
-/// A row of a cell that predicts a token.
+/// A row of a cell that predicts a token, or whose scalar a reward model gives.
 package struct ScoredRow: Sendable, Hashable {
     /// Row of the cell, the position before the token's.
     package let row: Int
-    /// The token that came.
+    /// The token that came; ``noTarget`` after the last one.
     package let target: Int32
+
+    package static let noTarget: Int32 = -1
 
     package init(row: Int, target: Int32) {
         self.row = row
@@ -23,7 +25,7 @@ package struct ScoredRow: Sendable, Hashable {
 
 /// What the objective wants of one scored row.
 package struct RowGradient: Sendable, Hashable {
-    /// dL / d log p(target).
+    /// dL / d log p(target); of a reward model's row dL / d scalar.
     package var logProb: Float
     /// dL / d entropy.
     package var entropy: Float
@@ -98,19 +100,24 @@ package final class HeadPass {
     }
 
     /// Rows that go through the head together: logits of 64 MiB at most, by shape alone.
-    package static func blockRows(vocabularySize: Int) -> Int {
-        max(16, min(1024, (64 << 20) / (vocabularySize * 4)))
+    package static func blockRows(outputCount: Int) -> Int {
+        max(16, min(1024, (64 << 20) / (outputCount * 4)))
     }
 
-    /// Log-probability of each row's target and entropy, the bits that generation recorded for the same weights.
+    /// Log-probability of each row's target and entropy, the bits that generation recorded for the same weights; of a
+    /// reward model the scalar in place of the log-probability, whatever the temperature, and no entropy.
     /// - Throws: ``MemoryError``.
     package func scores(
         _ tape: ActivationTape, _ rows: [ScoredRow], temperature: Float
     ) throws(MemoryError) -> [TokenScore] {
-        let vocabulary = model.configuration.vocabularySize
+        let vocabulary = model.configuration.outputCount
         var result = [TokenScore](repeating: TokenScore(logProb: 0, entropy: 0), count: rows.count)
         try eachBlock(rows) { (block) throws(MemoryError) in
             let (logits, _) = try logits(of: model, tape, rows[block], &logitScratch)
+            if model.configuration.isRewardModel {
+                for slot in 0..<block.count { result[block.lowerBound + slot].logProb = logits[slot] }
+                return
+            }
             let target = UnsafeMutableBufferPointer<TokenScore>.allocate(capacity: block.count)
             defer { target.deallocate() }
             model.pool.parallel(block.count) { slot in
@@ -137,8 +144,9 @@ package final class HeadPass {
     ) throws(MemoryError) -> [Double] {
         let mode = ck_thread_setup()
         defer { ck_thread_restore(mode) }
-        let (width, vocabulary) = (model.configuration.hiddenSize, model.configuration.vocabularySize)
-        let head = layout[model.configuration.tieWordEmbeddings ? .embedding : .head]
+        let (width, vocabulary) = (model.configuration.hiddenSize, model.configuration.outputCount)
+        let head = layout[model.configuration.headName]
+        let isScalar = model.configuration.isRewardModel
         let normGradient = gradient + layout[.finalNorm].offset
         memset(stream, 0, tape.rowCount * width * 4)
         memset(normGradient, 0, width * 4)
@@ -150,13 +158,16 @@ package final class HeadPass {
             var teacherLogits: UnsafeMutablePointer<Float>?
             if let teacher {
                 target = try gradientScratch.reserve(count * vocabulary * 4).assumingMemoryBound(to: Float.self)
-                precondition(teacher.model.configuration.vocabularySize == vocabulary, "teacher of another vocabulary")
+                precondition(teacher.model.configuration.outputCount == vocabulary, "teacher of another vocabulary")
                 // The student's normed rows are needed after this: the teacher's go elsewhere.
                 teacherLogits = try teacherRowLogits(teacher, rows[block])
             }
             let losses = UnsafeMutableBufferPointer<Double>.allocate(capacity: count)
             defer { losses.deallocate() }
-            model.pool.parallel(count) { slot in
+            if isScalar {
+                for slot in 0..<count { target[slot] = gradients[block.lowerBound + slot].logProb }
+            }
+            model.pool.parallel(isScalar ? 0 : count) { slot in
                 losses[slot] = Self.rowGradient(
                     logits + slot * vocabulary, vocabulary, rows[block.lowerBound + slot].target,
                     gradients[block.lowerBound + slot], temperature, teacherLogits.map { $0 + slot * vocabulary },
@@ -202,7 +213,7 @@ package final class HeadPass {
     private func eachBlock(
         _ rows: [ScoredRow], _ body: (Range<Int>) throws(MemoryError) -> Void
     ) throws(MemoryError) {
-        let size = Self.blockRows(vocabularySize: model.configuration.vocabularySize)
+        let size = Self.blockRows(outputCount: model.configuration.outputCount)
         for first in stride(from: 0, to: rows.count, by: size) {
             try body(first..<min(rows.count, first + size))
         }
@@ -212,7 +223,7 @@ package final class HeadPass {
     private func logits(
         of model: Qwen3Model, _ tape: ActivationTape, _ rows: ArraySlice<ScoredRow>, _ scratch: inout ScratchBuffer
     ) throws(MemoryError) -> (UnsafeMutablePointer<Float>, normed: UnsafeMutableRawPointer) {
-        let (width, vocabulary) = (model.configuration.hiddenSize, model.configuration.vocabularySize)
+        let (width, vocabulary) = (model.configuration.hiddenSize, model.configuration.outputCount)
         let residual = try residualScratch.reserve(rows.count * width * 4).assumingMemoryBound(to: Float.self)
         for (slot, row) in rows.enumerated() {
             memcpy(residual + slot * width, tape.output + row.row * width, width * 4)
@@ -228,7 +239,7 @@ package final class HeadPass {
         _ teacher: TeacherRows, _ rows: ArraySlice<ScoredRow>
     ) throws(MemoryError) -> UnsafeMutablePointer<Float> {
         let (model, tape) = (teacher.model, teacher.tape)
-        let (width, vocabulary) = (model.configuration.hiddenSize, model.configuration.vocabularySize)
+        let (width, vocabulary) = (model.configuration.hiddenSize, model.configuration.outputCount)
         let bytes = rows.count * width * 4
         let residual = try rowScratch.reserve(2 * bytes).assumingMemoryBound(to: Float.self)
         for (slot, row) in rows.enumerated() {

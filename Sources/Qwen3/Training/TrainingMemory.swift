@@ -74,12 +74,13 @@ package struct TrainingMemory: Sendable, Hashable {
     /// Activations, cache and working memory of one pass forward and back.
     private static func pass(_ c: Qwen3Configuration, _ compute: ComputeType, rows: Int, recomputes: Bool) -> Int {
         let bytes = compute.byteCount
-        let head = HeadPass.blockRows(vocabularySize: c.vocabularySize) * (8 * c.vocabularySize + 12 * c.hiddenSize)
+        let head = HeadPass.blockRows(outputCount: c.outputCount) * (8 * c.outputCount + 12 * c.hiddenSize)
         let routed =
             rows * c.expertsPerToken * (2 * c.hiddenSize * bytes + 8 * c.hiddenSize + 2 * c.moeIntermediateSize * 4)
         let widest = max(c.querySize, c.isDenseAnywhere ? c.intermediateSize : 0, c.hiddenSize)
-        // The head's weights are the largest that are packed the other way round.
-        let products = c.vocabularySize * c.hiddenSize * bytes + rows * (2 * widest * bytes + 4 * widest)
+        // The head's weights are the largest that are packed the other way round; a reward model's are the smallest.
+        let largest = c.isRewardModel ? widest : c.vocabularySize
+        let products = largest * c.hiddenSize * bytes + rows * (2 * widest * bytes + 4 * widest)
         return ActivationTape.byteCount(rows: rows, c, compute, recomputes: recomputes)
             + rows * c.keyValueByteCountPerToken(elementByteCount: bytes) * 5 / 4
             + rows * c.keyValueSize * 8 + rows * c.hiddenSize * 4

@@ -139,6 +139,10 @@ extension WeightLoader {
         _ tensor: ParameterTensor, rows: Range<Int>, into target: UnsafeMutablePointer<Float>
     ) throws {
         let columns = tensor.shape.last ?? 1
+        if tensor.name == .score, let values = checkpoint.freshHead {
+            target.update(from: values, count: columns)
+            return
+        }
         let view: TensorView
         if tensor.kind == .expert, let layer = tensor.layer, let expert = tensor.expert {
             let names = TensorName.layer(layer)

@@ -122,7 +122,7 @@ package enum Curation {
         if !answer.thinking.isEmpty { last["reasoning_content"] = answer.thinking }
         messages.append(last)
         var row: Rows.Row = ["id": "\(answer.id)/\(answer.sibling)", "messages": messages]
-        if let domain = query?["domain"] { row["domain"] = domain }
+        for column in ["domain", "task"] { row[column] = row[column] ?? query?[column] }
         return row
     }
 

@@ -71,8 +71,17 @@ package struct FilterReport: Codable, Equatable, Sendable {
         return text
     }
 
-    /// Writes `NAME.json` and `NAME.md`.
+    /// Counts by name: what a pipeline's gates and tables look at.
+    package var figures: [String: Double] {
+        var figures = Dictionary(reasons.map { ("removed/\($0.name)", Double($0.count)) }, uniquingKeysWith: +)
+        figures["seen"] = Double(seen)
+        figures["kept"] = Double(kept)
+        return figures
+    }
+
+    /// Writes `NAME.json`, `NAME.md` and the counts as `metrics.jsonl`.
     package func write(to directory: URL, name: String) throws {
+        try Rows.write([figures], to: directory.appendingPathComponent("metrics.jsonl"))
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         try encoder.encode(self).write(to: directory.appendingPathComponent("\(name).json"))

@@ -13,6 +13,10 @@ package struct ModeFusion: Sendable {
     /// Probability of a flag in each turn of a dialogue.
     package var flagShare = 0.6
 
+    /// Shares of tasks (column `task`) among the answers without thinking, such as `translation` 0.2; the other tasks keep
+    /// their proportions in what is left. Empty: as the rows are.
+    package var taskShares: [String: Double] = [:]
+
     package init() {}
 
     package enum Mode: String, Sendable {
@@ -31,7 +35,7 @@ package struct ModeFusion: Sendable {
     package func fuse(_ rows: [Rows.Row]) throws -> [Rows.Row] {
         var result: [Rows.Row] = []
         var pairs: [Mode: [Pair]] = [:]
-        for (index, row) in rows.enumerated() {
+        for (index, row) in try shared(rows).enumerated() {
             guard let messages = row["messages"] as? [Rows.Row], let answer = messages.last,
                 answer["role"] as? String == "assistant"
             else { throw CurationError("row \(index + 1): a demonstration has 'messages' that end with the assistant") }
@@ -51,6 +55,38 @@ package struct ModeFusion: Sendable {
             result.append(dialogue(number, pairs))
         }
         return result
+    }
+
+    /// Takes rows away until the tasks have their shares: as many stay as any choice of rows allows, those that draw lowest.
+    private func shared(_ rows: [Rows.Row]) throws -> [Rows.Row] {
+        guard !taskShares.isEmpty else { return rows }
+        let given = taskShares.values.reduce(0, +)
+        guard taskShares.values.allSatisfy({ $0 >= 0 }), given <= 1 else {
+            throw CurationError("the shares of tasks are negative or more than 1 together")
+        }
+        var members: [String: [Int]] = [:]
+        for (index, row) in rows.enumerated() where Self.isDirect(row) {
+            let task = row["task"] as? String ?? ""
+            members[taskShares[task] == nil ? "" : task, default: []].append(index)
+        }
+        if let absent = taskShares.keys.sorted().first(where: { taskShares[$0]! > 0 && members[$0] == nil }) {
+            throw CurationError("no answer without thinking has the task '\(absent)' in its column 'task'")
+        }
+        var shares = taskShares
+        shares[""] = 1 - given
+        if members[""] == nil { shares = taskShares.mapValues { $0 / given } }
+        let total = shares.filter { $0.value > 0 }.map { Double(members[$0.key]?.count ?? 0) / $0.value }.min() ?? 0
+        var kept = Set(rows.indices.filter { !Self.isDirect(rows[$0]) })
+        for (task, indices) in members {
+            let drawn = indices.map { (Rows.draw(Rows.id(rows[$0], $0), salt: "task share"), $0) }.sorted { $0 < $1 }
+            kept.formUnion(drawn.prefix(Int((total * (shares[task] ?? 0)).rounded(.down))).map(\.1))
+        }
+        return rows.indices.filter(kept.contains).map { rows[$0] }
+    }
+
+    private static func isDirect(_ row: Rows.Row) -> Bool {
+        let answer = (row["messages"] as? [Rows.Row])?.last
+        return (answer?["reasoning_content"] as? String ?? "").isEmpty
     }
 
     private func flagged(_ messages: [Rows.Row], _ id: String, _ mode: Mode) -> [Rows.Row] {

@@ -67,7 +67,14 @@ package struct EvaluationData {
             throw CurationError("row \(row["id"] ?? "") has no 'choices' to rank")
         }
         return choices.enumerated().map { number, choice in
-            ["id": "\(row["id"] as? String ?? "")/\(number)", "prompt": messages, "completion": choice]
+            // Everything else stays beside it: what the choices are of, and by which column they are counted.
+            var ranked = row
+            ranked["question_id"] = row["id"]
+            ranked["id"] = "\(row["id"] as? String ?? "")/\(number)"
+            ranked["prompt"] = messages
+            ranked["completion"] = choice
+            ranked["messages"] = nil
+            return ranked
         }
     }
 }

@@ -42,7 +42,13 @@ package struct EvaluationScore {
 
     /// Of a score run over ranked choices: the choice with the highest log-probability counts.
     package func ranked(_ run: URL, rows: URL) throws -> [String: Double] {
-        let questions = try self.rows(rows)
+        var questions: [String: Rows.Row] = [:]
+        for row in try Rows.read(rows) {
+            guard let id = row["question_id"] as? String else {
+                throw CurationError("\(rows.path): holds no ranked choices; see apus eval prepare --ranked")
+            }
+            questions[id] = row
+        }
         var sums: [String: [Int: Double]] = [:]
         for line in try Rows.read(run.appendingPathComponent("scores/records.jsonl")) {
             guard let id = line["id"] as? String, let slash = id.lastIndex(of: "/"),

@@ -24,6 +24,8 @@ package protocol StageExecutor {
     func run(_ job: Job, file: URL) throws
     /// Runs a command of this program in `directory`.
     func run(command: [String], in directory: URL) throws
+    /// Processor seconds of everything that it has set to work so far; nil where it does not know.
+    var processorSeconds: Double? { get }
 }
 
 package struct PipelineRunner<Executor: StageExecutor> {
@@ -129,6 +131,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
             "\(name): \(order.stage.inputs.isEmpty ? "starts" : "starts from \(order.stage.inputs.joined(separator: ", "))")"
         )
         let begun = Date()
+        let processorBegun = executor.processorSeconds
         let directory = pipeline.directory(of: name)
         // Whoever finds something of the stage later knows what it was to become.
         try StageRecord(recipe: order.recipe, inputs: order.inputs).write(name, in: pipeline.output)
@@ -156,7 +159,8 @@ package struct PipelineRunner<Executor: StageExecutor> {
             }
         }
         let record = StageRecord(
-            recipe: order.recipe, inputs: order.inputs, figures: figures, seconds: Date().timeIntervalSince(begun))
+            recipe: order.recipe, inputs: order.inputs, figures: figures, seconds: Date().timeIntervalSince(begun),
+            processorSeconds: executor.processorSeconds.flatMap { now in processorBegun.map { max(0, now - $0) } })
         try record.write(name, in: pipeline.output)
         let shown = order.stage.figures.map { "\($0) \(figures[$0].map { String(format: "%.3f", $0) } ?? "-")" }
         report("\(name): done" + (shown.isEmpty ? "" : ", " + shown.joined(separator: ", ")))

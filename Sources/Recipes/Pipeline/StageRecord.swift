@@ -13,14 +13,29 @@ package struct StageRecord: Codable, Equatable, Sendable {
     package let figures: [String: Double]
     /// nil until the stage is finished.
     package let seconds: Double?
+    /// Processor seconds of all processes that carried it out; nil where that is not known.
+    package let processorSeconds: Double?
 
     package var isFinished: Bool { seconds != nil }
 
-    package init(recipe: String, inputs: [String: String], figures: [String: Double] = [:], seconds: Double? = nil) {
+    package init(
+        recipe: String, inputs: [String: String], figures: [String: Double] = [:], seconds: Double? = nil,
+        processorSeconds: Double? = nil
+    ) {
         self.recipe = recipe
         self.inputs = inputs
         self.figures = figures
         self.seconds = seconds
+        self.processorSeconds = processorSeconds
+    }
+
+    /// A figure of the stage's metrics, or of its cost: `seconds`, `cpu_seconds`.
+    package func figure(_ name: String) -> Double? {
+        switch name {
+        case "seconds": seconds
+        case "cpu_seconds": processorSeconds
+        default: figures[name]
+        }
     }
 
     /// - Parameters:

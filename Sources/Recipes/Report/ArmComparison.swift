@@ -16,8 +16,7 @@ package struct ArmComparison {
         }
     }
 
-    /// - Parameter threads: compute threads of the cluster, for CPU hours.
-    package static func table(_ arms: [Arm], threads: Int) -> ReportTable {
+    package static func table(_ arms: [Arm]) -> ReportTable {
         let tasks = arms.flatMap(\.evaluations).map(\.task).reduce(into: [String]()) {
             if !$0.contains($1) { $0.append($1) }
         }
@@ -29,7 +28,7 @@ package struct ArmComparison {
                 let many = figures["pass@64"].map { " (\(String(format: "%.1f", 100 * $0)))" } ?? ""
                 return String(format: "%.1f", 100 * first) + many
             }
-            return [arm.title] + cells + cost(arm.training, threads)
+            return [arm.title] + cells + cost(arm.training)
         }
         return ReportTable(
             title: "Methods by tasks: pass@1 (pass@64), in percent",
@@ -37,15 +36,15 @@ package struct ArmComparison {
             rows: rows)
     }
 
-    /// Trained tokens of all steps, and wall time by threads.
-    private static func cost(_ training: URL?, _ threads: Int) -> [String] {
+    /// Trained tokens of all steps, and processor time.
+    private static func cost(_ training: URL?) -> [String] {
         guard let training else { return ["-", "-"] }
         let tokens = StageRecord.metrics(training).reduce(0) { $0 + ($1["num_tokens"] ?? 0) }
         let seconds = StageRecord.read(
-            training.lastPathComponent, in: training.deletingLastPathComponent())?.seconds
+            training.lastPathComponent, in: training.deletingLastPathComponent())?.processorSeconds
         return [
             tokens > 0 ? String(format: "%.0f", tokens) : "-",
-            seconds.map { String(format: "%.4f", $0 * Double(threads) / 3600) } ?? "-",
+            seconds.map { String(format: "%.4f", $0 / 3600) } ?? "-",
         ]
     }
 }

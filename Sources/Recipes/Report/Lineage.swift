@@ -46,7 +46,8 @@ package struct Lineage {
         let own = Self.json(url.appendingPathComponent("lineage.json"))
         guard record != nil || own != nil else { return }
         var parts: [String] = []
-        for key in ["job", "parent", "policy", "teacher", "scorer", "source", "state", "data"] {
+        for key in ["job", "parent", "policy", "teacher", "scorer", "judge", "reward_model", "source", "state", "data"]
+        {
             if let hash = own?[key] as? String { parts.append("\(key) \(hash.prefix(12))") }
         }
         if let step = own?["step"] as? Int { parts.append("step \(step)") }

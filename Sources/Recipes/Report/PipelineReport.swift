@@ -53,6 +53,18 @@ package struct PipelineReport {
                         title: title, head: [axis, name],
                         rows: points.map { [String(format: "%g", $0.x), figure($0.stage, name)] }))
             case .groups(let title, let prefix, let stages): add(groups(title, prefix, stages))
+            case .claims(let title, let claims):
+                add(
+                    ReportTable(
+                        title: title, head: ["", "the report", "here", "", "beside", "holds"],
+                        rows: claims.map { claim in
+                            let (left, right) = (claim.left.value(value), claim.right.value(value))
+                            let holds = left.flatMap { left in right.map { claim.relation.holds(left, $0) } }
+                            return [
+                                claim.text, claim.original, text(left), claim.relation.rawValue, text(right),
+                                holds.map { $0 ? "yes" : "no" } ?? "-",
+                            ]
+                        }))
             case .training(let title, let stages, let figures):
                 for name in figures {
                     let lines = stages.map { stage in
@@ -78,12 +90,13 @@ package struct PipelineReport {
     /// Every stage: what it is made from, its recipe, its time.
     private var stages: ReportTable {
         ReportTable(
-            title: Self.stagesTitle, head: ["stage", "from", "recipe", "seconds"],
+            title: Self.stagesTitle, head: ["stage", "from", "recipe", "seconds", "CPU seconds"],
             rows: pipeline.stages.map { stage in
                 let record = StageRecord.read(stage.name, in: pipeline.output)
                 return [
                     stage.name, stage.inputs.joined(separator: ", "), String(record?.recipe.prefix(12) ?? "-"),
                     record?.seconds.map { String(format: "%.1f", $0) } ?? "-",
+                    record?.processorSeconds.map { String(format: "%.1f", $0) } ?? "-",
                 ]
             })
     }
@@ -103,12 +116,13 @@ package struct PipelineReport {
     }
 
     private func value(_ stage: String, _ figure: String) -> Double? {
-        let record = StageRecord.read(stage, in: pipeline.output)
-        return figure == "seconds" ? record?.seconds : record?.figures[figure]
+        StageRecord.read(stage, in: pipeline.output)?.figure(figure)
     }
 
-    private func figure(_ stage: String, _ figure: String) -> String {
-        value(stage, figure).map { String(format: abs($0) >= 10 ? "%.1f" : "%.3f", $0) } ?? "-"
+    private func figure(_ stage: String, _ figure: String) -> String { text(value(stage, figure)) }
+
+    private func text(_ value: Double?) -> String {
+        value.map { String(format: abs($0) >= 10 ? "%.1f" : "%.3f", $0) } ?? "-"
     }
 
     static func html(_ table: ReportTable) -> String {

@@ -28,6 +28,46 @@ package enum ReportSection: Equatable, Sendable {
         package let stage: String
     }
 
+    /// What is said to be so: two figures of stages, and how they should lie.
+    package struct Claim: Equatable, Sendable {
+        package enum Relation: String, CaseIterable, Sendable {
+            case above = ">"
+            case atLeast = ">="
+            case below = "<"
+            case atMost = "<="
+
+            package func holds(_ left: Double, _ right: Double) -> Bool {
+                switch self {
+                case .above: left > right
+                case .atLeast: left >= right
+                case .below: left < right
+                case .atMost: left <= right
+                }
+            }
+        }
+
+        /// `factor * stage:figure`, or a number.
+        package struct Term: Equatable, Sendable {
+            package let factor: Double
+            package let stage: String?
+            package let figure: String
+
+            func value(_ look: (_ stage: String, _ figure: String) -> Double?) -> Double? {
+                guard let stage else { return factor }
+                return look(stage, figure).map { $0 * factor }
+            }
+        }
+
+        package let text: String
+        /// The original's own figure.
+        package let original: String
+        package let left: Term
+        package let relation: Relation
+        package let right: Term
+    }
+
+    /// Whether what the original says is seen here, with the figures.
+    case claims(title: String, claims: [Claim])
     case table(title: String, columns: [Column], beside: [String], rows: [Row])
     /// A figure of several stages over a number of each.
     case curve(title: String, axis: String, figure: String, points: [Point])
@@ -43,10 +83,24 @@ package enum ReportSection: Equatable, Sendable {
         return sections
     }
 
+    /// `0.1*rl:cpu_seconds`, `rl-answers:pass@1` or `0.9`.
+    private static func term(
+        _ reader: YAMLReader, _ text: String, _ known: (YAMLReader, String) throws(JobError) -> String
+    ) throws(JobError) -> Claim.Term {
+        if let number = Double(text) { return Claim.Term(factor: number, stage: nil, figure: "") }
+        let product = text.split(separator: "*", maxSplits: 1).map(String.init)
+        let factor = product.count == 2 ? Double(product[0]) : 1
+        let name = product.last?.split(separator: ":", maxSplits: 1).map(String.init) ?? []
+        guard let factor, name.count == 2 else {
+            throw reader.error(.invalidValue, "'\(text)' is no STAGE:FIGURE, NUMBER*STAGE:FIGURE or number")
+        }
+        return Claim.Term(factor: factor, stage: try known(reader, name[0]), figure: name[1])
+    }
+
     private static func section(_ reader: YAMLReader, _ stages: [String]) throws(JobError) -> ReportSection {
         let fields = try reader.fields([
             "table", "columns", "beside", "rows", "curve", "axis", "figure", "points", "groups", "prefix", "training",
-            "stages", "figures",
+            "stages", "figures", "claims",
         ])
         func known(_ reader: YAMLReader, _ name: String) throws(JobError) -> String {
             guard stages.contains(name) else {
@@ -103,6 +157,23 @@ package enum ReportSection: Equatable, Sendable {
                 named.append(NamedStage(title: parts[0], stage: try known(item, parts[1])))
             }
             return .groups(title: title, prefix: try fields.required("prefix").string(), stages: named)
+        }
+        if let title = try fields["claims"]?.string() {
+            var claims: [Claim] = []
+            for item in try fields.required("rows").items(256) {
+                let parts = try texts(item)
+                guard parts.count == 5, let relation = Claim.Relation(rawValue: parts[3]) else {
+                    throw item.error(
+                        .invalidValue,
+                        "a claim is [text, the original's figure, STAGE:FIGURE, one of "
+                            + "\(Claim.Relation.allCases.map(\.rawValue).joined(separator: " ")), STAGE:FIGURE or number]")
+                }
+                claims.append(
+                    Claim(
+                        text: parts[0], original: parts[1], left: try term(item, parts[2], known), relation: relation,
+                        right: try term(item, parts[4], known)))
+            }
+            return .claims(title: title, claims: claims)
         }
         let title = try fields.required("training").string()
         let names = try texts(fields.required("stages"))

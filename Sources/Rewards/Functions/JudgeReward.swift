@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rewards that another model speaks; the worker asks it before the functions run, and what it said is part of the sample.
+// The worker asks the judge before the functions run, and what it said is part of the sample.
 
 /// A judge's score of the answer beside the reference (technical report, 4.4: model-based reward with reference). The
 /// judge's text must end with `Score: X`, X within `lowest` to `highest` (default 0 to 10); the reward is the score on a

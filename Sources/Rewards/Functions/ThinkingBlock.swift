@@ -46,6 +46,12 @@ package struct ThinkingBlock: Equatable, Sendable {
         let rest = response.ranges(of: closeTag).last.map { response[$0.upperBound...] } ?? response[...]
         return rest.contains(openTag) ? "" : String(rest)
     }
+
+    /// ``answer(of:)`` as chat templates keep it: without the line breaks after the block.
+    package static func spoken(of response: String) -> String {
+        let answer = answer(of: response)
+        return response.contains(closeTag) ? String(answer.drop(while: \.isNewline)) : answer
+    }
 }
 
 extension StringProtocol {

@@ -105,7 +105,10 @@ final class TrainingHost: @unchecked Sendable {
                 $0.member = member
                 $0.frozen = []
             }
-            let checkpoint = try Checkpoint(directory: URL(fileURLWithPath: begin.snapshot, isDirectory: true))
+            // The start of a reward model may be a language model; later snapshots have the head.
+            let checkpoint = try Checkpoint(
+                directory: URL(fileURLWithPath: begin.snapshot, isDirectory: true),
+                freshHeadSeed: host.checkpoint.freshHeadSeed)
             let disk = begin.diskDirectory.isEmpty ? nil : begin.diskDirectory
             if let disk { try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true) }
             try member.begin(
@@ -177,6 +180,10 @@ final class TrainingHost: @unchecked Sendable {
     ) -> CellObjective {
         var statistics = StepStatistics()
         var gradients: [RowGradient] = []
+        if let preference = objective.preference {
+            gradients = preference.evaluate(scores.map(\.logProb), &statistics)
+            return CellObjective(gradients: gradients, statistics: statistics.sums, maxima: statistics.maxima)
+        }
         var first = 0
         for var sequence in sequences {
             let range = first..<first + sequence.scored.count

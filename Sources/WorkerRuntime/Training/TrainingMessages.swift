@@ -39,6 +39,10 @@ extension StepObjective {
             policy: policy, aggregation: .init(rawValue: wire.aggregation) ?? .tokenMean,
             constantLength: wire.constantLength, entropyCoefficient: wire.entropyCoefficient, divisors: divisors)
         klInReward = wire.klInReward
+        if wire.preferencePairs > 0 {
+            preference = PreferenceObjective(
+                pairCount: wire.preferencePairs, centerCoefficient: wire.centerRewardsCoefficient)
+        }
     }
 }
 

@@ -32,13 +32,17 @@ struct SubmitCommand: ParsableCommand {
     @Flag(help: "Follow the job until it ends.")
     var watch = false
 
+    @Flag(help: "If this job was submitted before and is unfinished, or done with its output in place, go on with it.")
+    var resume = false
+
     @OptionGroup var client: ClientOptions
 
     func run() throws {
         let submission = try Submission(job, overrides)
         try client.withClient { client in
-            _ = try submission.outputDirectory()
-            let id = try submission.submit(client)
+            let known = resume ? try submission.known(client) : nil
+            if known == nil { _ = try submission.outputDirectory() }
+            let id = try known ?? submission.submit(client)
             print("job \(id)")
             if watch { try finish(try JobWatch(client, job: id).run()) }
         }
@@ -135,6 +139,73 @@ struct CancelCommand: ParsableCommand {
     }
 }
 
+struct DrainCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "drain", abstract: "Let a worker go: its work and its experts move to others, then it ends.",
+        discussion: "A running job goes on; a training job heeds it between two steps, and repeats none.")
+
+    @Argument(help: "The worker's number; see apus workers.")
+    var worker: UInt32
+
+    @Flag(help: "Return at once instead of waiting until it is gone.")
+    var noWait = false
+
+    @Option(help: "Seconds to wait for it.")
+    var seconds = 600.0
+
+    @OptionGroup var client: ClientOptions
+
+    func run() throws {
+        try client.withClient { client in
+            _ = try client.request { $0.drainWorker.worker = worker }
+            if noWait { return print("worker \(worker) drains") }
+            let deadline = Date().addingTimeInterval(seconds)
+            while Date() < deadline {
+                guard case .workerList(let list) = try client.request({ $0.listWorkers = WireListWorkers() }).body,
+                    let view = list.workers.first(where: { $0.id == worker })
+                else { return print("worker \(worker) is drained") }
+                // A coordinator that was restarted has forgotten it.
+                if view.status == "live" { _ = try client.request { $0.drainWorker.worker = worker } }
+                Thread.sleep(forTimeInterval: 0.1)
+            }
+            throw ClientError("worker \(worker) is not drained after \(Int(seconds)) s; apus workers shows what it waits for", exitCode: 4)
+        }
+    }
+}
+
+struct ScaleCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "scale", abstract: "Change how many workers hold each expert of a model, while jobs run.",
+        discussion: "New copies are loaded before old ones go. Workers join by themselves: start them.")
+
+    @Argument(help: "The model: its number, its path or the path's last part; see apus workers.")
+    var model: String
+
+    @Option(help: "Workers that hold each expert.")
+    var shardReplicas: UInt32?
+
+    @Option(help: "all: every worker holds every expert.")
+    var spread: String?
+
+    @OptionGroup var client: ClientOptions
+
+    func validate() throws {
+        guard (shardReplicas == nil) != (spread == nil), spread ?? "all" == "all", shardReplicas ?? 1 > 0 else {
+            throw ValidationError("give --shard-replicas N or --spread all")
+        }
+    }
+
+    func run() throws {
+        try client.withClient { client in
+            _ = try client.request {
+                $0.scaleModel.model = model
+                $0.scaleModel.replicas = shardReplicas ?? .max
+            }
+            print("\(model): \(shardReplicas.map { "\($0) copies" } ?? "a copy on every worker") of each expert")
+        }
+    }
+}
+
 struct WorkersCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "workers", abstract: "Show the workers: what they hold, do and wait for.")
@@ -185,7 +256,7 @@ struct WorkersCommand: ParsableCommand {
 struct KeysCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "keys", abstract: "Make and show the keys by which processes know each other.",
-        subcommands: [Generate.self, Show.self])
+        subcommands: [Generate.self, Cluster.self, Show.self])
 
     struct Generate: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -201,6 +272,36 @@ struct KeysCommand: ParsableCommand {
                 let keys = try CurveKeyPair.generate()
                 try KeyFile.write(keys, to: file)
                 print(keys.publicKey.rawValue)
+            }
+        }
+    }
+
+    struct Cluster: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write the keys, allow-list and context of a whole cluster into a directory.",
+            discussion: """
+                coordinator.key, client.key, worker-1.key and so on, allow-list; context.json for the client's verbs expects \
+                the coordinator's --state to be DIRECTORY/coordinator.
+                """)
+        @Argument(help: "Directory; made with mode 0700.")
+        var directory: String
+
+        @Option(help: "Workers that will come.")
+        var workers: Int
+
+        func validate() throws {
+            guard (1...4096).contains(workers) else { throw ValidationError("--workers must be 1 to 4096") }
+        }
+
+        func run() throws {
+            try reporting(ExitStatus.badInput) {
+                let files = ClusterFiles(directory: URL(fileURLWithPath: directory, isDirectory: true))
+                guard !FileManager.default.fileExists(atPath: files.coordinatorKey.path) else {
+                    throw InputError("\(directory) has keys already; remove them first if they are to be replaced")
+                }
+                try files.makeKeys(workerCount: workers)
+                try ClusterContext(address: files.address.path, key: files.clientKey.path)
+                    .save(to: files.directory.appendingPathComponent("context.json"))
             }
         }
     }

@@ -57,8 +57,7 @@ struct ClusterContext: Codable {
         return ClusterFiles.standard.appendingPathComponent("context.json")
     }
 
-    func save() throws {
-        let url = Self.file
+    func save(to url: URL = Self.file) throws {
         try FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

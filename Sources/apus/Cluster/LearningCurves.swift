@@ -7,7 +7,8 @@ struct LearningCurves {
     private let directory: URL
 
     private static let names = [
-        "loss", "reward", "distillation/divergence", "completions/mean_length", "entropy", "grad_norm",
+        "loss", "accuracy", "margin", "reward", "distillation/divergence", "completions/mean_length", "entropy",
+        "grad_norm",
         "frac_reward_zero_std", "clip_ratio/high_mean", "logprob_drift_max", "learning_rate",
     ]
     private static let width = 48

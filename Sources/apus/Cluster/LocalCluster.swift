@@ -48,12 +48,18 @@ struct LocalCluster {
                     name: "worker process \(index)",
                     arguments: [
                         "worker", "--join", files.address.path, "--keys", files.workerKey(index).path, "--threads",
-                        String(threads), "--memory", String(memory),
+                        String(threads), "--memory", String(memory), "--drain-seconds", Supervisor.drainSeconds,
                     ], log: files.log("worker-\(index)")))
         }
         self.files = files
         supervisor = Supervisor(children)
         context = ClusterContext(address: files.address.path, key: files.clientKey.path)
+        try Self.waitForCoordinator(files, supervisor)
+    }
+
+    /// Until the coordinator listens.
+    /// - Throws: ``ClientError`` with what it said instead, once all children are ended.
+    static func waitForCoordinator(_ files: ClusterFiles, _ supervisor: Supervisor) throws {
         let deadline = MonotonicInstant.now.advanced(byMilliseconds: 15_000)
         while !FileManager.default.fileExists(atPath: files.address.path) {
             if let problem = supervisor.problem {

@@ -15,7 +15,8 @@ struct CoordinatorCommand: ParsableCommand {
         commandName: "coordinator", abstract: "Run the coordinator of a cluster.",
         discussion: """
             Its address appears in STATE/coordinator.json once it listens; give that file to workers and clients. After a \
-            crash, start it again with the same --state: it goes on from its journal.
+            crash, start it again with the same --state: it goes on from its journal. SIGTERM and SIGUSR1 seal the journal \
+            and end it: with 75 when jobs are unfinished (its workers wait for it), otherwise with 0 (its workers end).
             """)
 
     @Option(help: "Directory of the journal; only one coordinator may use it.")
@@ -42,15 +43,16 @@ struct CoordinatorCommand: ParsableCommand {
     func run() throws {
         if supervised { cp_die_with_parent(SIGTERM) }
         let logger = standardErrorLogger("coordinator")
-        try reporting(ExitStatus.cluster) {
+        let code = try reporting(ExitStatus.cluster) {
             let process = try CoordinatorProcess(
                 CoordinatorConfiguration(
                     state: URL(fileURLWithPath: state, isDirectory: true), listen: try endpoints(listen, ports),
                     keys: try KeyFile.read(keys), allowList: try AllowList(file: allow),
                     expectedWorkerCount: workers), logger: logger)
-            onTermination { process.stop() }
-            process.run()
+            onSignals([SIGTERM, SIGINT, SIGUSR1]) { process.stop() }
+            return process.run()
         }
+        if code != 0 { throw ExitCode(code) }
     }
 }
 
@@ -58,7 +60,11 @@ struct CoordinatorCommand: ParsableCommand {
 struct WorkerCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "worker", abstract: "Run a worker: it joins a coordinator and computes for it.",
-        discussion: "Exits with 75 when it should be started again, 0 when the cluster stopped, 4 when it was refused.")
+        discussion: """
+            SIGTERM drains it: it takes no new work, finishes or gives back what it has, and ends with 0; a second one gives \
+            back at once. SIGUSR1 does the same and ends with 75: start me again. It also ends with 75 when it was declared \
+            dead, with 0 when the cluster stopped, with 4 when it was refused or heard of no coordinator for too long.
+            """)
 
     @Option(help: "The coordinator's address file (STATE/coordinator.json); read again when it does not answer.")
     var join: String
@@ -78,12 +84,27 @@ struct WorkerCommand: ParsableCommand {
     @Option(help: "Memory for weights and caches, such as 8GiB. Default: 80 % of what is free now.")
     var memory: String?
 
+    @Option(help: "Time to finish what is in hand after SIGTERM or SIGUSR1; the rest is given back.")
+    var drainSeconds = 30.0
+
+    @Option(help: "The worker ends with 4 when it hears nothing of a coordinator for so long.")
+    var orphanSeconds = 120.0
+
     @Flag(help: .hidden)
     var supervised = false
+
+    @Flag(help: .hidden)
+    var untilInputEnds = false
+
+    func validate() throws {
+        guard (0...86_400).contains(drainSeconds) else { throw ValidationError("--drain-seconds must be 0 to 86400") }
+        guard (1...86_400).contains(orphanSeconds) else { throw ValidationError("--orphan-seconds must be 1 to 86400") }
+    }
 
     func run() throws {
         if supervised { cp_die_with_parent(SIGTERM) }
         let logger = standardErrorLogger("worker")
+        let drainMilliseconds = UInt64(drainSeconds * 1000)
         let file = URL(fileURLWithPath: join)
         let code = try reporting(ExitStatus.cluster) {
             let judge = VerifierJudge(executable: Supervisor.executable.path, childCount: 2)
@@ -92,9 +113,22 @@ struct WorkerCommand: ParsableCommand {
                     coordinator: { (try? CoordinatorAddress(file: file))?.peer }, listen: try endpoints(listen, ports),
                     keys: try KeyFile.read(keys),
                     threadCount: threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount,
-                    memoryByteCount: try memory.map(byteCount) ?? Memory.available * 8 / 10, version: Version.current),
+                    memoryByteCount: try memory.map(byteCount) ?? Memory.available * 8 / 10,
+                    orphanMilliseconds: UInt64(orphanSeconds * 1000), version: Version.current),
                 judge: judge, logger: logger)
-            onTermination { process.leave("terminated") }
+            let firstSignal = Locked<MonotonicInstant?>(nil)
+            @Sendable func drain(_ reason: String, exitCode: Int32) {
+                // An engine may signal us and a script around us, which passes it on: that is one request.
+                let isRepeated = firstSignal.withLock { first in
+                    if let first { return MonotonicInstant.now.milliseconds(since: first) > 1000 }
+                    first = .now
+                    return false
+                }
+                process.drain(reason, milliseconds: isRepeated ? 0 : drainMilliseconds, exitCode: exitCode)
+            }
+            onSignals([SIGTERM, SIGINT]) { drain("terminated", exitCode: 0) }
+            onSignals([SIGUSR1]) { drain("asked to leave and come back", exitCode: 75) }
+            if untilInputEnds { onEndOfInput { drain("its launcher is gone", exitCode: 0) } }
             return process.run()
         }
         if code != 0 { throw ExitCode(code) }
@@ -137,14 +171,28 @@ enum Memory {
     }
 }
 
-/// Runs `body` once on SIGTERM or SIGINT.
-func onTermination(_ body: @escaping @Sendable () -> Void) {
-    for number in [SIGTERM, SIGINT] {
+/// Runs `body` on SIGTERM or SIGINT.
+func onTermination(_ body: @escaping @Sendable () -> Void) { onSignals([SIGTERM, SIGINT], body) }
+
+/// Runs `body` each time one of the signals comes.
+func onSignals(_ numbers: [Int32], _ body: @escaping @Sendable () -> Void) {
+    for number in numbers {
         signal(number, SIG_IGN)
         let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
         source.setEventHandler(handler: body)
         source.resume()
         Termination.sources.withLock { $0.append(source) }
+    }
+}
+
+/// Runs `body` when standard input is closed: by the end of the process that held it, wherever that was.
+func onEndOfInput(_ body: @escaping @Sendable () -> Void) {
+    Thread.detachNewThread {
+        var byte: UInt8 = 0
+        while true {
+            let count = read(STDIN_FILENO, &byte, 1)
+            if count == 0 || (count < 0 && errno != EINTR) { return body() }
+        }
     }
 }
 

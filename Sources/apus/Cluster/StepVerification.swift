@@ -27,7 +27,8 @@ struct StepVerification {
             let start =
                 replay.checkpoint.isEmpty
                 ? model ?? job.model.path : run.appendingPathComponent(replay.checkpoint).path
-            let policy = try load(start, job.model.compute.rawValue)
+            let policy = try load(
+                start, job.model.compute.rawValue, freshHeadSeed: job.method == .reward ? UInt64(job.seed) : nil)
             if replay.checkpoint.isEmpty { try checkIdentity(policy.checkpoint) }
             let guides = try replay.guides.map { guide in
                 // A reference may be the starting model, which may lie elsewhere now.
@@ -50,11 +51,14 @@ struct StepVerification {
         return differing
     }
 
-    private func load(_ path: String, _ compute: String) throws -> StepReplayer.Model {
+    private func load(
+        _ path: String, _ compute: String, freshHeadSeed: UInt64? = nil
+    ) throws -> StepReplayer.Model {
         guard let compute = Tensors.ComputeType(rawValue: compute) else {
             throw InputError("unknown compute type")
         }
-        return StepReplayer.Model(try Checkpoint(directory: URL(fileURLWithPath: path, isDirectory: true)), compute)
+        let directory = URL(fileURLWithPath: path, isDirectory: true)
+        return StepReplayer.Model(try Checkpoint(directory: directory, freshHeadSeed: freshHeadSeed), compute)
     }
 
     private func differences(_ replay: WireStepReplay, _ outcome: StepReplayer.Outcome) -> [String] {

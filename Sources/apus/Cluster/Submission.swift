@@ -57,12 +57,28 @@ struct Submission {
     /// The number of an unfinished job of this name, or of a new one.
     func resumeOrSubmit(_ client: ClusterClient) throws -> UInt64 { try unfinished(client) ?? submit(client) }
 
-    /// The number of an unfinished job of this name.
-    func unfinished(_ client: ClusterClient) throws -> UInt64? {
-        guard case .jobList(let list) = try client.request({ $0.listJobs = WireListJobs() }).body else {
+    /// The number of an unfinished job of this name, or of one that is done with its output where this one's would be.
+    func known(_ client: ClusterClient) throws -> UInt64? {
+        if let unfinished = try unfinished(client) { return unfinished }
+        let output = URL(fileURLWithPath: parsed.output).standardizedFileURL.path
+        guard FileManager.default.fileExists(atPath: output) else { return nil }
+        return try jobs(client).last {
+            $0.name == parsed.name && $0.status == "done"
+                && URL(fileURLWithPath: $0.output).standardizedFileURL.path == output
+        }?.id
+    }
+
+    private func jobs(_ client: ClusterClient) throws -> [JobWatch.View] {
+        // A launch script starts coordinator and client together: the first answer may take a while.
+        guard case .jobList(let list) = try client.request(seconds: 60, { $0.listJobs = WireListJobs() }).body else {
             throw ClientError("the coordinator sent an unexpected answer")
         }
-        let unfinished = list.jobs.first { $0.name == parsed.name && !JobWatch.isEnded($0.status) }
+        return list.jobs
+    }
+
+    /// The number of an unfinished job of this name.
+    func unfinished(_ client: ClusterClient) throws -> UInt64? {
+        let unfinished = try jobs(client).first { $0.name == parsed.name && !JobWatch.isEnded($0.status) }
         if let unfinished {
             complain("going on with job \(unfinished.id)")
             return unfinished.id

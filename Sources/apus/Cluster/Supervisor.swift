@@ -7,6 +7,8 @@ final class Supervisor: @unchecked Sendable {
     // @unchecked: `children` belongs to the supervising thread; `isStopping` is behind a lock.
     struct Child: Sendable {
         let name: String
+        /// Run by `ssh` on another host, where the process ends when its input does; nil: by this program, here.
+        var ssh: [String]?
         let arguments: [String]
         let log: URL
     }
@@ -14,6 +16,8 @@ final class Supervisor: @unchecked Sendable {
     private struct Running {
         let child: Child
         var process: Process?
+        /// Held open for as long as a child on another host is to live.
+        var input: FileHandle?
         var startedAt = MonotonicInstant.now
         var restartAt = MonotonicInstant.now
         var pause: UInt64 = 100
@@ -48,13 +52,20 @@ final class Supervisor: @unchecked Sendable {
             for index in all.indices { look(&all[index]) }
             Thread.sleep(forTimeInterval: 0.05)
         }
-        // Workers leave before their coordinator goes.
-        for running in all.reversed() { running.process?.terminate() }
+        // Workers leave before the first child, their coordinator, goes: it takes what they have finished.
+        end(all.dropFirst())
+        end(all.prefix(1))
+    }
+
+    private func end(_ children: ArraySlice<Running>) {
+        for running in children {
+            if let input = running.input { try? input.close() } else { running.process?.terminate() }
+        }
         let deadline = MonotonicInstant.now.advanced(byMilliseconds: 5000)
-        while all.contains(where: { $0.process?.isRunning ?? false }), MonotonicInstant.now < deadline {
+        while children.contains(where: { $0.process?.isRunning ?? false }), MonotonicInstant.now < deadline {
             Thread.sleep(forTimeInterval: 0.02)
         }
-        for running in all {
+        for running in children {
             if let process = running.process, process.isRunning { kill(process.processIdentifier, SIGKILL) }
         }
     }
@@ -69,9 +80,13 @@ final class Supervisor: @unchecked Sendable {
                 return
             }
             running.process = nil
+            try? running.input?.close()
+            running.input = nil
             let wasKilled = process.terminationReason == .uncaughtSignal
             if !wasKilled, process.terminationStatus == 0 { return running.restartAt = .distantFuture }
-            running.failures += wasKilled || process.terminationStatus == 75 ? 0 : 1
+            // 255 is ssh's own: the host cannot be reached, and may come back.
+            let isLost = running.child.ssh != nil && process.terminationStatus == 255
+            running.failures += wasKilled || isLost || process.terminationStatus == 75 ? 0 : 1
             if running.failures >= 4 { giveUp(running.child) }
             running.restartAt = MonotonicInstant.now.advanced(byMilliseconds: running.pause)
             running.pause = min(5000, running.pause * 2)
@@ -82,8 +97,12 @@ final class Supervisor: @unchecked Sendable {
 
     private func start(_ running: inout Running) {
         let process = Process()
-        process.executableURL = Self.executable
-        process.arguments = running.child.arguments + ["--supervised"]
+        if let ssh = running.child.ssh {
+            RemoteHost.prepare(process, ssh + running.child.arguments)
+        } else {
+            process.executableURL = Self.executable
+            process.arguments = running.child.arguments + ["--supervised"]
+        }
         if !FileManager.default.fileExists(atPath: running.child.log.path) {
             _ = FileManager.default.createFile(atPath: running.child.log.path, contents: nil)
         }
@@ -91,11 +110,21 @@ final class Supervisor: @unchecked Sendable {
         _ = try? log?.seekToEnd()
         process.standardError = log
         process.standardOutput = log
-        process.standardInput = FileHandle.nullDevice
+        let input = running.child.ssh == nil ? nil : Pipe()
+        if let input {
+            // Nobody else may hold the other end open.
+            for handle in [input.fileHandleForReading, input.fileHandleForWriting] {
+                _ = fcntl(handle.fileDescriptor, F_SETFD, FD_CLOEXEC)
+            }
+            process.standardInput = input
+        } else {
+            process.standardInput = FileHandle.nullDevice
+        }
         running.startedAt = .now
         do {
             try process.run()
             running.process = process
+            running.input = input?.fileHandleForWriting
         } catch {
             failure.withLock {
                 $0 = Hopeless(description: "\(running.child.name) cannot be started: \(error.localizedDescription)")
@@ -111,6 +140,9 @@ final class Supervisor: @unchecked Sendable {
             $0 = $0 ?? Hopeless(description: "\(child.name) does not stay up: \(last) (see \(child.log.path))")
         }
     }
+
+    /// For workers whose supervisor ends: within the time that it gives them before it kills.
+    static let drainSeconds = "3"
 
     static var executable: URL {
         (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")).map { URL(fileURLWithPath: $0) }

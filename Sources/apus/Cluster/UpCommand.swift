@@ -10,11 +10,27 @@ import RuntimeSupport
 /// `apus up`: a cluster on this machine, in the foreground.
 struct UpCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "up", abstract: "Start a coordinator and workers on this machine; Ctrl-C ends them.",
-        discussion:
-            "Other verbs (submit, jobs, workers, …) find this cluster by themselves. Dead processes are restarted.")
+        commandName: "up",
+        abstract: "Start a coordinator and workers on this machine, or workers on others; Ctrl-C ends them.",
+        discussion: """
+            Other verbs (submit, jobs, workers, …) find this cluster by themselves. Dead processes are restarted.
+
+            --hosts names a file with one host per line, as ssh knows it, and what differs from the defaults there:
+
+              node1
+              user@node2 workers=2 threads=8 memory=48GiB listen=10.0.0.2 apus=/opt/apus/bin/apus
+
+            The coordinator runs here, the workers there; ssh must get in without a password. Keys travel through ssh into \
+            a directory with mode 0700 that is removed at the end.
+            """)
 
     @OptionGroup var options: LocalClusterOptions
+
+    @Option(help: "File with the hosts of the workers; they are started through ssh.")
+    var hosts: String?
+
+    @Option(help: "With --hosts: this machine's address that the hosts reach. Default: as the first host sees it.")
+    var listen: String?
 
     @Option(help: "Directory for keys, journal and logs; jobs in an existing journal go on.")
     var state: String?
@@ -24,11 +40,20 @@ struct UpCommand: ParsableCommand {
             let directory =
                 state.map { URL(fileURLWithPath: $0, isDirectory: true) }
                 ?? ClusterFiles.standard.appendingPathComponent("local", isDirectory: true)
+            let stopping = Locked(false)
+            onTermination { stopping.withLock { $0 = true } }
+            if let hosts {
+                let found = try reporting(ExitStatus.badInput) { try RemoteHost.read(hosts) }
+                let cluster = try HostCluster(found, listen: listen, directory: directory)
+                try cluster.context.save()
+                defer { cluster.context.remove() }
+                print("cluster of \(cluster.summary); logs in \(directory.path); Ctrl-C ends it")
+                fflush(nil)
+                return try cluster.run { stopping.withLock { $0 } }
+            }
             let cluster = try LocalCluster(options, directory: directory)
             try cluster.context.save()
             defer { cluster.context.remove() }
-            let stopping = Locked(false)
-            onTermination { stopping.withLock { $0 = true } }
             print("cluster of \(options.workers) workers; logs in \(directory.path); Ctrl-C ends it")
             fflush(nil)
             while !stopping.withLock({ $0 }) {

@@ -144,6 +144,10 @@ extension DataCommand {
         @Option(name: .customShort("o"), help: "File to write.") var target: String
         @Option(help: "Share of thinking samples without a flag.") var unflagged = 0.3
         @Option(help: "Share of flags in a system message.") var system = 0.1
+        @Option(
+            name: .customLong("task-share"),
+            help: "Share of a task among the answers without thinking, by the column 'task': --task-share translation=0.2")
+        var taskShares: [String] = []
         @Option(help: "Dialogues of two to four turns, in which the last flag wins.") var dialogues = 0
         @Flag(help: "Write the dialogues alone.") var onlyDialogues = false
         @Option(help: "demonstrations, or prompts: without the last answer, which becomes the reference.")
@@ -161,11 +165,78 @@ extension DataCommand {
                 fusion.unflaggedShare = unflagged
                 fusion.systemShare = system
                 fusion.dialogueCount = dialogues
+                for text in taskShares {
+                    let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
+                    guard parts.count == 2, let share = Double(parts[1]) else {
+                        throw InputError("--task-share \(text): expected TASK=SHARE")
+                    }
+                    fusion.taskShares[parts[0]] = share
+                }
                 var rows = try fusion.fuse(files.flatMap { try DataCommand.rows($0) })
                 if onlyDialogues { rows = Array(rows.suffix(dialogues)) }
                 if form == "prompts" { rows = ModeFusion.prompts(rows) }
                 try Rows.write(rows, to: URL(fileURLWithPath: target))
                 print("\(target): \(rows.count) \(form)")
+            }
+        }
+    }
+
+    struct Checklist: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Generated checklists: their prompts, their grading, and the answers that fulfil enough of them.",
+            discussion: """
+                ask makes prompts for a rollout job whose answers are the checklists; grade makes prompts for a second one, \
+                which answers them; keep leaves out what fulfils too few items, or was not graded.
+                """, subcommands: [Ask.self, Grade.self, Keep.self])
+
+        struct Ask: ParsableCommand {
+            static let configuration = CommandConfiguration(abstract: "Prompts that ask for a checklist of each query.")
+            @Argument(help: "Queries (JSON lines).") var file: String
+            @Argument(help: "File to write.") var target: String
+            @Option(help: "Items of a checklist at most.") var items = 6
+
+            func run() throws {
+                try reporting(ExitStatus.badInput) {
+                    let rows = Checklists.questions(try DataCommand.rows(file), items: items)
+                    try Rows.write(rows, to: URL(fileURLWithPath: target))
+                    print("\(target): \(rows.count) prompts")
+                }
+            }
+        }
+
+        struct Grade: ParsableCommand {
+            static let configuration = CommandConfiguration(
+                abstract: "Prompts that ask whether each answer fulfils its query's checklist.")
+            @Argument(help: "Demonstrations (JSON lines).") var file: String
+            @Argument(help: "File to write.") var target: String
+            @Option(help: "The rollout run whose answers are the checklists.") var checklists: String
+
+            func run() throws {
+                try reporting(ExitStatus.badInput) {
+                    try DataCommand.write(
+                        Checklists.gradings(
+                            try DataCommand.rows(file), checklists: try DataCommand.answers(checklists)), to: target)
+                }
+            }
+        }
+
+        struct Keep: ParsableCommand {
+            static let configuration = CommandConfiguration(abstract: "Demonstrations that fulfil enough of their items.")
+            @Argument(help: "Demonstrations (JSON lines).") var file: String
+            @Argument(help: "File to write; a report lies beside it.") var target: String
+            @Option(help: "The prompts that were graded.") var prompts: String
+            @Option(help: "The rollout run that graded them.") var graded: String
+            @Option(help: "Share of the items that must be fulfilled.") var least = 0.8
+
+            func run() throws {
+                try reporting(ExitStatus.badInput) {
+                    var checklists = Checklists()
+                    checklists.least = least
+                    try DataCommand.write(
+                        checklists.kept(
+                            try DataCommand.rows(file), prompts: try DataCommand.rows(prompts),
+                            graded: try DataCommand.answers(graded)), to: target)
+                }
             }
         }
     }

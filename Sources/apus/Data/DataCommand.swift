@@ -11,7 +11,7 @@ struct DataCommand: ParsableCommand {
         subcommands: [
             Arithmetic.self, Registers.self, Tasks.self, Split.self, FilterQueries.self, FilterAnswers.self,
             Review.self,
-            SelectPairs.self, Fuse.self, Join.self, Disjoint.self,
+            SelectPairs.self, Fuse.self, Checklist.self, Join.self, Disjoint.self,
         ])
 
     struct Registers: ParsableCommand {

@@ -67,7 +67,7 @@ struct ModelInspect: ParsableCommand {
             let checkpoint = try Checkpoint(directory: URL(fileURLWithPath: directory))
             let summary = CheckpointSummary(checkpoint)
             let c = summary.configuration
-            print("\(directory): \(c.modelType.architecture)")
+            print("\(directory): \(c.architecture)")
             print(
                 "  layers \(c.layerCount), hidden \(c.hiddenSize), heads \(c.attentionHeadCount)/"
                     + "\(c.keyValueHeadCount) x \(c.headSize), vocabulary \(c.vocabularySize), context "

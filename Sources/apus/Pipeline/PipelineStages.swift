@@ -57,6 +57,8 @@ final class PipelineStages: StageExecutor {
         }
     }
 
+    var processorSeconds: Double? { ProcessorTime.ofChildren() }
+
     private func connect() throws -> ClusterClient {
         if let client { return client }
         let started = try LocalCluster(options, directory: directory)

@@ -44,9 +44,6 @@ struct CompareCommand: ParsableCommand {
     @Option(help: "A method; may be repeated.")
     var arm: [String]
 
-    @Option(help: "Compute threads of the cluster that trained.")
-    var threads = ProcessInfo.processInfo.activeProcessorCount
-
     func run() throws {
         try reporting(ExitStatus.badInput) {
             let arms = try arm.map { text -> ArmComparison.Arm in
@@ -63,7 +60,7 @@ struct CompareCommand: ParsableCommand {
                     parts[1] == "-" ? nil : URL(fileURLWithPath: parts[1], isDirectory: true).standardizedFileURL
                 return ArmComparison.Arm(title: parts[0], training: training, evaluations: evaluations)
             }
-            TablesCommand.show(ArmComparison.table(arms, threads: threads))
+            TablesCommand.show(ArmComparison.table(arms))
         }
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
+import Checkpoints
 import Foundation
 import Qwen3
 import Tokenization
@@ -7,7 +8,7 @@ import Tokenization
 /// `apus score MODEL TEXT`: log-probs of a given text.
 struct ScoreCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "score", abstract: "Print the log-prob of every token of a text.")
+        commandName: "score", abstract: "Print the log-prob of every token of a text, or a reward model's scalar.")
 
     @OptionGroup var local: LocalModelOptions
 
@@ -26,6 +27,14 @@ struct ScoreCommand: ParsableCommand {
             let input =
                 text == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : text
             let ids = loaded.tokenizer.encode(input)
+            if loaded.configuration.isRewardModel {
+                try loaded.engine.submit(
+                    GenerationRequest(id: 0, tokens: ids, task: .score(ScoreOptions(detail: .scalar))))
+                for result in try loaded.results() {
+                    print("reward \(result.logProbs[0]) over \(ids.count) tokens")
+                }
+                return
+            }
             let options = ScoreOptions(temperature: temperature, detail: topK > 0 ? .topK(topK) : .sampledToken)
             try loaded.engine.submit(GenerationRequest(id: 0, tokens: ids, task: .score(options)))
             guard let result = try loaded.results().first else { return }
