@@ -46,6 +46,8 @@ package struct ClusterPlan: Sendable, Codable {
     package let hotSpots: [HotSpot]
     /// Sequences under way at once on a worker.
     package let slots: Int
+    /// What the times do not hold.
+    package let leftOut: [String]
 
     package var seconds: Double { phases.reduce(0) { $0 + $1.seconds } }
     package var wireByteCount: Double { phases.reduce(0) { $0 + $1.wireByteCount } }
@@ -58,6 +60,7 @@ package struct ClusterPlan: Sendable, Codable {
         promptCount = request.promptCount
         groupSize = request.groupSize
         slots = try Self.slots(request)
+        leftOut = request.leftOut
         let plan = try Self.fit(request)
         memory = plan.items.map { Memory(name: $0.name, byteCount: $0.byteCount) }
         memoryByteCount = plan.byteCount

@@ -65,7 +65,6 @@ struct GenerationSimulation {
 
     private static let incarnation: UInt64 = 1
 
-    /// - Parameter sizes: trunk and cache alone matter to the coordinator here.
     init(_ request: PlanningRequest, _ costs: CostModel, slots: Int) {
         self.request = request
         self.costs = costs
@@ -229,9 +228,12 @@ struct GenerationSimulation {
         }
         advance(index)
         let prompt = Double(request.promptTokens)
+        // All begin with prompts at once; later each reads when it gets a group.
+        let readers =
+            now == 0 ? min(workers.count, request.promptCount) : stations.count { $0.stalledUntil > now } + 1
         let reading = costs.pass(
             worker: index, { workers[$0] }, rows: prompt, sequences: 1, context: prompt / 2, headRows: 1, sampled: 0,
-            rowsOfAll: prompt * Double(min(workers.count, request.promptCount)))
+            rowsOfAll: prompt * Double(readers))
         stations[index].stalledUntil = max(stations[index].stalledUntil, now) + reading.time.total
         note(index, reading.time, seconds: reading.time.total, wireBytes: reading.wireBytes)
         stations[index].waiting += siblings.map {

@@ -45,6 +45,12 @@ package struct PlanningRequest: Sendable {
             rows = job.rowsPerStep
         case .score: throw PlanningError("only rollout and train jobs are planned")
         }
+        if let key = Self.unplanned(job) {
+            throw PlanningError(
+                key == "method: reward"
+                    ? "reward models are not planned"
+                    : "\(key): models beside the policy are not planned; take it out of the job to plan the rest")
+        }
         self.promptCount = promptCount ?? rows
         self.responseTokens = responseTokens ?? max(1, maximum / 2)
         guard self.responseTokens <= maximum else {
@@ -56,6 +62,34 @@ package struct PlanningRequest: Sendable {
                 "\(promptTokens) prompt and \(maximum) response tokens exceed the context of \(model), "
                     + "\(configuration.maxPositionEmbeddings)")
         }
+    }
+
+    /// The key of a second model, whose memory and passes no plan counts.
+    private static func unplanned(_ job: Job) -> String? {
+        func isModel(_ judge: JudgeSection?) -> Bool { if case .model = judge?.source { true } else { false } }
+        switch job {
+        case .rollout(let job):
+            return job.teacher != nil
+                ? "teacher" : job.rewardModel != nil ? "reward_model" : isModel(job.judge) ? "judge" : nil
+        case .train(let job):
+            if job.method == .reward { return "method: reward" }
+            if job.method == .grpo, job.loss.klCoefficient > 0 { return "loss.kl_coef" }
+            return job.teacher != nil
+                ? "teacher" : job.rewardModel != nil ? "reward_model" : isModel(job.judge) ? "judge" : nil
+        case .score: return nil
+        }
+    }
+
+    /// What the job does in a step that the times do not hold.
+    var leftOut: [String] {
+        let (environment, judge): (Bool, Bool)
+        switch job {
+        case .rollout(let job): (environment, judge) = (job.environment != nil, job.judge != nil)
+        case .train(let job): (environment, judge) = (job.environment != nil, job.judge != nil)
+        case .score: (environment, judge) = (false, false)
+        }
+        return (generates ? ["rewards"] : []) + (judge ? ["answers of the judge"] : [])
+            + (environment ? ["calls of tools and the turns after them"] : [])
     }
 
     /// The worker on each host, by kind.

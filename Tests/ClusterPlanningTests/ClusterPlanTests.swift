@@ -145,6 +145,37 @@ import Testing
         #expect(long?.contains("context") == true, "\(long ?? "fits")")
     }
 
+    @Test("second models are refused by their key, tools are named as left out")
+    func secondModels() throws {
+        func request(_ more: String, _ head: String = "kind: rollout") throws -> PlanningRequest {
+            let job = """
+                \(head)
+                name: plan
+                model: {path: m}
+                data: {path: d}
+                sampling: {temperature: 1.0, max_new_tokens: 64}
+                reward: [math_answer]
+                output: o
+                \(more)
+                """
+            return try PlanningRequest(
+                configuration: ModelPreset.qwen3_0_6B.configuration(), model: "m", job: try Job.parse(job),
+                hosts: [Self.host(count: 1)], promptTokens: 32)
+        }
+        func key(_ more: String, _ head: String = "kind: rollout") -> String? {
+            do { _ = try request(more, head) } catch let error as PlanningError {
+                return error.description
+            } catch { return "another error: \(error)" }
+            return nil
+        }
+        #expect(key("teacher: {path: t}")?.hasPrefix("teacher:") == true)
+        #expect(key("loss: {kl_coef: 0.1}", "kind: train\nmethod: grpo\nsteps: 1")?.hasPrefix("loss.kl_coef:") == true)
+        #expect(key("") == nil)
+        #expect(try request("").leftOut == ["rewards"])
+        #expect(
+            try request("environment: {tools: [calculator]}").leftOut.last?.contains("tools") == true)
+    }
+
     @Test("a thousand workers are planned in seconds, and hosts without experts are told")
     func thousand() throws {
         let start = ContinuousClock.now

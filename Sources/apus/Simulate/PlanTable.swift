@@ -26,6 +26,7 @@ enum PlanTable {
         Swift.print("\non the wire a step")
         for phase in plan.phases { row(phase.name, Format.bytes(Int(phase.wireByteCount))) }
         row("a worker, on average", Format.bytes(Int(plan.wireByteCount) / plan.workerCount))
+        if !plan.leftOut.isEmpty { Swift.print("\nnot in the times: \(plan.leftOut.joined(separator: ", "))") }
         if !plan.hotSpots.isEmpty { Swift.print("\nhot spots, times the average") }
         for spot in plan.hotSpots.sorted(by: { $0.factor > $1.factor }) {
             row(spot.what, String(format: "%.2f", spot.factor))
