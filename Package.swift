@@ -2,16 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import PackageDescription
 
-/// Set by Scripts/fuzz alone.
-let isFuzzed = Context.environment["APUS_FUZZ"] != nil
-
-// No unsafeFlags otherwise: they would make the package unusable as a dependency. Scripts pass -Xcc/-Xswiftc instead.
-let houseSettings: [SwiftSetting] =
-    [
-        .enableUpcomingFeature("ExistentialAny"),
-        .enableUpcomingFeature("InternalImportsByDefault"),
-        .enableUpcomingFeature("MemberImportVisibility"),
-    ] + (isFuzzed ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
+// No unsafeFlags here: they would make the package unusable as a dependency. Scripts pass -Xcc/-Xswiftc instead.
+let houseSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
 
 /// A Swift library target with the house settings.
 func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -24,20 +20,6 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
         name: "\(name)Tests", dependencies: [.init(stringLiteral: name), "TestSupport"] + dependencies,
         swiftSettings: houseSettings)
 }
-
-/// Decoders under libFuzzer; see Scripts/fuzz.
-let fuzzTargets: [Target] =
-    isFuzzed
-    ? [
-        .executableTarget(
-            name: "apus-fuzz",
-            dependencies: [
-                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "ExpertParallel",
-                "JobSpecification", "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "TestSupport", "Tokenization",
-                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
-            ], path: "Tests/Fuzz", swiftSettings: houseSettings + [.unsafeFlags(["-parse-as-library"])],
-            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])])
-    ] : []
 
 let package = Package(
     name: "apus",
@@ -189,6 +171,6 @@ let package = Package(
                 "ClusterCore", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime", "RuntimeSupport",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ], path: "Tests/LoadProbe", swiftSettings: houseSettings),
-    ] + fuzzTargets,
+    ],
     swiftLanguageModes: [.v6]
 )

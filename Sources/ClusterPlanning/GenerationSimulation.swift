@@ -64,6 +64,8 @@ struct GenerationSimulation {
     private var now = 0.0
 
     private static let incarnation: UInt64 = 1
+    /// The coordinator hears together of what ends within this share of the time so far: a decision looks at every worker.
+    private static let window = 0.005
 
     init(_ request: PlanningRequest, _ costs: CostModel, slots: Int) {
         self.request = request
@@ -95,7 +97,7 @@ struct GenerationSimulation {
         join()
         // Loading is no part of a step: a job of one response comes first.
         try admit(groups: 1, size: 1)
-        for index in workers.indices { report(index) }
+        apply(workers.indices.flatMap { [report($0), beat($0)] })
         if coordinator.state.jobs[1]?.ended == nil {
             throw PlanningError("the coordinator did not finish a job of one response")
         }
@@ -108,9 +110,8 @@ struct GenerationSimulation {
         isWarm = true
         try admit(groups: request.promptCount, size: request.groupSize)
         while true {
-            guard let first = ends.indices.min(by: { ends[$0] < ends[$1] }), ends[first].isFinite else { break }
-            now = ends[first]
-            finish(first)
+            guard let first = ends.min(), first.isFinite else { break }
+            finish(until: first * (1 + Self.window))
         }
         guard coordinator.state.jobs[2]?.ended?.status == "done" else {
             throw PlanningError("the coordinator left work undone; this is a mistake of the simulation")
@@ -128,29 +129,29 @@ struct GenerationSimulation {
 
     private func identity(_ index: Int) -> PeerIdentity { PeerIdentity("w\(index)") }
 
-    private mutating func apply(_ event: Coordinator.Event) {
-        let effects = coordinator.apply(event, at: instant)
+    private mutating func apply(_ events: [Coordinator.Event]) {
+        let effects = coordinator.apply(events, at: instant)
         execute(effects)
     }
 
-    private mutating func say(_ index: Int, _ fill: (inout WireEnvelope) -> Void) {
+    private func said(_ index: Int, _ fill: (inout WireEnvelope) -> Void) -> Coordinator.Event {
         var envelope = WireEnvelope()
         envelope.protocolVersion = clusterProtocolVersion
         envelope.incarnation = UInt64(index + 1)
         envelope.epoch = coordinator.state.epoch
         fill(&envelope)
-        apply(.message(envelope, from: identity(index), role: .worker))
+        return .message(envelope, from: identity(index), role: .worker)
     }
 
     private mutating func join() {
-        apply(.tick)
-        for index in workers.indices {
-            let memory = UInt64(workers[index].memoryByteCount)
-            say(index) {
-                $0.hello.numericsFingerprint = "equal"
-                $0.hello.memoryByteCount = memory
-            }
-        }
+        apply([.tick])
+        apply(
+            workers.indices.map { index in
+                said(index) {
+                    $0.hello.numericsFingerprint = "equal"
+                    $0.hello.memoryByteCount = UInt64(workers[index].memoryByteCount)
+                }
+            })
     }
 
     private mutating func admit(groups: Int, size: Int) throws(PlanningError) {
@@ -171,29 +172,29 @@ struct GenerationSimulation {
             $0.contentHash = "planned"
             $0.trunkByteCount = 1
         }
-        apply(
+        apply([
             .jobPrepared(
-                .init(admitted: admitted, policy: model, scorer: nil, client: PeerIdentity("client"), request: 1)))
+                .init(admitted: admitted, policy: model, scorer: nil, client: PeerIdentity("client"), request: 1))
+        ])
         if let ended = coordinator.state.jobs[admitted.job]?.ended, ended.status == "failed" {
             throw PlanningError(ended.problem)
         }
     }
 
-    private mutating func report(_ index: Int) {
-        say(index) {
+    private func report(_ index: Int) -> Coordinator.Event {
+        said(index) {
             $0.shardReport = .with {
                 $0.model = 1
                 $0.isTrunkReady = true
                 $0.epoch = .max
             }
         }
-        beat(index)
     }
 
-    private mutating func beat(_ index: Int) {
+    private func beat(_ index: Int) -> Coordinator.Event {
         let taken = stations[index].running + stations[index].waiting
         let free = UInt32(max(0, slots - taken.count))
-        say(index) {
+        return said(index) {
             $0.beat.leases = Set(taken.map(\.lease)).sorted()
             $0.beat.freeSlots = [
                 .with {
@@ -210,7 +211,7 @@ struct GenerationSimulation {
             case .grant(let lease, _, _, let siblings, let peer):
                 guard let index = Int(peer.rawValue.dropFirst()) else { continue }
                 take(lease, siblings, at: index)
-            case .finish(let job): apply(.jobWritten(job: job, problem: nil))
+            case .finish(let job): apply([.jobWritten(job: job, problem: nil)])
             default: break
             }
         }
@@ -221,10 +222,8 @@ struct GenerationSimulation {
     private mutating func take(_ lease: Lease, _ siblings: [Int], at index: Int) {
         let group = lease.unit.group
         guard isWarm else {
-            for sibling in siblings {
-                send(Sequence(group: group, sibling: sibling, lease: lease.id, tokens: 1), index)
-            }
-            return
+            return apply(
+                siblings.map { message(of: Sequence(group: group, sibling: $0, lease: lease.id, tokens: 1), index) })
         }
         advance(index)
         let prompt = Double(request.promptTokens)
@@ -289,17 +288,23 @@ struct GenerationSimulation {
         result.wireBytes += wireBytes
     }
 
-    private mutating func finish(_ index: Int) {
-        advance(index)
-        guard let first = stations[index].firstEnd else { return }
-        let sequence = stations[index].running.remove(at: first)
-        runningCount -= 1
-        start(index)
-        send(sequence, index)
-        beat(index)
+    private mutating func finish(until limit: Double) {
+        var events: [Coordinator.Event] = []
+        var touched: Set<Int> = []
+        while let index = ends.indices.min(by: { ends[$0] < ends[$1] }), ends[index] <= limit {
+            now = max(now, ends[index])
+            advance(index)
+            guard let first = stations[index].firstEnd else { break }
+            let sequence = stations[index].running.remove(at: first)
+            runningCount -= 1
+            start(index)
+            events.append(message(of: sequence, index))
+            touched.insert(index)
+        }
+        apply(events + touched.sorted().map { beat($0) })
     }
 
-    private mutating func send(_ sequence: Sequence, _ index: Int) {
+    private func result(of sequence: Sequence, _ index: Int) -> Coordinator.Event {
         let record = WireUnitResult.with {
             $0.lease = sequence.lease
             $0.job = isWarm ? 2 : 1
@@ -315,6 +320,6 @@ struct GenerationSimulation {
                 $0.outcome = "ok"
             }
         }
-        apply(.result(record, from: identity(index)))
+        return .result(record, from: identity(index))
     }
 }
