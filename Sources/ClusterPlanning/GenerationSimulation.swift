@@ -304,7 +304,7 @@ struct GenerationSimulation {
         apply(events + touched.sorted().map { beat($0) })
     }
 
-    private func result(of sequence: Sequence, _ index: Int) -> Coordinator.Event {
+    private func message(of sequence: Sequence, _ index: Int) -> Coordinator.Event {
         let record = WireUnitResult.with {
             $0.lease = sequence.lease
             $0.job = isWarm ? 2 : 1
