@@ -110,6 +110,13 @@ let package = Package(
             "Parity", ["Checkpoints", "CKernels", "PostTraining", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
         library("Benchmarks", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
         library(
+            "ClusterPlanning",
+            [
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "JobSpecification", "PostTraining", "Qwen3", "RuntimeSupport",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
+        library(
             "Recipes",
             [
                 "Checkpoints", "JobSpecification", "Rewards", "RuntimeSupport", "Tokenization",
@@ -119,8 +126,8 @@ let package = Package(
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterCore", "ClusterSimulation",
-                "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
+                "Benchmarks", "Checkpoints", "CKernels", "CPlatform", "ClusterCore", "ClusterPlanning",
+                "ClusterSimulation", "ClusterProtocol", "ClusterTransport", "CoordinatorRuntime",
                 "JobSpecification", "Parity", "Qwen3", "Recipes", "Rewards", "RuntimeSupport", "Tensors",
                 "Tokenization", "WorkerRuntime", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
@@ -149,6 +156,7 @@ let package = Package(
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ]),
         tests("ClusterSimulation", ["ClusterCore"]),
+        tests("ClusterPlanning", ["Checkpoints", "JobSpecification"]),
         tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         .testTarget(
             name: "ClusterTests", dependencies: ["apus", "Rewards", "RuntimeSupport", "TestSupport"],

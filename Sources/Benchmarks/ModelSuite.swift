@@ -23,16 +23,18 @@ package final class ModelSuite {
 
     /// Writes a checkpoint of `preset` with `layerCount` layers into a new directory below `parent`, loads it and
     /// removes it again.
+    /// - Parameter tokenizer: gives a tiny preset its vocabulary.
     /// - Throws: ``CheckpointError`` (also when the disk is full), ``MemoryError``.
     package init(
         preset: ModelPreset = .qwen3_30B_A3B, layerCount: Int = 4, compute: ComputeType, pool: ComputePool,
-        parent: URL = FileManager.default.temporaryDirectory, progress: (String) -> Void = { _ in }
+        tokenizer: URL? = nil, parent: URL = FileManager.default.temporaryDirectory,
+        progress: (String) -> Void = { _ in }
     ) throws {
         let directory = parent.appendingPathComponent("apus-bench-\(ProcessInfo.processInfo.processIdentifier)")
         defer { try? FileManager.default.removeItem(at: directory) }
         let initializer = try CheckpointInitializer(
             preset: preset, layerCount: layerCount, seed: Self.seed,
-            storageType: compute == .bf16 ? .bfloat16 : .float32)
+            storageType: compute == .bf16 ? .bfloat16 : .float32, tokenizerDirectory: tokenizer)
         progress("writing \(preset.rawValue) with \(layerCount) layers to \(directory.path)")
         try initializer.write(to: directory)
         progress("loading it")

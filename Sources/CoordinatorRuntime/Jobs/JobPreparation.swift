@@ -66,7 +66,7 @@ struct JobPreparation {
             .asLanguageModel()
         let tokenizer = try model.tokenizer()
         let teacher = try job.teacher.map {
-            try ModelFiles(url($0.path), compute: $0.compute.rawValue, version: 0).asLanguageModel()
+            try ModelFiles(url($0.path), compute: $0.compute, version: 0).asLanguageModel()
         }
         let rewardModel = try rewardModel(job.rewardModel, tokenizer, model)
         if let teacher { try teacher.requireVocabulary(of: tokenizer, asIn: model) }
@@ -164,7 +164,7 @@ struct JobPreparation {
     /// The judge's checkpoint; nil for an endpoint.
     func judgeModel(_ judge: JudgeSection?) throws -> ModelFiles? {
         guard case .model(let path, let compute) = judge?.source else { return nil }
-        return try ModelFiles(url(path), compute: compute.rawValue, version: 0).asLanguageModel()
+        return try ModelFiles(url(path), compute: compute, version: 0).asLanguageModel()
     }
 
     /// The reward model's checkpoint; it reads the policy's prompts as they are.
@@ -172,7 +172,7 @@ struct JobPreparation {
         _ section: RewardModelSection?, _ tokenizer: Tokenizer, _ policy: ModelFiles
     ) throws -> ModelFiles? {
         guard let section else { return nil }
-        let files = try ModelFiles(url(section.path), compute: section.compute.rawValue, version: 0).asRewardModel()
+        let files = try ModelFiles(url(section.path), compute: section.compute, version: 0).asRewardModel()
         try files.requireVocabulary(of: tokenizer, asIn: policy, role: "reward model")
         return files
     }
@@ -311,13 +311,7 @@ struct JobPreparation {
             $0.groupSize = UInt32(size)
             $0.workersMin = UInt32(resources.workerCountMin)
             $0.memoryByteCountPerWorker = UInt64(resources.memoryByteCountPerWorker ?? 0)
-            $0.engine = .with {
-                $0.cacheByteCount = UInt64(resources.kvCacheByteCount)
-                $0.pageSize = UInt32(resources.pageSize)
-                $0.batchTokensMax = UInt32(resources.maxBatchTokens)
-                $0.sequencesMax = UInt32(resources.maxSequences)
-                $0.replicas = UInt32(replicas)
-            }
+            $0.engine = WireEngineSettings(resources, replicas: replicas)
         }
     }
 

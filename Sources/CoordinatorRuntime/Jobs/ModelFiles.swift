@@ -9,14 +9,14 @@ internal import Tokenization
 /// A model directory as the coordinator looks at it: headers and tokenizer, never a weight.
 struct ModelFiles {
     let checkpoint: Checkpoint
-    let compute: String
+    let compute: ComputeType
     let version: Int
     private let yarnFactor: Double?
     private let originalContext: Int?
 
     /// - Parameter freshHeadSeed: see ``Checkpoint``.
     init(
-        _ directory: URL, compute: String, version: Int, yarnFactor: Double? = nil, originalContext: Int? = nil,
+        _ directory: URL, compute: ComputeType, version: Int, yarnFactor: Double? = nil, originalContext: Int? = nil,
         freshHeadSeed: UInt64? = nil
     ) throws {
         let configuration = try yarnFactor.map {
@@ -33,14 +33,13 @@ struct ModelFiles {
     /// The model of a job that generates or scores.
     init(_ section: ModelSection, at directory: URL, version: Int) throws {
         try self.init(
-            directory, compute: section.compute.rawValue, version: version, yarnFactor: section.yarnFactor,
+            directory, compute: section.compute, version: version, yarnFactor: section.yarnFactor,
             originalContext: section.originalContext)
     }
 
-    private var elementByteCount: Int { compute == "fp32" ? 4 : 2 }
     var contextLength: Int { checkpoint.configuration.maxPositionEmbeddings }
     var cacheByteCountPerToken: Int {
-        checkpoint.configuration.keyValueByteCountPerToken(elementByteCount: elementByteCount)
+        checkpoint.configuration.keyValueByteCountPerToken(elementByteCount: compute.byteCount)
     }
 
     /// The same, of what must generate or score tokens.
@@ -97,12 +96,6 @@ struct ModelFiles {
     /// What workers are told.
     var description: WireModelDescription {
         get throws {
-            let configuration = checkpoint.configuration
-            let summary = CheckpointSummary(checkpoint)
-            let sparse = (0..<configuration.layerCount).count(where: configuration.isMoELayer)
-            let experts = summary.parametersPerExpert * sparse * configuration.expertCount
-            // The embedding is kept row by row for look-ups and packed for the head, also where both are one tensor.
-            let head = configuration.tieWordEmbeddings ? configuration.vocabularySize * configuration.hiddenSize : 0
             let identity = try checkpoint.identity().hexadecimal
             return .with {
                 $0.path = checkpoint.directory.path
@@ -110,12 +103,8 @@ struct ModelFiles {
                 $0.yarnFactor = yarnFactor ?? 0
                 $0.originalContext = UInt32(originalContext ?? 0)
                 if let seed = checkpoint.freshHeadSeed { $0.freshHeadSeed = seed }
-                $0.compute = compute
+                $0.setSizes(of: checkpoint.configuration, compute: compute)
                 $0.policyVersion = UInt64(version)
-                $0.expertCount = UInt32(configuration.expertCount)
-                $0.sparseLayerCount = UInt32(sparse)
-                $0.expertByteCount = UInt64(summary.parametersPerExpert * sparse * elementByteCount)
-                $0.trunkByteCount = UInt64((summary.parameters.total - experts + head) * elementByteCount)
             }
         }
     }

@@ -5,13 +5,12 @@ internal import Foundation
 internal import JobSpecification
 internal import Qwen3
 internal import SwiftProtobuf
-internal import Tensors
 internal import Tokenization
 
 extension JobPreparation {
     func prepare(_ job: TrainJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
         let files = try ModelFiles(
-            url(job.model.path), compute: job.model.compute.rawValue, version: 0,
+            url(job.model.path), compute: job.model.compute, version: 0,
             freshHeadSeed: job.method == .reward ? UInt64(job.seed) : nil)
         let model = job.method == .reward ? files : try files.asLanguageModel()
         let tokenizer = try model.tokenizer()
@@ -20,7 +19,7 @@ extension JobPreparation {
             job.loss.klCoefficient == 0 || job.method != .grpo
             ? nil
             : try ModelFiles(
-                url(job.reference?.path ?? job.model.path), compute: (job.reference ?? job.model).compute.rawValue,
+                url(job.reference?.path ?? job.model.path), compute: (job.reference ?? job.model).compute,
                 version: 0
             ).asLanguageModel()
         let rewardModel = try rewardModel(job.rewardModel, tokenizer, model)
@@ -99,7 +98,7 @@ extension JobPreparation {
             return paths.firstIndex(of: path)!
         }
         let files = try paths.map { path in
-            let teacher = try ModelFiles(url(path), compute: named.compute.rawValue, version: 0).asLanguageModel()
+            let teacher = try ModelFiles(url(path), compute: named.compute, version: 0).asLanguageModel()
             try teacher.requireVocabulary(of: tokenizer, asIn: model)
             let (own, other) = (model.checkpoint.configuration, teacher.checkpoint.configuration)
             guard own.vocabularySize == other.vocabularySize else {
@@ -118,28 +117,9 @@ extension JobPreparation {
         _ model: ModelFiles, _ job: TrainJob, _ rows: [JobRow], _ teachers: [ModelFiles]
     ) throws -> WireModelDescription {
         var description = try model.description
-        description.isTrained = true
         let longest = rows.map(\.tokens.count).max()! + (job.generates ? job.sampling.maxNewTokens : 0)
-        let sequences = job.rowsPerStep * (job.generates ? job.groupSize : 1) / job.updatesPerBatch
-        let load = TrainingMemory.Load(
-            cellTokens: max(job.cellTokens, longest), waveCells: job.waveCells, stepTokens: sequences * longest)
-        let memory = TrainingMemory(
-            model.checkpoint.configuration, Tensors.ComputeType(rawValue: job.model.compute.rawValue)!, load,
-            recomputes: job.recomputesActivations,
-            teacher: job.teacher?.divergence == .sampled
-                ? nil : teachers.map(\.checkpoint.configuration).max { $0.hiddenSize < $1.hiddenSize })
-        description.training = .with {
-            // What lies on a disk is in memory only while it is stepped.
-            let isOnDisk = job.optimizer.store == .disk
-            $0.trunkState = isOnDisk ? 0 : UInt64(memory.trunkState)
-            $0.trunkGradient = UInt64(memory.trunkGradient)
-            $0.expertState = isOnDisk ? 0 : UInt64(memory.expertState)
-            $0.expertGradient = UInt64(memory.expertGradient)
-            $0.expertRows = UInt64(memory.expertRows)
-            $0.partialSums = UInt64(memory.partialSums)
-            $0.liveCell = UInt64(memory.liveCell)
-            $0.lanesMax = UInt32(memory.lanesMax ?? 0)
-        }
+        description.setTraining(
+            model.checkpoint.configuration, job, longest: longest, teachers: teachers.map(\.checkpoint.configuration))
         return description
     }
 

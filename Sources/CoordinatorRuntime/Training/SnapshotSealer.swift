@@ -31,7 +31,7 @@ struct SnapshotSealer {
         if specification.method == .reward {
             configuration = configuration.asRewardModel
             // transformers would pool before an end of answer that is also what fills a batch up.
-            let files = try ModelFiles(source.directory, compute: specification.model.compute.rawValue, version: 0)
+            let files = try ModelFiles(source.directory, compute: specification.model.compute, version: 0)
             if let end = try files.endOfAnswer(), configuration.padTokenID == Int(end) {
                 configuration.padTokenID = nil
             }
