@@ -191,7 +191,9 @@ struct ScalingJobTests {
         let still = try bench.apus("run", "rollout.yaml", "--workers", "2")
         try #require(still.status == 0, "\(still.errors)")
         let hosts = try Hosts(bench, "hosts", workerKeys: 3)
+        // Numbers go by the order of joining.
         let first = try hosts.startWorker(1)
+        try hosts.wait("the first worker") { hosts.log.contains("worker 1 (") }
         try hosts.startWorker(2)
         try #require(try hosts.ask("submit", "rollout.yaml", "--set", "output=moved").status == 0)
         try hosts.wait("the first groups") { try hosts.figure("groups_done") >= 10 }
