@@ -260,11 +260,11 @@ func message(_ text: String, overrides: [JobOverride] = [], rewardNames: [String
             try JobOverride(argument: "teacher.path=t"), try JobOverride(argument: "output=/var/run/x"),
         ]
         let text = rolloutText().replacingOccurrences(of: "models/tiny", with: "../models/./tiny")
-        let bases = BaseDirectories(jobFile: "/home/a/jobs", overrides: "/work")
+        let bases = BaseDirectories(jobFile: "/home/a/jobs", overrides: "/elsewhere")
         guard case .rollout(let job) = try Job.parse(text, overrides: overrides, bases: bases) else { return }
         #expect(job.model.path == "/home/a/models/tiny")
         #expect(job.data.path == "/home/a/jobs/prompts.jsonl")
-        #expect(job.teacher?.path == "/work/t")
+        #expect(job.teacher?.path == "/elsewhere/t")
         #expect(job.output == "/var/run/x")
         #expect(message("kind: rollout\nname: x\nmodel: {path: }\n").contains("model.path: is required"))
         try withJobFile(rolloutText()) { url in
