@@ -25,7 +25,7 @@ def run(world, figures, random, seconds):
             last = (result.stderr or result.stdout).strip().splitlines()[-1:]
             figures.skip("cut and flipped bytes", goal, f"swift test does not run: {''.join(last)[:100]}")
     else:
-        figures.skip("cut and flipped bytes", goal, "the tests are not built: Scripts/build --build-tests")
+        figures.skip("cut and flipped bytes", goal, "the tests are not built: Scripts/build --product apusPackageTests")
     fuzz = ROOT / "Scripts" / "fuzz"
     if fuzz.exists() and (ROOT / ".build-fuzz").exists():
         result = subprocess.run([fuzz, "--seconds", "5"], cwd=ROOT, capture_output=True, text=True)

@@ -2341,6 +2341,13 @@ package nonisolated struct WireJobView: @unchecked Sendable {
   /// Clears the value of `lastStep`. Subsequent reads from it will return its default value.
   package mutating func clearLastStep() {_uniqueStorage()._lastStep = nil}
 
+  /// Responses and scores that this coordinator has given to workers. Without a failure, a slow worker or a canary these
+  /// are as many as were open when it started.
+  package var sequencesGranted: UInt64 {
+    get {_storage._sequencesGranted}
+    set {_uniqueStorage()._sequencesGranted = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -7353,7 +7360,7 @@ nonisolated extension WireJobList: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobView"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}name\0\u{1}kind\0\u{1}status\0\u{1}problem\0\u{3}group_count\0\u{3}groups_done\0\u{3}groups_failed\0\u{3}sequences_done\0\u{3}sequence_count\0\u{3}scores_done\0\u{3}score_count\0\u{3}token_count\0\u{3}reward_sum\0\u{3}reward_count\0\u{1}output\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}step\0\u{3}step_count\0\u{3}last_step\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}name\0\u{1}kind\0\u{1}status\0\u{1}problem\0\u{3}group_count\0\u{3}groups_done\0\u{3}groups_failed\0\u{3}sequences_done\0\u{3}sequence_count\0\u{3}scores_done\0\u{3}score_count\0\u{3}token_count\0\u{3}reward_sum\0\u{3}reward_count\0\u{1}output\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}step\0\u{3}step_count\0\u{3}last_step\0\u{3}sequences_granted\0")
 
   fileprivate class _StorageClass {
     var _id: UInt64 = 0
@@ -7377,6 +7384,7 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
     var _step: UInt32 = 0
     var _stepCount: UInt32 = 0
     var _lastStep: WireStepPrepared? = nil
+    var _sequencesGranted: UInt64 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -7408,6 +7416,7 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
       _step = source._step
       _stepCount = source._stepCount
       _lastStep = source._lastStep
+      _sequencesGranted = source._sequencesGranted
     }
   }
 
@@ -7447,6 +7456,7 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
         case 19: try { try decoder.decodeSingularUInt32Field(value: &_storage._step) }()
         case 20: try { try decoder.decodeSingularUInt32Field(value: &_storage._stepCount) }()
         case 21: try { try decoder.decodeSingularMessageField(value: &_storage._lastStep) }()
+        case 22: try { try decoder.decodeSingularUInt64Field(value: &_storage._sequencesGranted) }()
         default: break
         }
       }
@@ -7522,6 +7532,9 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
       try { if let v = _storage._lastStep {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 21)
       } }()
+      if _storage._sequencesGranted != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._sequencesGranted, fieldNumber: 22)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -7552,6 +7565,7 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
         if _storage._step != rhs_storage._step {return false}
         if _storage._stepCount != rhs_storage._stepCount {return false}
         if _storage._lastStep != rhs_storage._lastStep {return false}
+        if _storage._sequencesGranted != rhs_storage._sequencesGranted {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -245,6 +245,7 @@ extension Coordinator {
             siblings = Set(job.missingSiblings(group) + again.map(\.sequence.sibling)).sorted()
         case .score(let id): siblings = [id.sibling]
         }
+        grantedCounts[job.id, default: 0] += UInt64(siblings.count)
         let model = model(of: unit, job)
         members[worker]?.grantedSinceBeat[model, default: 0] += siblings.count
         if current!.ledger.leases(of: worker).count == 1 { members[worker]?.lastProgress = now }

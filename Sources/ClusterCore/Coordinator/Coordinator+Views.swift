@@ -41,6 +41,7 @@ extension Coordinator {
             $0.scoresDone = UInt64(job.scores.count)
             $0.scoreCount = job.hasScores ? UInt64(job.groupCount * job.groupSize) : 0
             $0.tokenCount = job.tokenCount
+            $0.sequencesGranted = grantedCounts[job.id] ?? 0
             $0.rewardSum = job.rewardSum
             $0.rewardCount = job.rewardCount
             if job.isTraining {

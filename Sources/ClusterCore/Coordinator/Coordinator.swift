@@ -93,6 +93,8 @@ package struct Coordinator: Sendable {
     /// The job that runs, with its open work.
     var current: RunningJob?
     var lastLease: UInt64
+    /// Sequences given to workers by this process, of each job.
+    var grantedCounts: [UInt64: UInt64] = [:]
     /// Training epochs of this process; their numbers hold the coordinator's epoch too.
     var trainingEpochCount: UInt32 = 0
     /// Training epochs that ended since the last committed step.
