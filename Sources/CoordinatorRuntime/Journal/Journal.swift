@@ -89,8 +89,8 @@ final class Journal {
 
     /// All entries, oldest first.
     func entries() throws(JournalError) -> [WireJournalEntry] {
-        try reading { database in
-            let cursor = try Data.fetchCursor(database, sql: "SELECT content FROM entry ORDER BY id")
+        try reading { reader in
+            let cursor = try Data.fetchCursor(reader.database, sql: "SELECT content FROM entry ORDER BY id")
             var entries: [WireJournalEntry] = []
             while let content = try cursor.next() { entries.append(try WireJournalEntry(encoded: [UInt8](content))) }
             return entries
@@ -102,12 +102,13 @@ final class Journal {
         FailPoint.pass("journal.before-sync")
         defer { FailPoint.pass("journal.after-sync") }
         try writing { database in
+            let insertEntry = try database.cachedStatement(sql: "INSERT INTO entry (content) VALUES (?)")
+            let insertRecord = try database.cachedStatement(sql: "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)")
             for (entry, record) in batch {
-                try database.execute(sql: "INSERT INTO entry (content) VALUES (?)", arguments: [Data(entry.encoded())])
+                try insertEntry.execute(arguments: [Data(entry.encoded())])
                 guard let record else { continue }
                 let (sequence, isScore) = record.sequence
-                try database.execute(
-                    sql: "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)",
+                try insertRecord.execute(
                     arguments: [record.job, isScore, sequence.group, sequence.sibling, Data(record.encoded())])
             }
         }
@@ -135,34 +136,22 @@ final class Journal {
     }
 
     func settings(of job: UInt64) throws(JournalError) -> WireGenerationSettings {
-        try reading { database in
-            let content = try Data.fetchOne(
-                database, sql: "SELECT content FROM setting WHERE job = ?", arguments: [job])
-            return try WireGenerationSettings(serializedBytes: content ?? Data())
-        }
+        try reading { try $0.settings(of: job) }
     }
 
     func row(job: UInt64, group: Int) throws(JournalError) -> JobRow {
-        try reading { database in
-            let found = try Row.fetchOne(
-                database, sql: "SELECT id, tokens, json FROM row WHERE job = ? AND grp = ?", arguments: [job, group])
-            guard let found else { throw JournalError(description: "\(self.path): job \(job) has no row \(group)") }
-            return JobRow(
-                group: group, id: found["id"], tokens: (found["tokens"] as Data).int32Elements, json: found["json"])
-        }
+        try reading { try $0.row(job: job, group: group) }
     }
 
     func record(job: UInt64, isScore: Bool, group: Int, sibling: Int) throws(JournalError) -> WireUnitResult? {
-        try reading { database in
-            let content = try Data.fetchOne(
-                database, sql: "SELECT content FROM record WHERE job = ? AND is_score = ? AND grp = ? AND sibling = ?",
-                arguments: [job, isScore, group, sibling])
-            return try content.map { try WireUnitResult(encoded: [UInt8]($0)) }
-        }
+        try reading { try $0.record(job: job, isScore: isScore, group: group, sibling: sibling) }
     }
 
-    private func reading<R>(_ body: (Database) throws -> R) throws(JournalError) -> R {
-        do { return try database.read(body) } catch { throw failure(error) }
+    /// Reads several things in one transaction: a transaction costs more than what it reads.
+    func reading<R>(_ body: (JournalReader) throws -> R) throws(JournalError) -> R {
+        do { return try database.read { try body(JournalReader(database: $0, path: path)) } } catch {
+            throw failure(error)
+        }
     }
 
     private func writing(_ body: (Database) throws -> Void) throws(JournalError) {

@@ -292,14 +292,13 @@ package final class CoordinatorProcess: @unchecked Sendable {
     }
 
     private func perform(_ effects: [Coordinator.Effect]) {
+        let grants = grants(among: effects)
         for effect in effects {
             switch effect {
             case .journal: break
             case .send(let envelope, let peer): send(envelope, to: peer)
-            case .grant(let lease, let job, let model, let siblings, let peer):
-                do { send(try grant(lease, job, model, siblings), to: peer) } catch {
-                    logger.error("lease \(lease.id) could not be sent: \(error)")
-                }
+            case .grant(let lease, _, _, _, let peer):
+                if let grant = grants[lease.id] { send(grant, to: peer) }
             case .buildStep(let job, let epoch, let version, let members):
                 guard let record = coordinator.state.jobs[job] else { continue }
                 let order = TrainingOrder(job: record, epoch: epoch, version: version, members: members)
@@ -356,12 +355,31 @@ package final class CoordinatorProcess: @unchecked Sendable {
         return true
     }
 
+    /// The messages of all leases among `effects`, by lease. What they carry is read in one transaction.
+    private func grants(among effects: [Coordinator.Effect]) -> [UInt64: WireEnvelope] {
+        var grants: [UInt64: WireEnvelope] = [:]
+        let isGranting = effects.contains { if case .grant = $0 { true } else { false } }
+        guard isGranting else { return grants }
+        do throws(JournalError) {
+            try journal.reading { reader in
+                for case .grant(let lease, let job, let model, let siblings, _) in effects {
+                    do { grants[lease.id] = try grant(lease, job, model, siblings, reader) } catch {
+                        logger.error("lease \(lease.id) could not be sent: \(error)")
+                    }
+                }
+            }
+        } catch {
+            logger.error("leases could not be sent: \(error)")
+        }
+        return grants
+    }
+
     private func grant(
-        _ lease: Lease, _ job: UInt64, _ model: UInt32, _ siblings: [Int]
-    ) throws(JournalError) -> WireEnvelope {
-        if settings[job] == nil { settings[job] = try journal.settings(of: job) }
+        _ lease: Lease, _ job: UInt64, _ model: UInt32, _ siblings: [Int], _ reader: JournalReader
+    ) throws -> WireEnvelope {
+        if settings[job] == nil { settings[job] = try reader.settings(of: job) }
         let settings = settings[job] ?? WireGenerationSettings()
-        let row = try journal.row(job: job, group: rowIndex(job, lease.unit.group))
+        let row = try reader.row(job: job, group: rowIndex(job, lease.unit.group))
         var grant = WireGrant()
         grant.lease = lease.id
         grant.job = job
@@ -384,7 +402,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             grant.score.settings = settings.score
             grant.score.firstScored = 1
             grant.score.tokens = Data(littleEndian: row.tokens)
-            let rollout = try journal.record(job: job, isScore: false, group: id.group, sibling: id.sibling)
+            let rollout = try reader.record(job: job, isScore: false, group: id.group, sibling: id.sibling)
             if case .rollout(let record)? = rollout?.record {
                 grant.score.firstScored = UInt32(row.tokens.count)
                 grant.score.tokens += record.tokens
