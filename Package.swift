@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import PackageDescription
 
-// No unsafeFlags here: they would make the package unusable as a dependency. Scripts pass -Xcc/-Xswiftc instead.
+// No unsafeFlags here (but for Scripts/fuzz): they would make the package unusable as a dependency. Scripts pass
+// -Xcc/-Xswiftc instead.
 let houseSettings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
@@ -174,3 +175,15 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// Scripts/fuzz asks for it: libFuzzer brings the main function, and has to be linked.
+if Context.environment["APUS_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "fuzz",
+            dependencies: [
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "ExpertParallel", "JobSpecification",
+                "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ], path: "Tests/Fuzz", swiftSettings: houseSettings + [.unsafeFlags(["-parse-as-library"])]))
+}

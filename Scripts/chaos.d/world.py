@@ -303,7 +303,7 @@ class Journal:
     """Reads what is durable while the coordinator works."""
 
     KINDS = {0x0A: "epoch", 0x12: "admitted", 0x1A: "recorded", 0x22: "group failed", 0x2A: "ended", 0x32: "model",
-             0x3A: "prepared", 0x42: "committed", 0x4A: "snapshot"}
+             0x3A: "prepared", 0x42: "committed", 0x4A: "snapshot", 0x52: "scaled", 0x5A: "drain"}
 
     def __init__(self, path):
         self._path = path

@@ -85,7 +85,7 @@ struct GenerationSimulation {
         result = Result(
             busySeconds: [Double](repeating: 0, count: workers.count),
             tokens: [Double](repeating: 0, count: workers.count))
-        var random = Draw(seed: request.seed)
+        var random = SplitMix64(seed: request.seed)
         let (mean, spread) = (Double(request.responseTokens), request.responseSpread)
         lengths = (0..<request.promptCount).map { _ in
             (0..<request.groupSize).map { _ in max(1, Int((mean * (1 + spread * (2 * random.unit() - 1))).rounded())) }

@@ -2,6 +2,7 @@
 internal import Checkpoints
 internal import Foundation
 internal import Qwen3
+internal import RuntimeSupport
 
 /// Where the entries of a sample of tokens go under a real placement: what each owner of experts is asked for.
 ///
@@ -42,7 +43,7 @@ struct RoutingSample {
     /// - Parameter holders: by expert, workers from 0.
     init(_ c: Qwen3Configuration, holders: [[Int]], skew: Double, seed: UInt64) {
         guard c.expertCount > 0 else { return }
-        var random = Draw(seed: seed)
+        var random = SplitMix64(seed: seed)
         var experts: [Int: [Int]] = [:]
         for (expert, list) in holders.enumerated() {
             for worker in list { experts[worker, default: []].append(expert) }
@@ -54,7 +55,7 @@ struct RoutingSample {
         let weights = (0..<c.expertCount).map { pow(Double($0 + 1), -skew) }
         for _ in 0..<Self.layerCount {
             var rank = Array(0..<c.expertCount)
-            for index in stride(from: rank.count - 1, to: 0, by: -1) { rank.swapAt(index, random.below(index + 1)) }
+            for index in stride(from: rank.count - 1, to: 0, by: -1) { rank.swapAt(index, random.pick(0...index)) }
             let weight = rank.map { weights[$0] }
             var counts = [Int](repeating: 0, count: c.expertCount)
             for _ in 0..<Self.tokenCount {
@@ -66,7 +67,7 @@ struct RoutingSample {
                     counts[expert] += 1
                     // Requesters differ in whom they ask; together they ask all holders alike.
                     guard !holders[expert].isEmpty else { continue }
-                    let owner = ownerOfWorker[holders[expert][random.below(holders[expert].count)]]!
+                    let owner = ownerOfWorker[holders[expert][random.pick(0...holders[expert].count - 1)]]!
                     let subtree = subtrees[owner].lastIndex { $0.first <= expert } ?? 0
                     touched[owner, default: []].insert(subtree)
                 }
@@ -88,22 +89,4 @@ struct RoutingSample {
             }
         }
     }
-}
-
-/// Random numbers of a plan: the same seed gives the same plan.
-struct Draw {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 0x1234_5678 }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
-    /// Above 0, at most 1.
-    mutating func unit() -> Double { (Double(next() >> 11) + 1) / 9_007_199_254_740_992 }
-    mutating func below(_ count: Int) -> Int { Int(next() % UInt64(count)) }
 }

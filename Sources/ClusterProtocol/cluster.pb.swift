@@ -586,11 +586,31 @@ package nonisolated struct WireBeat: @unchecked Sendable {
     set {_uniqueStorage()._isLeaving = newValue}
   }
 
+  package var expertLoads: [WireExpertLoad] {
+    get {_storage._expertLoads}
+    set {_uniqueStorage()._expertLoads = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+/// Rows that were routed to each expert of a model, all layers together, since the sender's start.
+package nonisolated struct WireExpertLoad: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var model: UInt32 = 0
+
+  package var rows: [UInt64] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 package nonisolated struct WireFreeSlots: Sendable {
@@ -1690,9 +1710,21 @@ package nonisolated struct WireTrainReady: Sendable {
 
   package var version: UInt64 = 0
 
+  /// What was loaded, as if a step had just led there.
+  package var state: WireStepApplied {
+    get {_state ?? WireStepApplied()}
+    set {_state = newValue}
+  }
+  /// Returns true if `state` has been explicitly set.
+  package var hasState: Bool {self._state != nil}
+  /// Clears the value of `state`. Subsequent reads from it will return its default value.
+  package mutating func clearState() {self._state = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
+
+  fileprivate var _state: WireStepApplied? = nil
 }
 
 package nonisolated struct WireTrainAbort: Sendable {
@@ -2416,6 +2448,9 @@ package nonisolated struct WireWorkerList: Sendable {
 
   package var epoch: UInt64 = 0
 
+  /// Of all workers together.
+  package var expertLoads: [WireExpertLoad] = []
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2441,7 +2476,7 @@ package nonisolated struct WireWorkerView: @unchecked Sendable {
     set {_uniqueStorage()._processID = newValue}
   }
 
-  /// live, lost, draining.
+  /// live, lost, draining, left out (it has no room for the models of the job).
   package var status: String {
     get {_storage._status}
     set {_uniqueStorage()._status = newValue}
@@ -2519,6 +2554,9 @@ package nonisolated struct WireShard: Sendable {
 
   /// Experts of which the worker has opened a tensor at any time.
   package var openedExperts: String = String()
+
+  /// Part of the model's routed rows that go to this worker's experts.
+  package var loadShare: Double = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2638,6 +2676,14 @@ package nonisolated struct WireJournalEntry: Sendable {
     set {change = .modelScaled(newValue)}
   }
 
+  package var drainBegun: WireDrainBegun {
+    get {
+      if case .drainBegun(let v)? = change {return v}
+      return WireDrainBegun()
+    }
+    set {change = .drainBegun(newValue)}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Change: Equatable, Sendable {
@@ -2651,8 +2697,24 @@ package nonisolated struct WireJournalEntry: Sendable {
     case stepCommitted(WireStepCommitted)
     case snapshotTaken(WireSnapshotTaken)
     case modelScaled(WireModelScaled)
+    case drainBegun(WireDrainBegun)
 
   }
+
+  package init() {}
+}
+
+/// The process of this incarnation is to leave.
+package nonisolated struct WireDrainBegun: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var identity: String = String()
+
+  package var incarnation: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 }
@@ -3991,7 +4053,7 @@ nonisolated extension WireEndpoints: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Beat"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}progress\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}activity\0\u{3}free_slots\0\u{1}counters\0\u{1}leases\0\u{3}is_leaving\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}progress\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}activity\0\u{3}free_slots\0\u{1}counters\0\u{1}leases\0\u{3}is_leaving\0\u{3}expert_loads\0")
 
   fileprivate class _StorageClass {
     var _progress: UInt64 = 0
@@ -4002,6 +4064,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     var _counters: WireWorkerCounters? = nil
     var _leases: [UInt64] = []
     var _isLeaving: Bool = false
+    var _expertLoads: [WireExpertLoad] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4020,6 +4083,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       _counters = source._counters
       _leases = source._leases
       _isLeaving = source._isLeaving
+      _expertLoads = source._expertLoads
     }
   }
 
@@ -4046,6 +4110,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         case 6: try { try decoder.decodeSingularMessageField(value: &_storage._counters) }()
         case 7: try { try decoder.decodeRepeatedUInt64Field(value: &_storage._leases) }()
         case 8: try { try decoder.decodeSingularBoolField(value: &_storage._isLeaving) }()
+        case 9: try { try decoder.decodeRepeatedMessageField(value: &_storage._expertLoads) }()
         default: break
         }
       }
@@ -4082,6 +4147,9 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       if _storage._isLeaving != false {
         try visitor.visitSingularBoolField(value: _storage._isLeaving, fieldNumber: 8)
       }
+      if !_storage._expertLoads.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._expertLoads, fieldNumber: 9)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4099,10 +4167,46 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         if _storage._counters != rhs_storage._counters {return false}
         if _storage._leases != rhs_storage._leases {return false}
         if _storage._isLeaving != rhs_storage._isLeaving {return false}
+        if _storage._expertLoads != rhs_storage._expertLoads {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireExpertLoad: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ExpertLoad"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}rows\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.model) }()
+      case 2: try { try decoder.decodeRepeatedUInt64Field(value: &self.rows) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.model != 0 {
+      try visitor.visitSingularUInt32Field(value: self.model, fieldNumber: 1)
+    }
+    if !self.rows.isEmpty {
+      try visitor.visitPackedUInt64Field(value: self.rows, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireExpertLoad, rhs: WireExpertLoad) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs.rows != rhs.rows {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -6204,7 +6308,7 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireTrainReady: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainReady"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{1}state\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6214,24 +6318,33 @@ nonisolated extension WireTrainReady: SwiftProtobuf.Message, SwiftProtobuf._Mess
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularMessageField(value: &self._state) }()
       default: break
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.epoch != 0 {
       try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
     }
     if self.version != 0 {
       try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
     }
+    try { if let v = self._state {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireTrainReady, rhs: WireTrainReady) -> Bool {
     if lhs.epoch != rhs.epoch {return false}
     if lhs.version != rhs.version {return false}
+    if lhs._state != rhs._state {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7691,7 +7804,7 @@ nonisolated extension WireScaleModel: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireWorkerList: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".WorkerList"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}workers\0\u{1}epoch\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}workers\0\u{1}epoch\0\u{3}expert_loads\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7701,6 +7814,7 @@ nonisolated extension WireWorkerList: SwiftProtobuf.Message, SwiftProtobuf._Mess
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.workers) }()
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.expertLoads) }()
       default: break
       }
     }
@@ -7713,12 +7827,16 @@ nonisolated extension WireWorkerList: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if self.epoch != 0 {
       try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
     }
+    if !self.expertLoads.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.expertLoads, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireWorkerList, rhs: WireWorkerList) -> Bool {
     if lhs.workers != rhs.workers {return false}
     if lhs.epoch != rhs.epoch {return false}
+    if lhs.expertLoads != rhs.expertLoads {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7880,7 +7998,7 @@ nonisolated extension WireWorkerView: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireShard: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Shard"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}name\0\u{3}is_trunk_ready\0\u{1}experts\0\u{3}opened_experts\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}name\0\u{3}is_trunk_ready\0\u{1}experts\0\u{3}opened_experts\0\u{3}load_share\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7893,6 +8011,7 @@ nonisolated extension WireShard: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 3: try { try decoder.decodeSingularBoolField(value: &self.isTrunkReady) }()
       case 4: try { try decoder.decodeSingularStringField(value: &self.experts) }()
       case 5: try { try decoder.decodeSingularStringField(value: &self.openedExperts) }()
+      case 6: try { try decoder.decodeSingularDoubleField(value: &self.loadShare) }()
       default: break
       }
     }
@@ -7914,6 +8033,9 @@ nonisolated extension WireShard: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if !self.openedExperts.isEmpty {
       try visitor.visitSingularStringField(value: self.openedExperts, fieldNumber: 5)
     }
+    if self.loadShare.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.loadShare, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -7923,6 +8045,7 @@ nonisolated extension WireShard: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.isTrunkReady != rhs.isTrunkReady {return false}
     if lhs.experts != rhs.experts {return false}
     if lhs.openedExperts != rhs.openedExperts {return false}
+    if lhs.loadShare != rhs.loadShare {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7984,7 +8107,7 @@ nonisolated extension WireDone: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JournalEntry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0\u{3}model_scaled\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0\u{3}model_scaled\0\u{3}drain_begun\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -8122,6 +8245,19 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
           self.change = .modelScaled(v)
         }
       }()
+      case 11: try {
+        var v: WireDrainBegun?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .drainBegun(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .drainBegun(v)
+        }
+      }()
       default: break
       }
     }
@@ -8173,6 +8309,10 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
       guard case .modelScaled(let v)? = self.change else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
     }()
+    case .drainBegun?: try {
+      guard case .drainBegun(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -8180,6 +8320,41 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
 
   package static func ==(lhs: WireJournalEntry, rhs: WireJournalEntry) -> Bool {
     if lhs.change != rhs.change {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireDrainBegun: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".DrainBegun"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}identity\0\u{1}incarnation\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.identity) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.incarnation) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.identity.isEmpty {
+      try visitor.visitSingularStringField(value: self.identity, fieldNumber: 1)
+    }
+    if self.incarnation != 0 {
+      try visitor.visitSingularUInt64Field(value: self.incarnation, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireDrainBegun, rhs: WireDrainBegun) -> Bool {
+    if lhs.identity != rhs.identity {return false}
+    if lhs.incarnation != rhs.incarnation {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -9,26 +9,6 @@ internal import ClusterTransport
 internal import HeapModule
 internal import RuntimeSupport
 
-/// Random choices of a run, all from its seed.
-struct Chance {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 0x1234_5678 }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
-    mutating func pick(_ range: ClosedRange<Int>) -> Int {
-        range.lowerBound + Int(next() % UInt64(range.upperBound - range.lowerBound + 1))
-    }
-
-    mutating func happens(oneIn count: Int) -> Bool { next() % UInt64(count) == 0 }
-}
-
 /// Something that happens to a node at a time. Ordered by (time, order of scheduling).
 struct Occurrence: Comparable {
     enum Kind {

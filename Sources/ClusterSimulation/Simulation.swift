@@ -35,7 +35,7 @@ package struct SimulationReport: Sendable, Equatable {
 /// One run.
 package struct Simulation {
     private let settings: SimulationSettings
-    private var chance: Chance
+    private var chance: SplitMix64
     private var agenda = Agenda()
     private var trace = Trace()
     private var report = SimulationReport()
@@ -65,7 +65,7 @@ package struct Simulation {
     package init(_ settings: SimulationSettings, tell: ((String) -> Void)? = nil) {
         self.settings = settings
         self.tell = tell
-        chance = Chance(seed: settings.seed)
+        chance = SplitMix64(seed: settings.seed)
         workers = (0..<chance.pick(1...4)).map { SimulatedWorker(index: $0) }
         times.canaryEvery = UInt64(chance.pick(0...4))
         for _ in 0..<chance.pick(1...2) {

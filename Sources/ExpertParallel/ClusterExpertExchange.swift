@@ -184,6 +184,7 @@ package final class ClusterExpertExchange: TrainableExpertExchange, @unchecked S
         table = routing.table(model: model)
         self.tokens = tokens
         self.assignment = assignment
+        port.counters.count(model: model, expertCount: shape.expertCount, assignment.experts)
         refreshLocalWeights()
         let view = wholeView()
         let width = shape.hiddenSize

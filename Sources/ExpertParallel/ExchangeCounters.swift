@@ -40,5 +40,20 @@ package final class ExchangeCounters: Sendable {
 
     package var snapshot: ExchangeStatistics { statistics.withLock { $0 } }
 
+    private let rows = Locked<[UInt32: [UInt64]]>([:])
+
+    /// Rows that this process has routed to each expert of a model, here and elsewhere, all layers together.
+    package var expertRows: [UInt32: [UInt64]] { rows.withLock { $0 } }
+
+    /// Counts one exchange's entries.
+    func count(model: UInt32, expertCount: Int, _ experts: [Int32]) {
+        rows.withLock {
+            var counts = $0.removeValue(forKey: model) ?? []
+            if counts.count != expertCount { counts = [UInt64](repeating: 0, count: expertCount) }
+            for expert in experts { counts[Int(expert)] &+= 1 }
+            $0[model] = counts
+        }
+    }
+
     func update(_ body: (inout ExchangeStatistics) -> Void) { statistics.withLock { body(&$0) } }
 }

@@ -250,6 +250,12 @@ package final class WorkerProcess: @unchecked Sendable {
             slots.count = UInt32(max(0, count))
             beat.freeSlots.append(slots)
         }
+        for (model, rows) in environment.port.counters.expertRows.sorted(by: { $0.key < $1.key }) {
+            var load = WireExpertLoad()
+            load.model = model
+            load.rows = rows
+            beat.expertLoads.append(load)
+        }
         beat.counters.residentTrunkByteCount = hosted.reduce(0) { $0 + $1.description.trunkByteCount }
         beat.counters.residentExpertByteCount = UInt64(environment.shards.residentByteCount)
         beat.counters.tokensDispatched = UInt64(exchange.tokensDispatched)

@@ -25,6 +25,12 @@ struct CoordinatorTests {
             apply(.tick)
         }
 
+        /// A fresh process with what is durable.
+        mutating func restart() {
+            coordinator = Coordinator(state: coordinator.state, incarnation: coordinator.incarnation + 1)
+            apply(.tick)
+        }
+
         var now: MonotonicInstant { MonotonicInstant(nanoseconds: milliseconds * 1_000_000) }
 
         mutating func apply(_ event: Coordinator.Event) { effects = coordinator.apply(event, at: now) }
@@ -285,6 +291,73 @@ struct CoordinatorTests {
         #expect(refusal?.requestFailed.text.contains("is the last one") == true)
         #expect(ask(&stage) { $0.drainWorker.worker = 9 }?.requestFailed.exitCode == 2)
         #expect(ask(&stage, role: .submit) { $0.drainWorker.worker = 2 } == nil, "only an administrator may")
+    }
+
+    @Test("a coordinator that comes back knows who was to leave; a new process of that key stays")
+    func drainAfterRestart() {
+        var stage = twoWorkers(3)
+        stage.beat("a", incarnation: 1, slots: 1)
+        #expect(ask(&stage) { $0.drainWorker.worker = 1 }?.body == .done(WireDone()))
+        let isDraining = { (stage: Stage, name: String) in
+            stage.coordinator.members.values.first { $0.identity.rawValue == name }?.isDraining
+        }
+        stage.restart()
+        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] { stage.hello(name, incarnation: incarnation) }
+        #expect(isDraining(stage, "a") == true && isDraining(stage, "b") == false)
+        stage.hello("a", incarnation: 3)
+        #expect(isDraining(stage, "a") == false)
+    }
+
+    @Test("a newcomer without memory for the trunk is left out, and nothing waits for it")
+    func smallNewcomer() {
+        var stage = twoWorkers(3)
+        stage.beat("a", incarnation: 1, slots: 1)
+        #expect(!stage.grants.isEmpty)
+        stage.hello("small", incarnation: 4, memory: 1 << 10)
+        stage.pass(200)
+        stage.beat("b", incarnation: 2, slots: 1)
+        #expect(stage.grants.map(\.to) == ["b"])
+        #expect(stage.coordinator.members[3]?.isLeftOut == true)
+        #expect(stage.coordinator.deployments[1]?.placement.targets[3] == nil)
+        let list = ask(&stage) { $0.listWorkers = WireListWorkers() }?.workerList
+        #expect(list?.workers.map(\.status) == ["live", "live", "left out"])
+    }
+
+    @Test("the load of experts is the sum of all workers', and each worker's share is what it holds")
+    func loads() {
+        var stage = Stage(expected: 2)
+        stage.hello("a", incarnation: 1)
+        stage.hello("b", incarnation: 2)
+        stage.admit(experts: 4, expertBytes: 1 << 20)
+        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] {
+            let number = stage.coordinator.members.values.first { $0.identity.rawValue == name }!.number
+            let experts = stage.coordinator.deployments[1]!.placement.targets[number]!.sorted()
+            stage.say(name, incarnation: incarnation) {
+                $0.shardReport = .with {
+                    $0.model = 1
+                    $0.epoch = .max
+                    $0.isTrunkReady = true
+                    $0.experts = experts.map(UInt32.init)
+                }
+            }
+            stage.say(name, incarnation: incarnation) {
+                $0.beat.expertLoads = [
+                    .with {
+                        $0.model = 1
+                        $0.rows = name == "a" ? [3, 0, 0, 1] : [3, 0, 1, 2]
+                    },
+                    // Of a model with other experts, and of none: not counted.
+                    .with {
+                        $0.model = 1
+                        $0.rows = [9]
+                    }, .with { $0.model = 7 },
+                ]
+            }
+        }
+        let list = ask(&stage) { $0.listWorkers = WireListWorkers() }!.workerList
+        #expect(list.expertLoads.map(\.rows) == [[6, 0, 1, 3]])
+        #expect(list.workers.map { $0.shards[0].loadShare }.reduce(0, +) == 1)
+        #expect(Set(list.workers.map { $0.shards[0].loadShare }) == [0.6, 0.4])
     }
 
     @Test("a canary is computed by another worker; equal bits end it, other bits are a dispute")

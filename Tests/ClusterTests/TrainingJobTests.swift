@@ -470,10 +470,38 @@ struct TrainingJobTests {
     func resumed() throws {
         let quiet = try Self.quiet.get()
         let bench = try Self.mixture.get().bench
-        var cluster = try bench.startCluster(workers: 3)
-        let submitted = try bench.apus(["submit", "grpo.yaml", "--set", "output=resumed"] + Self.exact)
+        try stopAfterCheckpoint("resumed", bench)
+        let cluster = try bench.startCluster(workers: 2, state: "resumed-state")
+        defer { cluster.stop() }
+        let watched = try bench.apus("watch", "1")
+        #expect(watched.status == 0, "\(watched.errors)\(watched.output)")
+        #expect(try Self.weights(bench.url("resumed")) == quiet)
+    }
+
+    @Test("a byte of a checkpoint that changed on the disk: the job ends and says which checkpoint")
+    func damagedCheckpoint() throws {
+        _ = try Self.quiet.get()
+        let bench = try Self.mixture.get().bench
+        let checkpoint = try stopAfterCheckpoint("damaged", bench)
+        let file = checkpoint.appendingPathComponent("training/segment-00000.safetensors")
+        var bytes = try Data(contentsOf: file)
+        bytes[bytes.count - 3] ^= 1
+        try bytes.write(to: file)
+        let cluster = try bench.startCluster(workers: 2, state: "damaged-state")
+        defer { cluster.stop() }
+        let watched = try bench.apus("watch", "1")
+        let said = watched.errors + watched.output
+        #expect(watched.status == 5, "\(said)")
+        #expect(said.contains("\(checkpoint.lastPathComponent) does not hold the state that was committed"), "\(said)")
+    }
+
+    /// Starts a job on three workers and stops the cluster at its first checkpoint, which is returned.
+    @discardableResult
+    private func stopAfterCheckpoint(_ output: String, _ bench: Workbench) throws -> URL {
+        let cluster = try bench.startCluster(workers: 3, state: "\(output)-state")
+        let submitted = try bench.apus(["submit", "grpo.yaml", "--set", "output=\(output)"] + Self.exact)
         try #require(submitted.status == 0, "\(submitted.errors)\(submitted.output)")
-        let checkpoints = bench.url("resumed/checkpoints")
+        let checkpoints = bench.url("\(output)/checkpoints")
         let deadline = Date().addingTimeInterval(60)
         while Date() < deadline {
             let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints.path)) ?? []
@@ -481,10 +509,8 @@ struct TrainingJobTests {
             Thread.sleep(forTimeInterval: 0.01)
         }
         cluster.stop()
-        cluster = try bench.startCluster(workers: 2)
-        defer { cluster.stop() }
-        let watched = try bench.apus("watch", "1")
-        #expect(watched.status == 0, "\(watched.errors)\(watched.output)")
-        #expect(try Self.weights(bench.url("resumed")) == quiet)
+        let names = try FileManager.default.contentsOfDirectory(atPath: checkpoints.path)
+        let last = try #require(names.filter { $0.hasPrefix("step-") && !$0.hasSuffix(".partial") }.max())
+        return checkpoints.appendingPathComponent(last)
     }
 }

@@ -69,7 +69,7 @@ struct TrainingRun: Sendable {
         let member = TrainingMember(
             model: model, modelID: TestCluster.model, experts: experts, store: worker.store,
             training: worker.training, port: worker.port)
-        try member.begin(
+        _ = try member.begin(
             TrainingEpoch(number: 1, members: identities, rank: rank, experts: owned), version: 1,
             from: TrainingSnapshot(checkpoint, compute: compute, pool: worker.pool))
         var cells: [[Int: Double]] = []

@@ -131,15 +131,15 @@ extension Coordinator {
     /// - Returns: what has to be waited for before work can be given out, or nil.
     private mutating func prepareModels(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
         let minimum = max(1, Int(job.admitted.workersMin))
-        let workers = liveWorkers
+        let engine = job.admitted.engine
+        let all = job.models
+        let phase = phaseModels(job)
+        let workers = leaveOutSmallWorkers(phase, engine, minimum: minimum)
         let hasSettled = firstJoin.map { now.milliseconds(since: $0) > times.settle } ?? false
         let wanted = deployments.isEmpty && !hasSettled ? max(minimum, expectedWorkerCount) : minimum
         if workers.count < wanted, deployments.isEmpty || workers.isEmpty {
             return "\(wanted - workers.count) more worker\(wanted - workers.count == 1 ? "" : "s") to join"
         }
-        let engine = job.admitted.engine
-        let all = job.models
-        let phase = phaseModels(job)
         // All models when they fit together; otherwise one after the other.
         let models = fits(all, engine, on: workers) ? all : phase
         if let text = shortfall(models, engine, on: workers) {
@@ -161,8 +161,8 @@ extension Coordinator {
 
     private func loading(_ id: UInt32) -> String? {
         guard let deployment = deployments[id] else { return "model \(id) to be placed" }
-        if liveWorkers.contains(where: deployment.isReady) { return nil }
-        let behind = liveWorkers.filter { !deployment.trunkReady.contains($0) }.map { "worker \($0)" }
+        if usedWorkers.contains(where: deployment.isReady) { return nil }
+        let behind = usedWorkers.filter { !deployment.trunkReady.contains($0) }.map { "worker \($0)" }
         if !behind.isEmpty { return "\(behind.joined(separator: ", ")) to load \(deployment.model.path)" }
         let orphans = deployment.placement.routes.enumerated().filter { $0.element.isEmpty }.map(\.offset)
         return "experts \(rangeText(orphans)) of \(deployment.model.path) to be loaded"

@@ -8,6 +8,9 @@ extension Coordinator {
     /// Live workers in order of joining.
     var liveWorkers: [WorkerNumber] { members.keys.sorted() }
 
+    /// Those of them that the job's models are placed on.
+    var usedWorkers: [WorkerNumber] { liveWorkers.filter { members[$0]?.isLeftOut == false } }
+
     func number(of peer: PeerIdentity) -> WorkerNumber? { members.values.first { $0.identity == peer }?.number }
 
     /// The worker that sent `envelope`, if this incarnation was welcomed in this epoch; it is told otherwise.
@@ -74,6 +77,7 @@ extension Coordinator {
         var member = Member(
             number: lastWorkerNumber, identity: peer, incarnation: envelope.incarnation, hello: hello, now: now)
         for report in hello.shards { member.reports[report.model] = report }
+        member.isDraining = state.isDrained(peer, envelope.incarnation)
         members[member.number] = member
         numericsFingerprint = hello.numericsFingerprint
         if firstJoin == nil { firstJoin = now }

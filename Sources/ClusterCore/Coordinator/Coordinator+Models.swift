@@ -16,7 +16,7 @@ extension Coordinator {
         for id in models {
             guard let model = state.models[id] else { continue }
             var deployment = deployments[id] ?? begin(model, engine)
-            var able = liveWorkers.filter { deployment.problems[$0] == nil }
+            var able = usedWorkers.filter { deployment.problems[$0] == nil }
             // What is in training stays where it is until the epoch's end: newcomers wait for that, leavers too.
             if let run = current?.training, run.model == id { able = run.members.filter { members[$0] != nil } }
             deployment.placement.routesFollowTargets = fault == .routesFollowTargets
@@ -75,6 +75,31 @@ extension Coordinator {
         return even == fixed ? .infinity : Double(member.hello.memoryByteCount - fixed) / Double(even - fixed)
     }
 
+    /// Nothing is placed on workers without memory for trunk and cache, as long as others have it: a small host that joins
+    /// must not hold up what runs.
+    /// - Returns: the workers that are used.
+    mutating func leaveOutSmallWorkers(
+        _ models: [UInt32], _ engine: WireEngineSettings, minimum: Int
+    ) -> [WorkerNumber] {
+        let workers = liveWorkers
+        let descriptions = models.compactMap { state.models[$0] }
+        let roomy = workers.filter { worker in
+            members[worker].map { capacity(descriptions, engine, $0, of: workers.count) != nil } ?? false
+        }
+        // With too few of them the job waits, and says for what.
+        let used = roomy.count < minimum ? workers : roomy
+        let isUsed = Set(used)
+        for worker in workers where members[worker]?.isLeftOut == isUsed.contains(worker) {
+            members[worker]!.isLeftOut.toggle()
+            let name = members[worker]!.name
+            log(
+                members[worker]!.isLeftOut
+                    ? "\(name) is left out: \(shortfall(models, engine, on: [worker]) ?? "it has no room")"
+                    : "\(name) is used again")
+        }
+        return used
+    }
+
     /// Experts of `model` that each worker has memory for beside everything else; only where an even share is too much
     /// for somebody.
     private func rooms(
@@ -127,7 +152,7 @@ extension Coordinator {
         }
         deployments[report.model]?.note(report, of: number)
         guard let deployment = deployments[report.model], let current,
-            !liveWorkers.isEmpty, liveWorkers.allSatisfy({ deployment.problems[$0] != nil })
+            !usedWorkers.isEmpty, usedWorkers.allSatisfy({ deployment.problems[$0] != nil })
         else { return }
         end(current.id, "failed", "no worker can load \(deployment.model.path): \(report.problem)")
     }

@@ -9,7 +9,7 @@ internal import SwiftProtobuf
 
 extension Coordinator {
     /// Workers that new work and new shards go to.
-    var stayingWorkers: [WorkerNumber] { liveWorkers.filter { members[$0]?.isDraining == false } }
+    var stayingWorkers: [WorkerNumber] { usedWorkers.filter { members[$0]?.isDraining == false } }
 
     private mutating func refuse(_ peer: PeerIdentity, _ envelope: WireEnvelope, _ code: Int32, _ text: String) {
         reply(to: peer, envelope) {
@@ -36,6 +36,12 @@ extension Coordinator {
                     return refuse(peer, envelope, 4, "without worker \(drain.worker) the job does not fit: \(text)")
                 }
             }
+            record(
+                .with {
+                    $0.drainBegun = .with {
+                        $0.identity = member.identity.rawValue; $0.incarnation = member.incarnation
+                    }
+                })
             members[drain.worker]?.isDraining = true
             log("\(member.name) is drained on request")
         }

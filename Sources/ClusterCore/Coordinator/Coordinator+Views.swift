@@ -65,17 +65,48 @@ extension Coordinator {
     func workerList(_ now: MonotonicInstant) -> WireWorkerList {
         .with {
             $0.epoch = state.epoch
-            $0.workers = members.values.sorted { $0.number < $1.number }.map { view($0, now) }
+            let loads = expertLoads()
+            $0.expertLoads = loads.sorted { $0.key < $1.key }.map { model, rows in
+                .with {
+                    $0.model = model; $0.rows = rows
+                }
+            }
+            $0.workers = members.values.sorted { $0.number < $1.number }.map { view($0, loads, now) }
         }
     }
 
-    private func view(_ member: Member, _ now: MonotonicInstant) -> WireWorkerView {
+    /// Rows routed to each expert, by model, as the workers have counted them.
+    private func expertLoads() -> [UInt32: [UInt64]] {
+        var loads: [UInt32: [UInt64]] = [:]
+        for load in members.values.flatMap(\.beat.expertLoads) {
+            guard let deployment = deployments[load.model], load.rows.count == Int(deployment.model.expertCount) else {
+                continue
+            }
+            let sums = loads[load.model] ?? [UInt64](repeating: 0, count: load.rows.count)
+            loads[load.model] = zip(sums, load.rows).map { $0 &+ $1 }
+        }
+        return loads
+    }
+
+    /// The part of a model's rows that go to what `worker` holds; copies of an expert share its rows.
+    private func loadShare(_ deployment: Deployment, _ worker: WorkerNumber, _ rows: [UInt64]) -> Double {
+        let total = rows.reduce(0.0) { $0 + Double($1) }
+        guard total > 0 else { return 0 }
+        let routes = deployment.placement.routes
+        let mine = rows.indices.reduce(0.0) { sum, expert in
+            routes[expert].contains(worker) ? sum + Double(rows[expert]) / Double(routes[expert].count) : sum
+        }
+        return mine / total
+    }
+
+    private func view(_ member: Member, _ loads: [UInt32: [UInt64]], _ now: MonotonicInstant) -> WireWorkerView {
         .with {
             $0.id = member.number
             $0.host = member.hello.host
             $0.processID = member.hello.processID
             $0.identity = member.identity.rawValue
-            $0.status = member.lostUntil != nil ? "lost" : member.isDraining ? "draining" : "live"
+            $0.status = member.lostUntil != nil
+                ? "lost" : member.isDraining ? "draining" : member.isLeftOut ? "left out" : "live"
             $0.activity = member.beat.activity
             $0.waitingFor = member.beat.waitingFor
             $0.waitingMilliseconds = member.beat.waitingMilliseconds
@@ -89,6 +120,7 @@ extension Coordinator {
                     $0.name = deployment.model.path
                     $0.isTrunkReady = deployment.trunkReady.contains(member.number)
                     $0.openedExperts = rangeText(deployment.opened[member.number] ?? [])
+                    $0.loadShare = loads[deployment.model.id].map { loadShare(deployment, member.number, $0) } ?? 0
                     $0.experts = rangeText(deployment.placement.held[member.number, default: []].sorted())
                 }
             }

@@ -3,6 +3,7 @@
 // What the coordinator knows after `kill -9`: the fold of its journal. Live changes go through the same `apply`, so a
 // replay cannot differ from what happened.
 package import ClusterProtocol
+internal import ClusterTransport
 package import Foundation
 
 /// Names one sequence of a job.
@@ -131,6 +132,8 @@ package struct DurableState: Sendable {
     package private(set) var models: [UInt32: WireModelDescription] = [:]
     /// Copies of the experts of models that an operator has scaled.
     package private(set) var replicas: [UInt32: UInt32] = [:]
+    /// Incarnations that an operator has drained, the last of each key.
+    private var drained: [String: UInt64] = [:]
 
     package init() {}
 
@@ -138,6 +141,8 @@ package struct DurableState: Sendable {
     package init(replaying entries: some Sequence<WireJournalEntry>) {
         for entry in entries { apply(entry) }
     }
+
+    func isDrained(_ peer: PeerIdentity, _ incarnation: UInt64) -> Bool { drained[peer.rawValue] == incarnation }
 
     package var nextJob: UInt64 { (jobs.keys.max() ?? 0) + 1 }
 
@@ -153,6 +158,7 @@ package struct DurableState: Sendable {
         case .snapshotTaken(let taken): jobs[taken.job]?.apply(taken)
         case .jobEnded(let ended): jobs[ended.job]?.end(ended)
         case .modelScaled(let scaled): replicas[scaled.model] = scaled.replicas
+        case .drainBegun(let drain): drained[drain.identity] = drain.incarnation
         case nil: break
         }
     }

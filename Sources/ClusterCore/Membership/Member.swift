@@ -17,6 +17,8 @@ package struct Member: Sendable {
     package var lostUntil: MonotonicInstant?
     /// It takes no more work, and what it holds goes to others; then it is told to end.
     package var isDraining = false
+    /// It has no memory for its part of the job's models, and others have: nothing is placed on it.
+    package var isLeftOut = false
     /// Sequences granted since the last beat, per model: the beat's free slots are older than them.
     package var grantedSinceBeat: [UInt32: Int] = [:]
     /// What it last said it holds, by model.

@@ -35,6 +35,12 @@ extension Coordinator {
         switch run.phase {
         case .loading:
             guard run.missing.isEmpty else { return waiting(run, "to load the training state") }
+            if let committed = job.committed[run.version], digest(run) != committed {
+                restartTraining(
+                    "the checkpoint \(job.snapshot?.directory ?? "") does not hold the state that was committed as version "
+                        + "\(run.version); its disk or some host's memory is at fault", now)
+                return nil
+            }
             run.enter(.ready, now)
             return nil
         case .ready: return continueFromReady(job, &run, now)
@@ -214,6 +220,7 @@ extension Coordinator {
         case .trainReady(let ready):
             guard ready.epoch == run.epoch, run.phase == .loading else { return }
             run.answered.insert(number)
+            run.applied[number] = ready.state
         case .stepSealed(let sealed):
             guard sealed.epoch == run.epoch, sealed.version == run.version, run.phase == .gradients else { return }
             run.sealed[number] = sealed
@@ -231,15 +238,24 @@ extension Coordinator {
             }
         case .trainFailed(let failed):
             guard failed.epoch == run.epoch else { return }
-            restartCount += 1
-            endEpoch("worker \(number): \(failed.reason)", now)
-            if restartCount > Self.restartMax, let id = current?.id {
-                end(id, "failed", "training does not get on: \(failed.reason)")
-            }
-            return
+            return restartTraining("worker \(number): \(failed.reason)", now)
         default: return
         }
         current?.training = run
+    }
+
+    /// Ends the epoch for another try, a bounded number of times.
+    private mutating func restartTraining(_ reason: String, _ now: MonotonicInstant) {
+        restartCount += 1
+        endEpoch(reason, now)
+        if restartCount > Self.restartMax, let id = current?.id {
+            end(id, "failed", "training does not get on: \(reason)")
+        }
+    }
+
+    private func digest(_ run: TrainingRun) -> Data {
+        StepReduction.digest(
+            run.members.enumerated().compactMap { rank, worker in run.applied[worker].map { ($0, run.experts[rank]) } })
     }
 
     private mutating func prepare(_ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant) -> String? {
@@ -289,8 +305,7 @@ extension Coordinator {
     }
 
     private mutating func commit(_ job: JobRecord, _ run: inout TrainingRun, _ now: MonotonicInstant) -> String? {
-        let digest = StepReduction.digest(
-            run.members.enumerated().compactMap { rank, worker in run.applied[worker].map { ($0, run.experts[rank]) } })
+        let digest = digest(run)
         let version = run.version + 1
         if let earlier = job.committed[version] {
             guard earlier == digest else {

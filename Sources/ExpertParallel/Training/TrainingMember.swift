@@ -184,8 +184,9 @@ package final class TrainingMember {
 
     /// Takes the state of `version` from a snapshot, or makes it from a checkpoint's weights, and writes the compute
     /// copies of all of the trunk and of the own experts from it.
+    /// - Returns: CRC-32C over master weights and moments of each own segment and expert, as ``apply(_:)`` gives them.
     /// - Throws: ``CheckpointError``, ``MemoryError``.
-    package func begin(_ epoch: TrainingEpoch, version: UInt64, from snapshot: TrainingSnapshot) throws {
+    package func begin(_ epoch: TrainingEpoch, version: UInt64, from snapshot: TrainingSnapshot) throws -> [UInt32] {
         self.epoch = epoch
         self.version = version
         exchange.begin(epoch: epoch.number, members: epoch.members, rank: epoch.rank)
@@ -193,17 +194,23 @@ package final class TrainingMember {
         segmentGradients = [:]
         expertStates = [:]
         training.set(model: modelID, nil)
+        var checksums: [UInt32] = []
+        var ofExperts: [ExpertGradients.ExpertID: UInt32] = [:]
         for index in segments.segments.indices {
             let isOwn = segments.owner(of: index, memberCount: epoch.members.count) == epoch.rank
             let state = try snapshot.segment(index, segments)
             refresh(segment: index, state.master)
             if isOwn {
+                checksums.append(state.checksum)
                 state.rest()
                 segmentStates[index] = state
                 segmentGradients[index] = try PageBuffer(byteCount: state.count * 4)
             }
         }
-        guard let experts else { return lanes.follow(nil) }
+        guard let experts else {
+            lanes.follow(nil)
+            return checksums
+        }
         let gradients = ExpertGradients(
             compute: model.compute, hiddenSize: model.configuration.hiddenSize,
             intermediateSize: model.configuration.moeIntermediateSize, pool: model.pool)
@@ -215,6 +222,7 @@ package final class TrainingMember {
                 throw TrainingExchangeError.stalled("expert \(id.expert) of layer \(id.layer) is not loaded here")
             }
             refresh(id, weights, state.master)
+            ofExperts[id] = state.checksum
             state.rest()
             expertStates[id] = state
             try gradients.own(id)
@@ -227,6 +235,7 @@ package final class TrainingMember {
         training.set(model: modelID, trained)
         trained.begin(epoch: epoch.number, version: version)
         lanes.follow(experts)
+        return checksums + ofExperts.keys.sorted().map { ofExperts[$0]! }
     }
 
     /// Ends waits of the step under way; from any thread.

@@ -111,7 +111,7 @@ final class TrainingHost: @unchecked Sendable {
                 freshHeadSeed: host.checkpoint.freshHeadSeed)
             let disk = begin.diskDirectory.isEmpty ? nil : begin.diskDirectory
             if let disk { try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true) }
-            try member.begin(
+            let checksums = try member.begin(
                 TrainingEpoch(
                     number: begin.epoch, members: begin.members.map { PeerIdentity($0) }, rank: Int(begin.rank),
                     experts: begin.experts.map(Int.init)),
@@ -122,7 +122,9 @@ final class TrainingHost: @unchecked Sendable {
             host.weightsChanged()
             answer("begin", begin.version) {
                 $0.trainReady = .with {
-                    $0.epoch = begin.epoch; $0.version = begin.version
+                    $0.epoch = begin.epoch
+                    $0.version = begin.version
+                    $0.state = state(member, checksums)
                 }
             }
         }
@@ -215,17 +217,19 @@ final class TrainingHost: @unchecked Sendable {
                         beta1: order.beta1, beta2: order.beta2, epsilon: order.adamEpsilon,
                         weightDecay: order.weightDecay)))
             host?.weightsChanged()
-            let segments = member.ownSegments.map { UInt32($0.index) }
             answers = [:]
-            answer("apply", member.version) {
-                $0.stepApplied = .with {
-                    $0.epoch = order.epoch
-                    $0.version = order.version + 1
-                    $0.segmentNumbers = segments
-                    $0.segments = Array(hashes.prefix(segments.count))
-                    $0.experts = Array(hashes.dropFirst(segments.count))
-                }
-            }
+            answer("apply", member.version) { $0.stepApplied = state(member, hashes) }
+        }
+    }
+
+    /// What a member has, by the checksums of its segments and then of its experts.
+    private func state(_ member: TrainingMember, _ checksums: [UInt32]) -> WireStepApplied {
+        .with {
+            $0.epoch = epoch
+            $0.version = member.version
+            $0.segmentNumbers = member.ownSegments.map { UInt32($0.index) }
+            $0.segments = Array(checksums.prefix($0.segmentNumbers.count))
+            $0.experts = Array(checksums.dropFirst($0.segmentNumbers.count))
         }
     }
 

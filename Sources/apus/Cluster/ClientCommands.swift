@@ -225,7 +225,21 @@ struct WorkersCommand: ParsableCommand {
             if json { return try printJSON(list.workers) }
             if list.workers.isEmpty { print("no workers") }
             for worker in list.workers { show(worker) }
+            for load in list.expertLoads { show(load) }
         }
+    }
+
+    /// The experts that most rows go to: what `apus scale` makes copies of.
+    private func show(_ load: WireExpertLoad) {
+        let total = load.rows.reduce(0.0) { $0 + Double($1) }
+        guard total > 0 else { return }
+        let mean = total / Double(load.rows.count)
+        let hottest = load.rows.enumerated().sorted { ($1.element, $0.offset) < ($0.element, $1.offset) }.prefix(6)
+        let idle = load.rows.count { $0 == 0 }
+        print(
+            "load of model \(load.model), times the mean: "
+                + hottest.map { "expert \($0.offset) \(String(format: "%.1f", Double($0.element) / mean))" }.joined(separator: ", ")
+                + (idle == 0 ? "" : "; \(idle) have had no row"))
     }
 
     private func show(_ worker: WireWorkerView) {
@@ -241,6 +255,7 @@ struct WorkersCommand: ParsableCommand {
         for shard in worker.shards {
             print(
                 "  model \(shard.model)    experts \(shard.experts.isEmpty ? "none" : shard.experts)"
+                    + (shard.loadShare > 0 ? " (\(Int((shard.loadShare * 100).rounded())) % of the rows)" : "")
                     + "\(shard.isTrunkReady ? "" : ", no trunk yet"); opened so far \(shard.openedExperts.isEmpty ? "none" : shard.openedExperts)  "
                     + shard.name)
         }

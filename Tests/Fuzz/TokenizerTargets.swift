@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+
+@testable import Tokenization
+
+let tokenizerTargets: [FuzzTarget] = [
+    FuzzTarget(
+        name: "tokenizer-files",
+        seeds: {
+            try files("Cluster/tiny-world/tokenizer", "tokenizer.json").map { Pieces.join([$0]) }
+                + [Pieces.join(["tokenizer.json", "tokenizer_config.json"].map(tinyWorld))]
+        },
+        run: { bytes in
+            let pieces = Pieces.split(bytes)
+            guard let file = pieces.first else { return }
+            let configuration = pieces.dropFirst().first
+            guard let tokenizer = try? Tokenizer(tokenizer: file, configuration: configuration) else { return }
+            let ids = tokenizer.encode("set a 12; <|im_end|> é\u{301}")
+            _ = tokenizer.decode(ids + [0, 1, .max, -1])
+        }),
+    FuzzTarget(
+        name: "tokenizer-text",
+        seeds: { [Array("Wort, 12 日本 \u{e9}\u{301} <think>\n\n</think>\r\n  x".utf8), [0xff, 0xc3, 0x28, 0]] },
+        run: { bytes in
+            let text = String(decoding: bytes, as: UTF8.self)
+            let ids = tinyTokenizer.encode(text)
+            // The tiny world's vocabulary lacks most bytes, so a text need not come back; it must not crash.
+            _ = tinyTokenizer.decode(ids)
+            var decoder = StreamingDecoder(tinyTokenizer)
+            var streamed = ids.map { decoder.append($0) }.joined()
+            streamed += decoder.finish()
+            require(streamed == tinyTokenizer.decode(ids), "a stream decodes as the whole")
+            _ = ThinkingParser.split(text: text)
+        }),
+    FuzzTarget(
+        name: "chat-messages",
+        seeds: {
+            let cases = try JSONValue(parsing: files("Tests/Fixtures/chat_template", "cases.json")[0])
+            return (cases["cases"]?.arrayValue ?? []).compactMap { $0["messages"]?.pythonText }.prefix(40).map {
+                Array($0.utf8)
+            } + [Array(#"[{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"x": 1e400}}]}]"#.utf8)]
+        },
+        run: { bytes in
+            guard let messages = try? JSONValue(parsing: bytes) else { return }
+            for template in ChatTemplate.allCases {
+                guard
+                    let chat = try? template.render(
+                        messages: messages, tools: messages, addGenerationPrompt: true, enableThinking: false)
+                else { continue }
+                _ = chat.encodeWithAssistantMask(tinyTokenizer)
+            }
+        }),
+]
+
+private func tinyWorld(_ name: String) throws -> [UInt8] {
+    try Array(Data(contentsOf: URL(fileURLWithPath: "Cluster/tiny-world/tokenizer/\(name)")))
+}
+
+private let tinyTokenizer: Tokenizer = {
+    do { return try Tokenizer(tokenizer: tinyWorld("tokenizer.json")) } catch { fatalError("\(error)") }
+}()
