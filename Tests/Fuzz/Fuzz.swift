@@ -27,7 +27,7 @@ public func fuzzMain(_ count: CInt, _ words: UnsafeMutablePointer<UnsafeMutableP
     let arguments = CommandLine.arguments
     func target(_ name: String) -> FuzzTarget {
         guard let target = FuzzTarget.all.first(where: { $0.name == name }) else {
-            fputs("fuzz: no target is named '\(name)'; see --list\n", stderr)
+            complain("no target is named '\(name)'; see --list")
             exit(2)
         }
         return target
@@ -43,7 +43,7 @@ public func fuzzMain(_ count: CInt, _ words: UnsafeMutablePointer<UnsafeMutableP
             }
             return 0
         } catch {
-            fputs("fuzz: \(error)\n", stderr)
+            complain("\(error)")
             return 1
         }
     default:
@@ -52,3 +52,5 @@ public func fuzzMain(_ count: CInt, _ words: UnsafeMutablePointer<UnsafeMutableP
         return runDriver(&count, &words, testOneInput)
     }
 }
+
+private func complain(_ text: String) { FileHandle.standardError.write(Data("fuzz: \(text)\n".utf8)) }

@@ -5,11 +5,11 @@
 import Foundation
 
 /// One decoder, or a state machine behind it.
-struct FuzzTarget {
+struct FuzzTarget: Sendable {
     let name: String
     /// Inputs to begin with, well formed and not.
-    let seeds: () throws -> [[UInt8]]
-    let run: ([UInt8]) -> Void
+    let seeds: @Sendable () throws -> [[UInt8]]
+    let run: @Sendable ([UInt8]) -> Void
 
     static let all: [FuzzTarget] =
         transportTargets + exchangeTargets + clusterTargets + checkpointTargets + tokenizerTargets + jobTargets

@@ -49,7 +49,7 @@ struct MathTokenizer {
         while let character = current {
             switch character {
             case "\\": guard readCommand() else { return false }
-            case "0"..."9": readNumber()
+            case _ where character.isASCIIDigit: readNumber()
             case ".":
                 guard index + 1 < characters.count, characters[index + 1].isASCIIDigit else { return false }
                 readNumber()
@@ -211,6 +211,7 @@ struct MathTokenizer {
 }
 
 extension Character {
-    var isASCIIDigit: Bool { ("0"..."9").contains(self) && isASCII }
+    /// Not `"0"..."9"` alone: a digit with a combining mark lies between two digits in the order of characters.
+    var isASCIIDigit: Bool { isASCII && ("0"..."9").contains(self) }
     var isASCIILetter: Bool { isASCII && isLetter }
 }
