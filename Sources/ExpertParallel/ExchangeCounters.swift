@@ -43,7 +43,10 @@ package final class ExchangeCounters: Sendable {
     private let rows = Locked<[UInt32: [UInt64]]>([:])
 
     /// Rows that this process has routed to each expert of a model, here and elsewhere, all layers together.
-    package var expertRows: [UInt32: [UInt64]] { rows.withLock { $0 } }
+    package var expertRows: [UInt32: [UInt64]] {
+        // Copied here: a storage that is shared would be copied by the next count, on the path of an exchange.
+        rows.withLock { $0.mapValues { $0.withUnsafeBufferPointer(Array.init) } }
+    }
 
     /// Counts one exchange's entries.
     func count(model: UInt32, expertCount: Int, _ experts: [Int32]) {
