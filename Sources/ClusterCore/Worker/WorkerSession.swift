@@ -43,6 +43,8 @@ package struct WorkerSession: Sendable {
     /// Milliseconds.
     package struct Times: Sendable {
         package var beat: UInt64 = 500
+        /// Between two beats when places have become free: nothing is granted for a place that was not spoken of.
+        package var earlyBeat: UInt64 = 50
         package var hello: UInt64 = 1000
         package var resend: UInt64 = 2000
         /// Longest wait for the answer to a goodbye: what is sent just before a socket closes may be lost.
@@ -94,6 +96,8 @@ package struct WorkerSession: Sendable {
     private var lastHello: MonotonicInstant?
     private var lastBeat: MonotonicInstant?
     private var drain: Drain?
+    /// Of each model the fewest free places since the last beat.
+    private var fewestFree: [UInt32: UInt32] = [:]
     private var effects: [Effect] = []
 
     package init(
@@ -152,8 +156,12 @@ package struct WorkerSession: Sendable {
             if now.milliseconds(since: lastHello ?? lastHeard) >= times.hello { sayHello(now) }
             return
         }
-        if lastBeat.map({ now.milliseconds(since: $0) >= times.beat }) ?? true {
+        let hasNewPlaces = beat.freeSlots.contains { $0.count > fewestFree[$0.model] ?? $0.count }
+        for slots in beat.freeSlots { fewestFree[slots.model] = min(slots.count, fewestFree[slots.model] ?? slots.count) }
+        if lastBeat.map({ now.milliseconds(since: $0) >= (hasNewPlaces ? times.earlyBeat : times.beat) }) ?? true {
             lastBeat = now
+            fewestFree = [:]
+            for slots in beat.freeSlots { fewestFree[slots.model] = slots.count }
             var beat = beat
             beat.leases = leases
             if drain != nil {

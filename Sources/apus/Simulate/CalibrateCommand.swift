@@ -91,10 +91,10 @@ struct SmallRun {
             return (seconds * 1000, run.seconds * 1000)
         }
         // The difference of two runs leaves start-up and the last responses out, of both.
-        let short = try observe(client, try write(prompts: 32, in: directory))
-        let long = try observe(client, try write(prompts: 128, in: directory))
+        let short = try observe(client, try write(prompts: 64, in: directory))
+        let long = try observe(client, try write(prompts: 512, in: directory))
         let (a, b) = (
-            try plan(host, short, prompts: 32, tokenizer), try plan(host, long, prompts: 128, tokenizer)
+            try plan(host, short, prompts: 64, tokenizer), try plan(host, long, prompts: 512, tokenizer)
         )
         let tokens = b.phases[0].tokens - a.phases[0].tokens
         return (Double(tokens) / (b.seconds - a.seconds), (long.tokens - short.tokens) / (long.seconds - short.seconds))
