@@ -182,7 +182,8 @@ if Context.environment["APUS_FUZZ"] != nil {
         .executableTarget(
             name: "fuzz",
             dependencies: [
-                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "ExpertParallel", "JobSpecification",
+                "Checkpoints", "ClusterCore", "ClusterProtocol", "ClusterTransport", "ExpertParallel",
+                "JobSpecification",
                 "Qwen3", "Rewards", "RuntimeSupport", "Tensors", "Tokenization",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ], path: "Tests/Fuzz", swiftSettings: houseSettings + [.unsafeFlags(["-parse-as-library"])]))

@@ -302,7 +302,9 @@ struct CoordinatorTests {
             stage.coordinator.members.values.first { $0.identity.rawValue == name }?.isDraining
         }
         stage.restart()
-        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] { stage.hello(name, incarnation: incarnation) }
+        for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] {
+            stage.hello(name, incarnation: incarnation)
+        }
         #expect(isDraining(stage, "a") == true && isDraining(stage, "b") == false)
         stage.hello("a", incarnation: 3)
         #expect(isDraining(stage, "a") == false)

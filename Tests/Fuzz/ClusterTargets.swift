@@ -39,7 +39,8 @@ let clusterTargets: [FuzzTarget] = [
         run: { bytes in
             guard let record = try? WireUnitResult(encoded: bytes) else { return }
             // Bytes are compared: a reward that is not a number equals nothing.
-            require((try? WireUnitResult(encoded: record.encoded()))?.encoded() == record.encoded(), "a record reads back")
+            require(
+                (try? WireUnitResult(encoded: record.encoded()))?.encoded() == record.encoded(), "a record reads back")
             guard record.problem == nil else { return }
             _ = (record.sequence, record.digest, record.tokenCount, record.totalReward)
         }),
@@ -118,7 +119,9 @@ private enum ClusterSeeds {
         return envelope
     }
 
-    static func said(_ kind: UInt8, _ fill: (inout WireEnvelope) -> Void) -> [UInt8] { [kind] + envelope(fill).encoded() }
+    static func said(_ kind: UInt8, _ fill: (inout WireEnvelope) -> Void) -> [UInt8] {
+        [kind] + envelope(fill).encoded()
+    }
 
     static func hello(_ envelope: inout WireEnvelope) {
         envelope.hello.numericsFingerprint = "f"

@@ -48,7 +48,8 @@ let exchangeTargets: [FuzzTarget] = [
                 for row in 0..<dispatch.assignment.rowCount { _ = dispatch.touched(row: row) }
                 dispatch.withRows { require($0.count == dispatch.assignment.rowCount, "all rows came") }
                 dispatch.withGradientRows { rows in
-                    require(dispatch.backward == nil || rows.count == dispatch.assignment.rowCount, "all gradients came")
+                    require(
+                        dispatch.backward == nil || rows.count == dispatch.assignment.rowCount, "all gradients came")
                 }
                 require((try? Dispatch(dispatch.encode())) != nil, "a dispatch reads back")
             }

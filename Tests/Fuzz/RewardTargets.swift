@@ -10,13 +10,15 @@ let rewardTargets: [FuzzTarget] = [
             [
                 "\\frac{1}{2}\0 0.5", "\\boxed{x^2 + 1}\0 1+x^2", "(1, 2]\0 [1,2)", "{1,2,3}\0 1,2,3",
                 "12 \\text{ cm}\0 0.12 m", "2^{10}\0 1024", "x=3\0 3", "\\sqrt{8}\0 2\\sqrt2", "10!\0 3628800",
-                "the answer is 1e9\0 10^9", "50\\%\0 1/2", "$1{,}000$\0 1000", "9".appending(String(repeating: "9", count: 300)),
+                "the answer is 1e9\0 10^9", "50\\%\0 1/2", "$1{,}000$\0 1000",
+                "9".appending(String(repeating: "9", count: 300)),
             ].map { Array($0.utf8) }
         },
         run: { bytes in
             let (gold, text) = halves(bytes)
             for isStrict in [false, true] {
-                guard let answer = try? MathAnswer.final(in: text, requiresBox: isStrict, requiresSingle: isStrict) else {
+                guard let answer = try? MathAnswer.final(in: text, requiresBox: isStrict, requiresSingle: isStrict)
+                else {
                     continue
                 }
                 require(answer.utf8.count <= MathAnswer.byteCountMax, "an answer keeps its limit")
@@ -44,7 +46,9 @@ let rewardTargets: [FuzzTarget] = [
                         RewardSample(
                             response: response, answer: answer, thinking: thinking, metadata: columns,
                             consulted: [name: answer]))
-                    if let value = outcome.value(keepingTruncated: true) { require(value.isFinite, "a reward is a number") }
+                    if let value = outcome.value(keepingTruncated: true) {
+                        require(value.isFinite, "a reward is a number")
+                    }
                 }
             }
         }),

@@ -34,7 +34,8 @@ let transportTargets: [FuzzTarget] = [
         },
         run: { bytes in
             let limit = 4096
-            var reassembler = BulkReassembler(transferByteCountMax: limit, totalByteCountMax: 2 * limit, openCountMax: 3)
+            var reassembler = BulkReassembler(
+                transferByteCountMax: limit, totalByteCountMax: 2 * limit, openCountMax: 3)
             let pieces = Pieces.split(bytes)
             for index in stride(from: 0, to: pieces.count - 1, by: 2) {
                 let parts = [Payload(pieces[index]), Payload(pieces[index + 1])]

@@ -99,7 +99,8 @@ private func mathReward(_ response: String, _ answer: String?, _ options: [Strin
             String(repeating: "x+", count: 900) + "x",
             String(repeating: "-", count: 2000) + "7",
             "\\begin{pmatrix}" + String(repeating: "1&", count: 900) + "1\\end{pmatrix}",
-            "8\u{34C}=A", "\\boxed{7\u{301}}", "1/0", "0/0", "\\log_1 7", "nan", "inf", "\u{0}", "\\", "$", "^", "\\text{", "__import__('os')",
+            "8\u{34C}=A", "\\boxed{7\u{301}}", "1/0", "0/0", "\\log_1 7", "nan", "inf", "\u{0}", "\\", "$", "^",
+            "\\text{", "__import__('os')",
         ])
     func hostileInput(_ response: String) throws {
         #expect(try mathReward(response, "7") == 0)

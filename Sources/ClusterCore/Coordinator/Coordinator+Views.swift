@@ -105,7 +105,8 @@ extension Coordinator {
             $0.host = member.hello.host
             $0.processID = member.hello.processID
             $0.identity = member.identity.rawValue
-            $0.status = member.lostUntil != nil
+            $0.status =
+                member.lostUntil != nil
                 ? "lost" : member.isDraining ? "draining" : member.isLeftOut ? "left out" : "live"
             $0.activity = member.beat.activity
             $0.waitingFor = member.beat.waitingFor

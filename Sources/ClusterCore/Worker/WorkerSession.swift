@@ -157,7 +157,9 @@ package struct WorkerSession: Sendable {
             return
         }
         let hasNewPlaces = beat.freeSlots.contains { $0.count > fewestFree[$0.model] ?? $0.count }
-        for slots in beat.freeSlots { fewestFree[slots.model] = min(slots.count, fewestFree[slots.model] ?? slots.count) }
+        for slots in beat.freeSlots {
+            fewestFree[slots.model] = min(slots.count, fewestFree[slots.model] ?? slots.count)
+        }
         if lastBeat.map({ now.milliseconds(since: $0) >= (hasNewPlaces ? times.earlyBeat : times.beat) }) ?? true {
             lastBeat = now
             fewestFree = [:]

@@ -30,9 +30,9 @@ package struct ZeroMQConfiguration: Sendable {
     package var lingerMilliseconds: Int32 = 1000
     /// ZMTP ping interval, reply time-out and the time-out asked of the peer. They prove that the peer's
     /// process runs, not that it makes progress; that is the application's beat.
-    package var heartbeatIntervalMilliseconds: Int32 = 400
-    package var heartbeatTimeoutMilliseconds: Int32 = 1250
-    package var heartbeatTimeToLiveMilliseconds: Int32 = 1700
+    package var heartbeatIntervalMilliseconds: Int32 = 350
+    package var heartbeatTimeoutMilliseconds: Int32 = 1000
+    package var heartbeatTimeToLiveMilliseconds: Int32 = 1400
     /// A connection that does not finish its handshake in this time is closed.
     package var handshakeTimeoutMilliseconds: Int32 = 5000
     /// First and largest delay between attempts to connect; libzmq doubles it in between.

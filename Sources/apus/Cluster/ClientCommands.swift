@@ -238,7 +238,8 @@ struct WorkersCommand: ParsableCommand {
         let idle = load.rows.count { $0 == 0 }
         print(
             "load of model \(load.model), times the mean: "
-                + hottest.map { "expert \($0.offset) \(String(format: "%.1f", Double($0.element) / mean))" }.joined(separator: ", ")
+                + hottest.map { "expert \($0.offset) \(String(format: "%.1f", Double($0.element) / mean))" }.joined(
+                    separator: ", ")
                 + (idle == 0 ? "" : "; \(idle) have had no row"))
     }
 
