@@ -3,7 +3,7 @@
 taken again, no rollout is generated again, the weights are the quiet run's. Once it comes back, once it stays away."""
 import time
 
-from world import same_run
+from world import same_run, wait_for
 
 K = 4
 # One batch of rollouts for all steps, and a checkpoint after every K of them.
@@ -82,4 +82,8 @@ def kill_one(world, turn, place, passage, returns):
 
 
 def granted(cluster, number):
-    return (cluster.job(number) or {}).get("sequences_granted", 0)
+    """What the coordinator has given to workers so far."""
+    view = wait_for(lambda: cluster.job(number), 20)
+    if view is None:
+        raise RuntimeError(f"the coordinator tells nothing of job {number}")
+    return view.get("sequences_granted", 0)

@@ -250,7 +250,9 @@ package final class WorkerProcess: @unchecked Sendable {
             slots.count = UInt32(max(0, count))
             beat.freeSlots.append(slots)
         }
-        for (model, rows) in environment.port.counters.expertRows.sorted(by: { $0.key < $1.key }) {
+        let models = Set(hosted.map(\.description.id))
+        for (model, rows) in environment.port.counters.expertRows.sorted(by: { $0.key < $1.key })
+        where models.contains(model) {
             var load = WireExpertLoad()
             load.model = model
             load.rows = rows

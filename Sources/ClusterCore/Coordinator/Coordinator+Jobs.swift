@@ -206,7 +206,7 @@ extension Coordinator {
     }
 
     private func nextUnit(for worker: WorkerNumber, _ job: JobRecord, _ now: MonotonicInstant) -> WorkUnit? {
-        guard let current, let member = members[worker], !member.isDraining else { return nil }
+        guard let current, let member = members[worker], !member.isDraining, !member.isLeftOut else { return nil }
         // Most workers have no room: they need not look at every open unit.
         let hasRoom = [job.admitted.policyModel, job.admitted.scoreModel].contains {
             $0 != 0 && member.freeSlots($0) > 0

@@ -195,7 +195,6 @@ package final class TrainingMember {
         expertStates = [:]
         training.set(model: modelID, nil)
         var checksums: [UInt32] = []
-        var ofExperts: [ExpertGradients.ExpertID: UInt32] = [:]
         for index in segments.segments.indices {
             let isOwn = segments.owner(of: index, memberCount: epoch.members.count) == epoch.rank
             let state = try snapshot.segment(index, segments)
@@ -222,7 +221,7 @@ package final class TrainingMember {
                 throw TrainingExchangeError.stalled("expert \(id.expert) of layer \(id.layer) is not loaded here")
             }
             refresh(id, weights, state.master)
-            ofExperts[id] = state.checksum
+            checksums.append(state.checksum)
             state.rest()
             expertStates[id] = state
             try gradients.own(id)
@@ -235,7 +234,7 @@ package final class TrainingMember {
         training.set(model: modelID, trained)
         trained.begin(epoch: epoch.number, version: version)
         lanes.follow(experts)
-        return checksums + ofExperts.keys.sorted().map { ofExperts[$0]! }
+        return checksums
     }
 
     /// Ends waits of the step under way; from any thread.
