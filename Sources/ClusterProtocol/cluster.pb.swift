@@ -591,11 +591,41 @@ package nonisolated struct WireBeat: @unchecked Sendable {
     set {_uniqueStorage()._expertLoads = newValue}
   }
 
+  /// What it waits for of other workers; the coordinator ends waits that are too long.
+  package var waits: [WirePeerWait] {
+    get {_storage._waits}
+    set {_uniqueStorage()._waits = newValue}
+  }
+
+  /// Workers that it was introduced to and has no connection to.
+  package var unreachable: [WirePeerWait] {
+    get {_storage._unreachable}
+    set {_uniqueStorage()._unreachable = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+package nonisolated struct WirePeerWait: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Key of the worker that is waited for.
+  package var peer: String = String()
+
+  package var milliseconds: UInt64 = 0
+
+  /// What is to come from it.
+  package var reason: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 /// Rows that were routed to each expert of a model, all layers together, since the sender's start.
@@ -1749,6 +1779,9 @@ package nonisolated struct WireTrainFailed: Sendable {
 
   package var reason: String = String()
 
+  /// The checkpoint that it was to begin from cannot be read.
+  package var isSnapshotUnreadable: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2380,6 +2413,12 @@ package nonisolated struct WireJobView: @unchecked Sendable {
     set {_uniqueStorage()._sequencesGranted = newValue}
   }
 
+  /// Workers that take no part and why, pairs of workers that cannot reach each other.
+  package var notes: [String] {
+    get {_storage._notes}
+    set {_uniqueStorage()._notes = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2529,6 +2568,12 @@ package nonisolated struct WireWorkerView: @unchecked Sendable {
   package var identity: String {
     get {_storage._identity}
     set {_uniqueStorage()._identity = newValue}
+  }
+
+  /// Why it takes no part: a model that it cannot load, workers that it cannot reach.
+  package var problem: String {
+    get {_storage._problem}
+    set {_uniqueStorage()._problem = newValue}
   }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2684,6 +2729,14 @@ package nonisolated struct WireJournalEntry: Sendable {
     set {change = .drainBegun(newValue)}
   }
 
+  package var snapshotLost: WireSnapshotLost {
+    get {
+      if case .snapshotLost(let v)? = change {return v}
+      return WireSnapshotLost()
+    }
+    set {change = .snapshotLost(newValue)}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Change: Equatable, Sendable {
@@ -2698,8 +2751,26 @@ package nonisolated struct WireJournalEntry: Sendable {
     case snapshotTaken(WireSnapshotTaken)
     case modelScaled(WireModelScaled)
     case drainBegun(WireDrainBegun)
+    case snapshotLost(WireSnapshotLost)
 
   }
+
+  package init() {}
+}
+
+/// A checkpoint cannot be read or holds another state: the job goes on from the one before.
+package nonisolated struct WireSnapshotLost: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  package var version: UInt64 = 0
+
+  package var reason: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 }
@@ -2952,6 +3023,12 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
   package var furtherScoreModels: [UInt32] {
     get {_storage._furtherScoreModels}
     set {_uniqueStorage()._furtherScoreModels = newValue}
+  }
+
+  /// Checkpoints that are kept, of those that were due by number.
+  package var snapshotKeep: UInt32 {
+    get {_storage._snapshotKeep}
+    set {_uniqueStorage()._snapshotKeep = newValue}
   }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4053,7 +4130,7 @@ nonisolated extension WireEndpoints: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Beat"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}progress\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}activity\0\u{3}free_slots\0\u{1}counters\0\u{1}leases\0\u{3}is_leaving\0\u{3}expert_loads\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}progress\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}activity\0\u{3}free_slots\0\u{1}counters\0\u{1}leases\0\u{3}is_leaving\0\u{3}expert_loads\0\u{1}waits\0\u{1}unreachable\0")
 
   fileprivate class _StorageClass {
     var _progress: UInt64 = 0
@@ -4065,6 +4142,8 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     var _leases: [UInt64] = []
     var _isLeaving: Bool = false
     var _expertLoads: [WireExpertLoad] = []
+    var _waits: [WirePeerWait] = []
+    var _unreachable: [WirePeerWait] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4084,6 +4163,8 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       _leases = source._leases
       _isLeaving = source._isLeaving
       _expertLoads = source._expertLoads
+      _waits = source._waits
+      _unreachable = source._unreachable
     }
   }
 
@@ -4111,6 +4192,8 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         case 7: try { try decoder.decodeRepeatedUInt64Field(value: &_storage._leases) }()
         case 8: try { try decoder.decodeSingularBoolField(value: &_storage._isLeaving) }()
         case 9: try { try decoder.decodeRepeatedMessageField(value: &_storage._expertLoads) }()
+        case 10: try { try decoder.decodeRepeatedMessageField(value: &_storage._waits) }()
+        case 11: try { try decoder.decodeRepeatedMessageField(value: &_storage._unreachable) }()
         default: break
         }
       }
@@ -4150,6 +4233,12 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       if !_storage._expertLoads.isEmpty {
         try visitor.visitRepeatedMessageField(value: _storage._expertLoads, fieldNumber: 9)
       }
+      if !_storage._waits.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._waits, fieldNumber: 10)
+      }
+      if !_storage._unreachable.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._unreachable, fieldNumber: 11)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4168,10 +4257,52 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         if _storage._leases != rhs_storage._leases {return false}
         if _storage._isLeaving != rhs_storage._isLeaving {return false}
         if _storage._expertLoads != rhs_storage._expertLoads {return false}
+        if _storage._waits != rhs_storage._waits {return false}
+        if _storage._unreachable != rhs_storage._unreachable {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WirePeerWait: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".PeerWait"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}milliseconds\0\u{1}reason\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.peer) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.milliseconds) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.peer.isEmpty {
+      try visitor.visitSingularStringField(value: self.peer, fieldNumber: 1)
+    }
+    if self.milliseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.milliseconds, fieldNumber: 2)
+    }
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WirePeerWait, rhs: WirePeerWait) -> Bool {
+    if lhs.peer != rhs.peer {return false}
+    if lhs.milliseconds != rhs.milliseconds {return false}
+    if lhs.reason != rhs.reason {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -6382,7 +6513,7 @@ nonisolated extension WireTrainAbort: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireTrainFailed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainFailed"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}reason\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}reason\0\u{3}is_snapshot_unreadable\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6392,6 +6523,7 @@ nonisolated extension WireTrainFailed: SwiftProtobuf.Message, SwiftProtobuf._Mes
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.isSnapshotUnreadable) }()
       default: break
       }
     }
@@ -6404,12 +6536,16 @@ nonisolated extension WireTrainFailed: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if !self.reason.isEmpty {
       try visitor.visitSingularStringField(value: self.reason, fieldNumber: 2)
     }
+    if self.isSnapshotUnreadable != false {
+      try visitor.visitSingularBoolField(value: self.isSnapshotUnreadable, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireTrainFailed, rhs: WireTrainFailed) -> Bool {
     if lhs.epoch != rhs.epoch {return false}
     if lhs.reason != rhs.reason {return false}
+    if lhs.isSnapshotUnreadable != rhs.isSnapshotUnreadable {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7473,7 +7609,7 @@ nonisolated extension WireJobList: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobView"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}name\0\u{1}kind\0\u{1}status\0\u{1}problem\0\u{3}group_count\0\u{3}groups_done\0\u{3}groups_failed\0\u{3}sequences_done\0\u{3}sequence_count\0\u{3}scores_done\0\u{3}score_count\0\u{3}token_count\0\u{3}reward_sum\0\u{3}reward_count\0\u{1}output\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}step\0\u{3}step_count\0\u{3}last_step\0\u{3}sequences_granted\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}name\0\u{1}kind\0\u{1}status\0\u{1}problem\0\u{3}group_count\0\u{3}groups_done\0\u{3}groups_failed\0\u{3}sequences_done\0\u{3}sequence_count\0\u{3}scores_done\0\u{3}score_count\0\u{3}token_count\0\u{3}reward_sum\0\u{3}reward_count\0\u{1}output\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}step\0\u{3}step_count\0\u{3}last_step\0\u{3}sequences_granted\0\u{1}notes\0")
 
   fileprivate class _StorageClass {
     var _id: UInt64 = 0
@@ -7498,6 +7634,7 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
     var _stepCount: UInt32 = 0
     var _lastStep: WireStepPrepared? = nil
     var _sequencesGranted: UInt64 = 0
+    var _notes: [String] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -7530,6 +7667,7 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
       _stepCount = source._stepCount
       _lastStep = source._lastStep
       _sequencesGranted = source._sequencesGranted
+      _notes = source._notes
     }
   }
 
@@ -7570,6 +7708,7 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
         case 20: try { try decoder.decodeSingularUInt32Field(value: &_storage._stepCount) }()
         case 21: try { try decoder.decodeSingularMessageField(value: &_storage._lastStep) }()
         case 22: try { try decoder.decodeSingularUInt64Field(value: &_storage._sequencesGranted) }()
+        case 23: try { try decoder.decodeRepeatedStringField(value: &_storage._notes) }()
         default: break
         }
       }
@@ -7648,6 +7787,9 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
       if _storage._sequencesGranted != 0 {
         try visitor.visitSingularUInt64Field(value: _storage._sequencesGranted, fieldNumber: 22)
       }
+      if !_storage._notes.isEmpty {
+        try visitor.visitRepeatedStringField(value: _storage._notes, fieldNumber: 23)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -7679,6 +7821,7 @@ nonisolated extension WireJobView: SwiftProtobuf.Message, SwiftProtobuf._Message
         if _storage._stepCount != rhs_storage._stepCount {return false}
         if _storage._lastStep != rhs_storage._lastStep {return false}
         if _storage._sequencesGranted != rhs_storage._sequencesGranted {return false}
+        if _storage._notes != rhs_storage._notes {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -7844,7 +7987,7 @@ nonisolated extension WireWorkerList: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireWorkerView: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".WorkerView"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}host\0\u{3}process_id\0\u{1}status\0\u{1}activity\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}counters\0\u{3}memory_byte_count\0\u{1}shards\0\u{3}lease_count\0\u{3}silent_milliseconds\0\u{1}identity\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}host\0\u{3}process_id\0\u{1}status\0\u{1}activity\0\u{3}waiting_for\0\u{3}waiting_milliseconds\0\u{1}counters\0\u{3}memory_byte_count\0\u{1}shards\0\u{3}lease_count\0\u{3}silent_milliseconds\0\u{1}identity\0\u{1}problem\0")
 
   fileprivate class _StorageClass {
     var _id: UInt32 = 0
@@ -7860,6 +8003,7 @@ nonisolated extension WireWorkerView: SwiftProtobuf.Message, SwiftProtobuf._Mess
     var _leaseCount: UInt32 = 0
     var _silentMilliseconds: UInt64 = 0
     var _identity: String = String()
+    var _problem: String = String()
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -7883,6 +8027,7 @@ nonisolated extension WireWorkerView: SwiftProtobuf.Message, SwiftProtobuf._Mess
       _leaseCount = source._leaseCount
       _silentMilliseconds = source._silentMilliseconds
       _identity = source._identity
+      _problem = source._problem
     }
   }
 
@@ -7914,6 +8059,7 @@ nonisolated extension WireWorkerView: SwiftProtobuf.Message, SwiftProtobuf._Mess
         case 11: try { try decoder.decodeSingularUInt32Field(value: &_storage._leaseCount) }()
         case 12: try { try decoder.decodeSingularUInt64Field(value: &_storage._silentMilliseconds) }()
         case 13: try { try decoder.decodeSingularStringField(value: &_storage._identity) }()
+        case 14: try { try decoder.decodeSingularStringField(value: &_storage._problem) }()
         default: break
         }
       }
@@ -7965,6 +8111,9 @@ nonisolated extension WireWorkerView: SwiftProtobuf.Message, SwiftProtobuf._Mess
       if !_storage._identity.isEmpty {
         try visitor.visitSingularStringField(value: _storage._identity, fieldNumber: 13)
       }
+      if !_storage._problem.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._problem, fieldNumber: 14)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -7987,6 +8136,7 @@ nonisolated extension WireWorkerView: SwiftProtobuf.Message, SwiftProtobuf._Mess
         if _storage._leaseCount != rhs_storage._leaseCount {return false}
         if _storage._silentMilliseconds != rhs_storage._silentMilliseconds {return false}
         if _storage._identity != rhs_storage._identity {return false}
+        if _storage._problem != rhs_storage._problem {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -8107,7 +8257,7 @@ nonisolated extension WireDone: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JournalEntry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0\u{3}model_scaled\0\u{3}drain_begun\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0\u{3}model_scaled\0\u{3}drain_begun\0\u{3}snapshot_lost\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -8258,6 +8408,19 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
           self.change = .drainBegun(v)
         }
       }()
+      case 12: try {
+        var v: WireSnapshotLost?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .snapshotLost(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .snapshotLost(v)
+        }
+      }()
       default: break
       }
     }
@@ -8313,6 +8476,10 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
       guard case .drainBegun(let v)? = self.change else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
     }()
+    case .snapshotLost?: try {
+      guard case .snapshotLost(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -8320,6 +8487,46 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
 
   package static func ==(lhs: WireJournalEntry, rhs: WireJournalEntry) -> Bool {
     if lhs.change != rhs.change {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSnapshotLost: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SnapshotLost"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}version\0\u{1}reason\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSnapshotLost, rhs: WireSnapshotLost) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.reason != rhs.reason {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -8606,7 +8813,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -8630,6 +8837,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _sources: [WireDataSource] = []
     var _optimizerOnDisk: Bool = false
     var _furtherScoreModels: [UInt32] = []
+    var _snapshotKeep: UInt32 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -8661,6 +8869,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _sources = source._sources
       _optimizerOnDisk = source._optimizerOnDisk
       _furtherScoreModels = source._furtherScoreModels
+      _snapshotKeep = source._snapshotKeep
     }
   }
 
@@ -8700,6 +8909,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 19: try { try decoder.decodeRepeatedMessageField(value: &_storage._sources) }()
         case 20: try { try decoder.decodeSingularBoolField(value: &_storage._optimizerOnDisk) }()
         case 21: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._furtherScoreModels) }()
+        case 22: try { try decoder.decodeSingularUInt32Field(value: &_storage._snapshotKeep) }()
         default: break
         }
       }
@@ -8775,6 +8985,9 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       if !_storage._furtherScoreModels.isEmpty {
         try visitor.visitPackedUInt32Field(value: _storage._furtherScoreModels, fieldNumber: 21)
       }
+      if _storage._snapshotKeep != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._snapshotKeep, fieldNumber: 22)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -8805,6 +9018,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._sources != rhs_storage._sources {return false}
         if _storage._optimizerOnDisk != rhs_storage._optimizerOnDisk {return false}
         if _storage._furtherScoreModels != rhs_storage._furtherScoreModels {return false}
+        if _storage._snapshotKeep != rhs_storage._snapshotKeep {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -247,8 +247,9 @@ package struct Simulation {
 
     private mutating func execute(_ effect: Coordinator.Effect) {
         switch effect {
-        case .journal, .disconnect: break
-        case .buildStep, .sendStep, .sealSnapshot: break  // no training jobs in the simulation yet
+        case .journal: break
+        // No training jobs in the simulation yet.
+        case .buildStep, .sendStep, .sealSnapshot, .removeSnapshots, .discardSnapshot: break
         case .log(let text): say("coordinator: \(text)")
         case .send(let envelope, let peer): send(envelope, to: peer)
         case .grant(let lease, let job, let model, let siblings, let peer):

@@ -18,6 +18,12 @@ struct RunningJob: Sendable {
     var recordedCount: UInt64 = 0
     /// The training epoch under way, of a training job.
     var training: TrainingRun?
+    /// Training epochs that failed since the last new step, and when the next one may begin.
+    var restarts: (count: Int, at: MonotonicInstant, reason: String)?
+    /// How often each worker could not begin from the last checkpoint.
+    var unreadable: [WorkerNumber: Int] = [:]
+    /// How often the state in the last checkpoint was another one than the one that was committed.
+    var mismatchCount = 0
     /// Why nothing runs, and since when.
     var waiting: (text: String, since: MonotonicInstant)?
 
@@ -80,7 +86,7 @@ extension Coordinator {
         // No copy of the ledger here: it would be copied whole when it changes below.
         guard let id = current?.id, let job = state.jobs[id] else {
             // The last models stay until others are needed: the next job often uses them.
-            if let engine = deployments.values.first?.engine { deploy(deployments.keys.sorted(), engine) }
+            if let engine = deployments.values.first?.engine { deploy(deployments.keys.sorted(), engine, now) }
             return
         }
         if current?.isFinishing == true { return }
@@ -143,10 +149,10 @@ extension Coordinator {
         // All models when they fit together; otherwise one after the other.
         let models = fits(all, engine, on: workers) ? all : phase
         if let text = shortfall(models, engine, on: workers) {
-            if deployments.isEmpty { end(job.id, "failed", text) } else { deploy(models, engine) }
+            if deployments.isEmpty { end(job.id, "failed", text) } else { deploy(models, engine, now) }
             return text
         }
-        deploy(models, engine)
+        deploy(models, engine, now)
         for id in phase { if let text = loading(id) { return text } }
         return nil
     }
@@ -162,11 +168,21 @@ extension Coordinator {
     private func loading(_ id: UInt32) -> String? {
         guard let deployment = deployments[id] else { return "model \(id) to be placed" }
         if usedWorkers.contains(where: deployment.isReady) { return nil }
-        let behind = usedWorkers.filter { !deployment.trunkReady.contains($0) }.map { "worker \($0)" }
-        if !behind.isEmpty { return "\(behind.joined(separator: ", ")) to load \(deployment.model.path)" }
+        let behind = usedWorkers.filter { !deployment.trunkReady.contains($0) }
+        if !behind.isEmpty { return waiting(for: behind, toLoad: deployment) }
         let orphans = deployment.placement.routes.enumerated().filter { $0.element.isEmpty }.map(\.offset)
         return "experts \(rangeText(orphans)) of \(deployment.model.path) to be loaded"
     }
+
+    /// Who is still to load a model, and why it takes so long where that is known.
+    func waiting(for workers: [WorkerNumber], toLoad deployment: Deployment) -> String {
+        let failed = workers.compactMap { worker in
+            deployment.problems[worker].map { "worker \(worker) tries again, since it failed: \($0.reason)" }
+        }
+        return (["\(names(workers)) to load \(deployment.model.path)"] + failed).joined(separator: "; ")
+    }
+
+    func names(_ workers: [WorkerNumber]) -> String { workers.map { "worker \($0)" }.joined(separator: ", ") }
 
     // MARK: - Work
 
@@ -207,6 +223,8 @@ extension Coordinator {
 
     private func nextUnit(for worker: WorkerNumber, _ job: JobRecord, _ now: MonotonicInstant) -> WorkUnit? {
         guard let current, let member = members[worker], !member.isDraining, !member.isLeftOut else { return nil }
+        // Others may have the model's weights as they were before the first step.
+        if job.isTraining, current.training?.members.contains(worker) != true { return nil }
         // Most workers have no room: they need not look at every open unit.
         let hasRoom = [job.admitted.policyModel, job.admitted.scoreModel].contains {
             $0 != 0 && member.freeSlots($0) > 0

@@ -68,7 +68,7 @@ extension Coordinator {
                 members[number]?.lostUntil = nil
                 for report in hello.shards { members[number]?.reports[report.model] = report }
                 synchronize(number)
-                for report in hello.shards { note(report, of: number) }
+                for report in hello.shards { note(report, of: number, now) }
                 return
             }
             bury(number, "restarted")
@@ -83,7 +83,7 @@ extension Coordinator {
         if firstJoin == nil { firstJoin = now }
         log("\(member.name) joined with \(hello.threadCount) threads and \(gibibytes(hello.memoryByteCount))")
         synchronize(member.number)
-        for report in hello.shards { note(report, of: member.number) }
+        for report in hello.shards { note(report, of: member.number, now) }
         for held in hello.leases where held.job == current?.id {
             let group = Int(held.group)
             let unit: WorkUnit =

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ClusterProtocol
 internal import ClusterTransport
+internal import RuntimeSupport
 internal import SwiftProtobuf
 
 extension Coordinator {
     /// Makes the deployments those of `models`: starts, follows members, stops, and tells the workers.
-    mutating func deploy(_ models: [UInt32], _ engine: WireEngineSettings) {
+    mutating func deploy(_ models: [UInt32], _ engine: WireEngineSettings, _ now: MonotonicInstant) {
         for id in deployments.keys.sorted() where !models.contains(id) {
             deployments[id] = nil
             for worker in liveWorkers {
@@ -15,7 +16,7 @@ extension Coordinator {
         }
         for id in models {
             guard let model = state.models[id] else { continue }
-            var deployment = deployments[id] ?? begin(model, engine)
+            var deployment = deployments[id] ?? begin(model, engine, now)
             var able = usedWorkers.filter { deployment.problems[$0] == nil }
             // What is in training stays where it is until the epoch's end: newcomers wait for that, leavers too.
             if let run = current?.training, run.model == id { able = run.members.filter { members[$0] != nil } }
@@ -32,15 +33,31 @@ extension Coordinator {
                 if let deploy = news.deploy { send(to: members[worker]!.identity) { $0.deploy = deploy } }
                 if let routes = news.routes { send(to: members[worker]!.identity) { $0.routes = routes } }
             }
+            for worker in usedWorkers where deployment.problems[worker] != nil {
+                guard let deploy = deployment.retry(worker, times, now) else { continue }
+                send(to: members[worker]!.identity) { $0.deploy = deploy }
+            }
             deployments[id] = deployment
         }
     }
 
+    /// Why a worker takes no part in what runs: a model that it cannot load.
+    func loadProblem(_ worker: WorkerNumber) -> String? {
+        for (_, deployment) in deployments.sorted(by: { $0.key < $1.key }) {
+            if let problem = deployment.problems[worker] {
+                return "cannot load \(deployment.model.path): \(problem.reason)"
+            }
+        }
+        return nil
+    }
+
     /// A deployment that starts from what the workers hold already, as after a restart of the coordinator.
-    private func begin(_ model: WireModelDescription, _ engine: WireEngineSettings) -> Deployment {
+    private func begin(
+        _ model: WireModelDescription, _ engine: WireEngineSettings, _ now: MonotonicInstant
+    ) -> Deployment {
         var deployment = Deployment(model, engine, coordinatorEpoch: state.epoch)
         for worker in liveWorkers {
-            if let report = members[worker]?.reports[model.id] { deployment.note(report, of: worker) }
+            if let report = members[worker]?.reports[model.id] { deployment.note(report, of: worker, times, now) }
         }
         return deployment
     }
@@ -144,15 +161,15 @@ extension Coordinator {
         return nil
     }
 
-    mutating func note(_ report: WireShardReport, of number: WorkerNumber) {
+    mutating func note(_ report: WireShardReport, of number: WorkerNumber, _ now: MonotonicInstant) {
         members[number]?.reports[report.model] = report
         guard deployments[report.model] != nil else { return }
         if !report.problem.isEmpty {
             log("\(members[number]?.name ?? "a worker") cannot load model \(report.model): \(report.problem)")
         }
-        deployments[report.model]?.note(report, of: number)
-        guard let deployment = deployments[report.model], let current,
-            !usedWorkers.isEmpty, usedWorkers.allSatisfy({ deployment.problems[$0] != nil })
+        deployments[report.model]?.note(report, of: number, times, now)
+        guard let deployment = deployments[report.model], let current, !report.problem.isEmpty,
+            usedWorkers.allSatisfy({ deployment.problems[$0]?.count ?? 0 >= LoadProblem.countMax })
         else { return }
         end(current.id, "failed", "no worker can load \(deployment.model.path): \(report.problem)")
     }

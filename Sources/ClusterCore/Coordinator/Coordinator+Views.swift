@@ -50,6 +50,7 @@ extension Coordinator {
                 if let last = job.prepared[UInt64(max(0, job.committed.count - 1))] { $0.lastStep = last }
             }
             guard job.ended == nil else { return $0.status = job.ended!.status }
+            if current?.id == job.id { $0.notes = notes() }
             guard let current, current.id == job.id else {
                 $0.status = "queued"
                 $0.waitingFor = self.current.map { "job \($0.id) to end" } ?? ""
@@ -59,6 +60,13 @@ extension Coordinator {
             guard let waiting = current.waiting else { return }
             $0.waitingFor = waiting.text
             $0.waitingMilliseconds = now.milliseconds(since: waiting.since)
+        }
+    }
+
+    /// What a person should know of the workers while a job runs, beside what it waits for.
+    private func notes() -> [String] {
+        members.values.sorted { $0.number < $1.number }.compactMap { member in
+            loadProblem(member.number).map { "\(member.name) is left aside and tries again: it \($0)" }
         }
     }
 
@@ -108,6 +116,7 @@ extension Coordinator {
             $0.status =
                 member.lostUntil != nil
                 ? "lost" : member.isDraining ? "draining" : member.isLeftOut ? "left out" : "live"
+            $0.problem = loadProblem(member.number).map { "it " + $0 } ?? ""
             $0.activity = member.beat.activity
             $0.waitingFor = member.beat.waitingFor
             $0.waitingMilliseconds = member.beat.waitingMilliseconds

@@ -42,7 +42,10 @@ package struct Coordinator: Sendable {
         case sendStep(job: UInt64, epoch: UInt32, version: UInt64, to: [WorkerNumber])
         /// All parts of a checkpoint are in `directory`: complete it and give it its name.
         case sealSnapshot(job: UInt64, version: UInt64, directory: String)
-        case disconnect(PeerIdentity)
+        /// Remove the job's checkpoints up to the newest of `keeping` that are not among them.
+        case removeSnapshots(job: UInt64, keeping: [UInt64])
+        /// Take away the name of a checkpoint that cannot be used, so that another one can have it.
+        case discardSnapshot(directory: String)
         /// Write the output files of a job whose units are all done.
         case finish(job: UInt64)
         case log(String)
@@ -97,8 +100,6 @@ package struct Coordinator: Sendable {
     var grantedCounts: [UInt64: UInt64] = [:]
     /// Training epochs of this process; their numbers hold the coordinator's epoch too.
     var trainingEpochCount: UInt32 = 0
-    /// Training epochs that ended since the last committed step.
-    var restartCount = 0
     var lastTick: MonotonicInstant?
     var isStarted = false
     private var effects: [Effect] = []
@@ -167,7 +168,7 @@ package struct Coordinator: Sendable {
             members[number]?.lostUntil = nil
             switch envelope.body {
             case .beat(let beat): note(beat, of: number, now)
-            case .shardReport(let report): note(report, of: number)
+            case .shardReport(let report): note(report, of: number, now)
             case .peerAllowed(let allowed): introduce(allowed, by: number)
             case .unitFailed(let failed): unitFailed(failed, by: number)
             case .goodbye(let goodbye): bury(number, "left: \(goodbye.reason)")

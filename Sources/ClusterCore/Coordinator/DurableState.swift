@@ -27,10 +27,11 @@ package struct JobRecord: Sendable {
     package private(set) var scores: [SequenceID: Data] = [:]
     package private(set) var failedGroups: [Int: String] = [:]
     package private(set) var ended: WireJobEnded?
-    /// Of a training job: steps by the version they start from, state hashes by version, the last checkpoint.
+    /// Of a training job: steps by the version they start from, state hashes by version.
     package private(set) var prepared: [UInt64: WireStepPrepared] = [:]
     package private(set) var committed: [UInt64: Data] = [:]
-    package private(set) var snapshot: WireSnapshotTaken?
+    /// Checkpoints that are kept, oldest first.
+    package private(set) var snapshots: [WireSnapshotTaken] = []
     package private(set) var tokenCount: UInt64 = 0
     /// Groups of which two recorded responses differ in their reward.
     private var groupRewards: [Int: (first: Double, differs: Bool)] = [:]
@@ -117,7 +118,22 @@ package struct JobRecord: Sendable {
     mutating func end(_ ended: WireJobEnded) { self.ended = ended }
     mutating func apply(_ step: WireStepPrepared) { prepared[step.version] = step }
     mutating func apply(_ step: WireStepCommitted) { committed[step.version] = step.digest }
-    mutating func apply(_ taken: WireSnapshotTaken) { snapshot = taken }
+
+    /// The checkpoint that the job goes on from; nil: from the weights that it was given.
+    package var snapshot: WireSnapshotTaken? { snapshots.last }
+
+    /// A new checkpoint replaces older ones: kept are the newest of those that were due by number, and the new one. A run
+    /// leaves the same checkpoints whoever came and went.
+    mutating func apply(_ taken: WireSnapshotTaken) {
+        snapshots.removeAll { $0.version >= taken.version }
+        snapshots.append(taken)
+        let every = UInt64(max(1, admitted.snapshotEvery))
+        let due = snapshots.map(\.version).filter { $0 % every == 0 || $0 == stepCount }
+        let kept = due.suffix(admitted.snapshotKeep == 0 ? 2 : Int(admitted.snapshotKeep)) + [taken.version]
+        snapshots.removeAll { !kept.contains($0.version) }
+    }
+
+    mutating func apply(_ lost: WireSnapshotLost) { snapshots.removeAll { $0.version == lost.version } }
 
     func isDone(_ group: Int) -> Bool { missingRollouts[group] == 0 && missingScores[group] == 0 }
 
@@ -156,6 +172,7 @@ package struct DurableState: Sendable {
         case .stepPrepared(let step): jobs[step.job]?.apply(step)
         case .stepCommitted(let step): jobs[step.job]?.apply(step)
         case .snapshotTaken(let taken): jobs[taken.job]?.apply(taken)
+        case .snapshotLost(let lost): jobs[lost.job]?.apply(lost)
         case .jobEnded(let ended): jobs[ended.job]?.end(ended)
         case .modelScaled(let scaled): replicas[scaled.model] = scaled.replicas
         case .drainBegun(let drain): drained[drain.identity] = drain.incarnation

@@ -52,6 +52,12 @@ package struct ClusterTimes: Sendable {
     package var stall: UInt64 = 120_000
     /// A lease older than this is given to an idle worker as well when nothing else is left to do.
     package var straggler: UInt64 = 20_000
+    /// After a training epoch that failed the next one waits this long, after another failure twice as long, and so on.
+    package var restart: UInt64 = 1000
+    package var restartMax: UInt64 = 60_000
+    /// As `restart`, before a worker that could not load a model tries again.
+    package var reload: UInt64 = 2000
+    package var reloadMax: UInt64 = 300_000
     /// How long the first placement waits for more workers than have joined.
     package var settle: UInt64 = 15_000
 
@@ -59,4 +65,9 @@ package struct ClusterTimes: Sendable {
     package var canaryEvery: UInt64 = 256
 
     package init() {}
+
+    /// The delay after the `count`-th failure in a row.
+    static func delay(_ first: UInt64, _ most: UInt64, count: Int) -> UInt64 {
+        min(most, first << UInt64(min(20, max(0, count - 1))))
+    }
 }

@@ -11,7 +11,7 @@ internal import SwiftProtobuf
 
 extension Coordinator {
     /// An order without an answer is repeated after this time; members answer repeats from memory.
-    private static let repeatMilliseconds: UInt64 = 5000
+    static let repeatMilliseconds: UInt64 = 5000
     /// Epochs that may end without a committed step in between before the job is given up.
     private static let restartMax = 10
 
@@ -19,7 +19,13 @@ extension Coordinator {
     /// - Returns: what is waited for.
     mutating func advanceTraining(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
         endBrokenEpoch(now)
-        guard var run = current?.training else { return beginEpoch(job, now) }
+        guard var run = current?.training else {
+            if let restarts = current?.restarts, now < restarts.at {
+                return "another try at step \((job.snapshot?.version ?? 0) + 1) (failure \(restarts.count) of "
+                    + "\(Self.restartMax), then it is given up): \(restarts.reason)"
+            }
+            return beginEpoch(job, now)
+        }
         defer { if current?.training?.epoch == run.epoch { current?.training = run } }
         repeatOrders(job, &run, now)
         while true {
@@ -35,12 +41,16 @@ extension Coordinator {
         switch run.phase {
         case .loading:
             guard run.missing.isEmpty else { return waiting(run, "to load the training state") }
-            if let committed = job.committed[run.version], digest(run) != committed {
-                restartTraining(
-                    "the checkpoint \(job.snapshot?.directory ?? "") does not hold the state that was committed as version "
-                        + "\(run.version); its disk or some host's memory is at fault", now)
+            if !run.unreadable.isEmpty {
+                beginningFailed(job, run, now)
                 return nil
             }
+            if let committed = job.committed[run.version], digest(run) != committed {
+                stateDiffers(job, run, now)
+                return nil
+            }
+            current?.unreadable = [:]
+            current?.mismatchCount = 0
             run.enter(.ready, now)
             return nil
         case .ready: return continueFromReady(job, &run, now)
@@ -67,19 +77,24 @@ extension Coordinator {
         case .applying: missing = run.members.filter { run.applied[$0] == nil }
         default: missing = run.missing
         }
-        return "step \(run.version + 1): \(missing.map { "worker \($0)" }.joined(separator: ", ")) \(what)"
+        return "step \(run.version + 1): \(names(missing)) \(what)"
     }
 
     // MARK: - Epochs
 
     private mutating func beginEpoch(_ job: JobRecord, _ now: MonotonicInstant) -> String? {
         let id = job.admitted.policyModel
-        let workers = stayingWorkers.sorted()
-        guard let model = state.models[id], let deployment = deployments[id], !workers.isEmpty else {
-            return "the model to be placed"
+        guard let model = state.models[id], let deployment = deployments[id] else { return "the model to be placed" }
+        let workers = trainableWorkers
+        if workers.isEmpty {
+            let problems = stayingWorkers.compactMap { worker in loadProblem(worker).map { "worker \(worker) \($0)" } }
+            return "a worker that can load the job's models: " + problems.joined(separator: "; ")
         }
-        let behind = workers.filter { !deployment.isReady($0) }
-        if !behind.isEmpty { return "\(behind.map { "worker \($0)" }.joined(separator: ", ")) to load \(model.path)" }
+        // Teachers and references too: every member asks the ones beside it.
+        for deployment in job.models.compactMap({ deployments[$0] }) {
+            let behind = workers.filter { !deployment.isReady($0) }
+            if !behind.isEmpty { return waiting(for: behind, toLoad: deployment) }
+        }
         guard model.expertCount == 0 || deployment.placement.isSettled else { return "experts to settle" }
         trainingEpochCount += 1
         let snapshot = job.snapshot
@@ -93,6 +108,11 @@ extension Coordinator {
                 + "\(workers.count) worker\(workers.count == 1 ? "" : "s")")
         for rank in workers.indices { sendBegin(job, run, rank) }
         return waiting(run, "to load the training state")
+    }
+
+    /// Those that can take part in training: all but those that are to leave or could not load a model.
+    var trainableWorkers: [WorkerNumber] {
+        stayingWorkers.filter { worker in deployments.values.allSatisfy { $0.problems[worker] == nil } }.sorted()
     }
 
     private mutating func sendBegin(_ job: JobRecord, _ run: TrainingRun, _ rank: Int) {
@@ -162,8 +182,9 @@ extension Coordinator {
         let every = UInt64(max(1, job.admitted.snapshotEvery))
         // Who joined or wants to leave is heeded here, between two steps: with a checkpoint of this version nothing is
         // repeated. Responses under way are finished first.
+        let workers = trainableWorkers
         let isChanging =
-            run.members != stayingWorkers.sorted() && !stayingWorkers.isEmpty && run.version < job.stepCount
+            run.members != workers && !workers.isEmpty && run.version < job.stepCount
             && current?.ledger.leases.isEmpty == true
         let isDue =
             run.version > 0 && (run.version % every == 0 || run.version == job.stepCount || isChanging)
@@ -238,18 +259,29 @@ extension Coordinator {
             }
         case .trainFailed(let failed):
             guard failed.epoch == run.epoch else { return }
-            return restartTraining("worker \(number): \(failed.reason)", now)
+            guard failed.isSnapshotUnreadable, run.phase == .loading else {
+                return restartTraining("worker \(number): \(failed.reason)", now)
+            }
+            // The others' answers tell whose fault it is.
+            run.answered.insert(number)
+            run.unreadable[number] = failed.reason
         default: return
         }
         current?.training = run
     }
 
-    /// Ends the epoch for another try, a bounded number of times.
-    private mutating func restartTraining(_ reason: String, _ now: MonotonicInstant) {
-        restartCount += 1
+    /// Ends the epoch for another try: a bounded number of times, each after a longer pause, so that a file system or a
+    /// network that is away for a moment costs no job.
+    mutating func restartTraining(_ reason: String, _ now: MonotonicInstant) {
         endEpoch(reason, now)
-        if restartCount > Self.restartMax, let id = current?.id {
-            end(id, "failed", "training does not get on: \(reason)")
+        let count = (current?.restarts?.count ?? 0) + 1
+        let delay = ClusterTimes.delay(times.restart, times.restartMax, count: count)
+        current?.restarts = (count, now.advanced(byMilliseconds: delay), reason)
+        if count > Self.restartMax, let id = current?.id {
+            end(
+                id, "failed",
+                "training does not get on: \(count) epochs have failed since the last new step, the last one: \(reason)"
+            )
         }
     }
 
@@ -322,53 +354,10 @@ extension Coordinator {
                         $0.job = job.id; $0.version = version; $0.digest = digest
                     }
                 })
-            restartCount = 0
+            current?.restarts = nil
         }
         run.version = version
         run.enter(.ready, now)
         return nil
-    }
-
-    // MARK: - Snapshots
-
-    private func partialDirectory(_ job: JobRecord, _ version: UInt64) -> String {
-        let digits = String(version)
-        let number = String(repeating: "0", count: max(0, 6 - digits.count)) + digits
-        return "\(job.admitted.output)/checkpoints/step-\(number).partial"
-    }
-
-    private mutating func sendSnapshot(_ job: JobRecord, _ run: TrainingRun, to worker: WorkerNumber) {
-        guard let member = members[worker] else { return }
-        let directory = partialDirectory(job, run.version)
-        send(to: member.identity) {
-            $0.takeSnapshot = .with {
-                $0.epoch = run.epoch
-                $0.version = run.version
-                $0.directory = directory
-            }
-        }
-    }
-
-    mutating func snapshotSealed(
-        job id: UInt64, version: UInt64, directory: String, problem: String?, _ now: MonotonicInstant
-    ) {
-        guard current?.id == id, var run = current?.training, run.phase == .sealing, run.version == version else {
-            return
-        }
-        if let problem {
-            log("the checkpoint of version \(version) could not be named: \(problem)")
-            run.failedSnapshot = (problem, now.advanced(byMilliseconds: Self.repeatMilliseconds))
-        } else {
-            record(
-                .with {
-                    $0.snapshotTaken = .with {
-                        $0.job = id; $0.version = version; $0.directory = directory
-                    }
-                })
-            run.failedSnapshot = nil
-            log("checkpoint \(directory)")
-        }
-        run.enter(.ready, now)
-        current?.training = run
     }
 }

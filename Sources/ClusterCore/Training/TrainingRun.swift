@@ -61,6 +61,8 @@ struct TrainingRun: Sendable {
     var plan: StepPlan?
     var prepared: WireStepPrepared?
     var answered: Set<WorkerNumber> = []
+    /// Members that could not read the checkpoint, and why.
+    var unreadable: [WorkerNumber: String] = [:]
     var sealed: [WorkerNumber: WireStepSealed] = [:]
     var applied: [WorkerNumber: WireStepApplied] = [:]
     /// Last group that has been opened in the ledger.

@@ -36,6 +36,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private enum TrainingWork: Sendable {
         case build(TrainingOrder)
         case seal(JobRecord, version: UInt64, directory: String)
+        case remove(output: String, keeping: [UInt64])
+        case discard(directory: String)
     }
 
     private let configuration: CoordinatorConfiguration
@@ -301,18 +303,33 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 if let grant = grants[lease.id] { send(grant, to: peer) }
             case .buildStep(let job, let epoch, let version, let members):
                 guard let record = coordinator.state.jobs[job] else { continue }
-                let order = TrainingOrder(job: record, epoch: epoch, version: version, members: members)
-                _ = trainingWork.tryPush(.build(order))
+                order(.build(TrainingOrder(job: record, epoch: epoch, version: version, members: members)))
             case .sendStep(let job, let epoch, let version, let workers): sendStep(job, epoch, version, workers)
             case .sealSnapshot(let job, let version, let directory):
                 guard let record = coordinator.state.jobs[job] else { continue }
-                _ = trainingWork.tryPush(.seal(record, version: version, directory: directory))
-            case .disconnect(let peer): transport.disconnect(from: peer)
+                order(.seal(record, version: version, directory: directory))
+            case .removeSnapshots(let job, let versions):
+                guard let record = coordinator.state.jobs[job] else { continue }
+                order(.remove(output: record.admitted.output, keeping: versions))
+            case .discardSnapshot(let directory): order(.discard(directory: directory))
             case .finish(let job):
                 guard let record = coordinator.state.jobs[job] else { continue }
                 _ = outputs.tryPush(JobOutputOrder(job: record, models: coordinator.state.models))
             case .log(let text): logger.info("\(text)")
             }
+        }
+    }
+
+    /// Hands something to the step builder; an answer comes for what needs one, also when there is no room.
+    private func order(_ work: TrainingWork) {
+        if case .accepted = trainingWork.tryPush(work) { return }
+        let problem = "the coordinator has too much to do at once"
+        switch work {
+        case .build(let order):
+            _ = inputs.tryPush(.built(order, .failure(SubmissionError(description: problem, exitCode: 4))))
+        case .seal(let job, let version, let directory):
+            _ = inputs.tryPush(.sealed(job: job.id, version: version, directory: directory, problem: problem))
+        case .remove, .discard: logger.warning("\(problem): an old checkpoint stays")
         }
     }
 
@@ -457,7 +474,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
     }
 
     private func startThreads() {
-        let (submissions, outputs, inputs) = (submissions, outputs, inputs)
+        let (submissions, outputs, inputs, logger) = (submissions, outputs, inputs, logger)
         let shared = UncheckedBox(journal)
         threads.append(
             .start(name: "job-reader") {
@@ -488,7 +505,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
                         var (name, problem): (String, String?) = (directory, nil)
                         do {
                             guard case .train(let specification) = try Job.parse(job.admitted.resolvedYaml) else {
-                                continue
+                                throw SubmissionError(description: "job \(job.id) is no training job", exitCode: 5)
                             }
                             name = try SnapshotSealer(
                                 job: job, specification: specification,
@@ -498,6 +515,11 @@ package final class CoordinatorProcess: @unchecked Sendable {
                         _ = inputs.push(
                             .sealed(job: job.id, version: version, directory: name, problem: problem),
                             until: .distantFuture)
+                    case .remove(let output, let versions):
+                        do { try SavedCheckpoints(output: output).remove(keeping: versions) } catch {
+                            logger.warning("an old checkpoint could not be removed: \(error)")
+                        }
+                    case .discard(let directory): SavedCheckpoints.discard(directory)
                     }
                 }
             })

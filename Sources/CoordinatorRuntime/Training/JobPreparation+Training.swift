@@ -71,6 +71,7 @@ extension JobPreparation {
         admitted.updatesPerBatch = UInt32(job.updatesPerBatch)
         admitted.rowCount = UInt32(rows.count)
         admitted.snapshotEvery = UInt32(job.checkpointEvery)
+        admitted.snapshotKeep = UInt32(job.checkpointKeep)
         admitted.optimizerOnDisk = job.optimizer.store == .disk
         admitted.refillMax = UInt32(job.refillMax)
         if sources.count > 1 { admitted.sources = sources }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Makes a checkpoint of the parts that the members wrote: configuration, index, tokenizer, and the manifest last; then the
-// directory gets its name. What lies under a name without ".partial" is whole.
+// directory gets its name. What lies under a name without ".partial" is whole. Older checkpoints are removed later, once
+// this one is in the journal (``SavedCheckpoints``).
 internal import Checkpoints
 internal import ClusterCore
 internal import ClusterProtocol
@@ -20,11 +21,6 @@ struct SnapshotSealer {
     /// - Throws: one line.
     func seal() throws -> String {
         let target = URL(fileURLWithPath: String(partial.path.dropLast(".partial".count)), isDirectory: true)
-        if FileManager.default.fileExists(atPath: target.path) {
-            // An earlier coordinator got this far and no further; the bytes are the same.
-            try FileManager.default.removeItem(at: partial)
-            return target.path
-        }
         let source = try Checkpoint(directory: URL(fileURLWithPath: specification.model.path, isDirectory: true))
         var configuration = source.configuration
         configuration.storageType = configuration.storageType ?? .bfloat16
@@ -53,8 +49,11 @@ struct SnapshotSealer {
         try write(Data((index.prettyPrinted() + "\n").utf8), CheckpointIndex.indexFileName)
         try removeLeftovers()
         try write(Data((try manifest(source) + "\n").utf8), "manifest.json")
+        if FileManager.default.fileExists(atPath: target.path) {
+            // An earlier coordinator got this far and no further: no journal knows of it.
+            try FileManager.default.removeItem(at: target)
+        }
         try rename(to: target)
-        try removeOld(beside: target)
         return target.path
     }
 
@@ -96,24 +95,6 @@ struct SnapshotSealer {
         if directory >= 0 {
             fsync(directory)
             close(directory)
-        }
-    }
-
-    /// Keeps the newest ones. Those that a change of members asked for go with the next: a run leaves the same checkpoints
-    /// whoever came and went.
-    private func removeOld(beside target: URL) throws {
-        let parent = target.deletingLastPathComponent()
-        let names = try FileManager.default.contentsOfDirectory(atPath: parent.path).filter {
-            $0.hasPrefix("step-") && !$0.hasSuffix(".partial")
-        }.sorted()
-        let planned = names.filter { name in
-            Int(name.dropFirst("step-".count)).map {
-                $0 % specification.checkpointEvery == 0 || $0 == specification.stepCount
-            } ?? true
-        }
-        let kept = Set(planned.suffix(specification.checkpointKeep))
-        for name in names where !kept.contains(name) && name != target.lastPathComponent {
-            try FileManager.default.removeItem(at: parent.appendingPathComponent(name))
         }
     }
 }

@@ -19,6 +19,8 @@ struct TrainingOutput {
         }
         let directory = URL(fileURLWithPath: job.admitted.output, isDirectory: true)
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        // The coordinator may have died between a checkpoint's journal entry and the removal of what it replaced.
+        try SavedCheckpoints(output: job.admitted.output).remove(keeping: job.snapshots.map(\.version))
         let metrics = job.prepared.values.sorted { $0.version < $1.version }.map { StepMetrics($0).line + "\n" }
         try DurableFile.write(metrics.joined(), to: directory.appendingPathComponent("metrics.jsonl"))
         var board = TensorBoardFile()

@@ -269,6 +269,7 @@ final class TrainingHost: @unchecked Sendable {
             envelope.trainFailed = .with {
                 $0.epoch = epoch
                 $0.reason = String(describing: error)
+                $0.isSnapshotUnreadable = error is CheckpointError
             }
             send(envelope)
         }

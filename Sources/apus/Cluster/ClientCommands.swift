@@ -109,6 +109,7 @@ struct JobCommand: ParsableCommand {
             if json { return try printJSON([view]) }
             print("job \(view.id)  \(view.name)  (\(view.kind))")
             print("  status     \(view.status)\(view.problem.isEmpty ? "" : ": \(view.problem)")")
+            for note in view.notes { print("  note       \(note)") }
             if !view.waitingFor.isEmpty {
                 print("  waits for  \(view.waitingFor), since \(view.waitingMilliseconds) ms")
             }
@@ -249,6 +250,7 @@ struct WorkersCommand: ParsableCommand {
             "worker \(worker.id)  \(worker.host) pid \(worker.processID)  \(worker.status), \(worker.activity)"
                 + (worker.waitingFor.isEmpty
                     ? "" : ", waits for \(worker.waitingFor) since \(worker.waitingMilliseconds) ms"))
+        if !worker.problem.isEmpty { print("  problem    \(worker.problem)") }
         print(
             "  resident   \(Format.bytes(Int(counters.residentExpertByteCount))) of experts, "
                 + "\(Format.bytes(Int(counters.residentTrunkByteCount))) of trunks, budget \(Format.bytes(Int(worker.memoryByteCount)))"

@@ -28,6 +28,7 @@ struct JobWatch {
         var rate = TokenRate()
         var drawn = 0
         var lastLine = ""
+        var notes: [String] = []
         var lastPrint: MonotonicInstant?
         while true {
             if let problem = problem() { throw ClientError(problem) }
@@ -48,6 +49,8 @@ struct JobWatch {
                 drawn = max(drawn, lines.count)
                 fflush(nil)
             } else {
+                for note in view.notes where !notes.contains(note) { print("[\(seconds) s] note: \(note)") }
+                notes = view.notes
                 let line = summary(view, rate.perSecond)
                 let isDue = lastPrint.map { MonotonicInstant.now.milliseconds(since: $0) > 5000 } ?? true
                 if (isDue && line != lastLine) || ended {
@@ -114,6 +117,7 @@ struct JobWatch {
             if worker.silentMilliseconds > 1000 { text += ", silent for \(worker.silentMilliseconds) ms" }
             lines.append(text)
         }
+        for note in view.notes { lines.append("  note: \(note)") }
         return lines
     }
 }
