@@ -50,7 +50,11 @@ extension Coordinator {
                 if let last = job.prepared[UInt64(max(0, job.committed.count - 1))] { $0.lastStep = last }
             }
             guard job.ended == nil else { return $0.status = job.ended!.status }
-            if current?.id == job.id { $0.notes = notes() }
+            $0.notes = job.lostSnapshots.map {
+                "the checkpoint of step \($0.version) could not be used, training went on from the one before: "
+                    + $0.reason
+            }
+            if current?.id == job.id { $0.notes += notes() }
             guard let current, current.id == job.id else {
                 $0.status = "queued"
                 $0.waitingFor = self.current.map { "job \($0.id) to end" } ?? ""

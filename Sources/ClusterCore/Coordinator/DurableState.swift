@@ -32,6 +32,8 @@ package struct JobRecord: Sendable {
     package private(set) var committed: [UInt64: Data] = [:]
     /// Checkpoints that are kept, oldest first.
     package private(set) var snapshots: [WireSnapshotTaken] = []
+    /// Those that could not be used.
+    private(set) var lostSnapshots: [WireSnapshotLost] = []
     package private(set) var tokenCount: UInt64 = 0
     /// Groups of which two recorded responses differ in their reward.
     private var groupRewards: [Int: (first: Double, differs: Bool)] = [:]
@@ -133,7 +135,10 @@ package struct JobRecord: Sendable {
         snapshots.removeAll { !kept.contains($0.version) }
     }
 
-    mutating func apply(_ lost: WireSnapshotLost) { snapshots.removeAll { $0.version == lost.version } }
+    mutating func apply(_ lost: WireSnapshotLost) {
+        snapshots.removeAll { $0.version == lost.version }
+        lostSnapshots.append(lost)
+    }
 
     func isDone(_ group: Int) -> Bool { missingRollouts[group] == 0 && missingScores[group] == 0 }
 
