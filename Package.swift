@@ -157,6 +157,12 @@ let package = Package(
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ]),
         tests("ClusterSimulation", ["ClusterCore"]),
+        tests(
+            "CoordinatorRuntime",
+            [
+                "ClusterCore", "ClusterProtocol", "ClusterTransport", "RuntimeSupport",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ]),
         tests("ClusterPlanning", ["Checkpoints", "JobSpecification"]),
         tests("ExpertParallel", ["Checkpoints", "CKernels", "ClusterTransport", "Qwen3", "RuntimeSupport", "Tensors"]),
         .testTarget(

@@ -22,11 +22,14 @@ extension WireEnvelope {
         return [UInt8](data)
     }
 
+    /// What it says, in one word: the field's name.
+    package var kind: String { body.flatMap { Mirror(reflecting: $0).children.first?.label } ?? "nothing" }
+
     /// Parses a control message within the limits.
     /// - Throws: ``WireError``.
-    package init(encoded bytes: [UInt8]) throws(WireError) {
-        guard bytes.count <= Self.byteCountMax else {
-            throw WireError("a control message of \(bytes.count) bytes; the limit is \(Self.byteCountMax)")
+    package init(encoded bytes: [UInt8], byteCountMax: Int = Self.byteCountMax) throws(WireError) {
+        guard bytes.count <= byteCountMax else {
+            throw WireError("a control message of \(bytes.count) bytes; the limit is \(byteCountMax)")
         }
         var options = BinaryDecodingOptions()
         options.messageDepthLimit = 16

@@ -160,6 +160,14 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .trainFailed(newValue)}
   }
 
+  package var stepHeld: WireStepHeld {
+    get {
+      if case .stepHeld(let v)? = _storage._body {return v}
+      return WireStepHeld()
+    }
+    set {_uniqueStorage()._body = .stepHeld(newValue)}
+  }
+
   /// coordinator to worker
   package var welcome: WireWelcome {
     get {
@@ -305,6 +313,14 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .trainAbort(newValue)}
   }
 
+  package var stepQuestion: WireStepQuestion {
+    get {
+      if case .stepQuestion(let v)? = _storage._body {return v}
+      return WireStepQuestion()
+    }
+    set {_uniqueStorage()._body = .stepQuestion(newValue)}
+  }
+
   /// client to coordinator
   package var submitJob: WireSubmitJob {
     get {
@@ -410,6 +426,7 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case stepApplied(WireStepApplied)
     case snapshotWritten(WireSnapshotWritten)
     case trainFailed(WireTrainFailed)
+    case stepHeld(WireStepHeld)
     /// coordinator to worker
     case welcome(WireWelcome)
     case refusal(WireRefusal)
@@ -429,6 +446,7 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case stepApply(WireStepApply)
     case takeSnapshot(WireTakeSnapshot)
     case trainAbort(WireTrainAbort)
+    case stepQuestion(WireStepQuestion)
     /// client to coordinator
     case submitJob(WireSubmitJob)
     case listJobs(WireListJobs)
@@ -695,6 +713,12 @@ package nonisolated struct WireWelcome: Sendable {
   // methods supported on all messages.
 
   package var worker: UInt32 = 0
+
+  /// Training epochs below this one are over: their members may wait for each other no longer.
+  package var firstTrainingEpoch: UInt32 = 0
+
+  /// Keys of all other workers; whom it does not name is gone.
+  package var peers: [String] = []
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1787,7 +1811,7 @@ package nonisolated struct WireTrainFailed: Sendable {
   package init() {}
 }
 
-/// Some of a member's cells of a step, ahead of the step itself.
+/// Some of a member's cells of a step, ahead of the step itself; both come as transfers on the bulk channel.
 package nonisolated struct WireTrainCells: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2076,6 +2100,42 @@ package nonisolated struct WireObjectiveSettings: @unchecked Sendable {
   package init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+/// Whether a member has all of a step; asked now and then while its gradients have not come.
+package nonisolated struct WireStepQuestion: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var version: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// The answer of a member that has not sealed the step.
+package nonisolated struct WireStepHeld: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var epoch: UInt32 = 0
+
+  package var version: UInt64 = 0
+
+  /// The step and all of its cells are here.
+  package var isWhole: Bool = false
+
+  /// Otherwise the cells that are here.
+  package var cells: [UInt32] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 /// A member's gradients are complete.
@@ -3177,7 +3237,7 @@ fileprivate nonisolated let _protobuf_package = "apus.cluster"
 
 nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Envelope"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{3}drain_worker\0\u{3}scale_model\0\u{4}\u{5}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{4}\u{6}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{3}drain_worker\0\u{3}scale_model\0\u{4}\u{5}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{3}step_held\0\u{4}\u{5}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0\u{3}step_question\0")
 
   fileprivate class _StorageClass {
     var _protocolVersion: UInt32 = 0
@@ -3667,6 +3727,19 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .trainFailed(v)
           }
         }()
+        case 65: try {
+          var v: WireStepHeld?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .stepHeld(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .stepHeld(v)
+          }
+        }()
         case 70: try {
           var v: WireTrainBegin?
           var hadOneofValue = false
@@ -3743,6 +3816,19 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
           if let v = v {
             if hadOneofValue {try decoder.handleConflictingOneOf()}
             _storage._body = .trainAbort(v)
+          }
+        }()
+        case 76: try {
+          var v: WireStepQuestion?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .stepQuestion(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .stepQuestion(v)
           }
         }()
         default: break
@@ -3909,6 +3995,10 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         guard case .trainFailed(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 64)
       }()
+      case .stepHeld?: try {
+        guard case .stepHeld(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 65)
+      }()
       case .trainBegin?: try {
         guard case .trainBegin(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 70)
@@ -3932,6 +4022,10 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case .trainAbort?: try {
         guard case .trainAbort(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 75)
+      }()
+      case .stepQuestion?: try {
+        guard case .stepQuestion(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 76)
       }()
       case nil: break
       }
@@ -4460,7 +4554,7 @@ nonisolated extension WireWorkerCounters: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireWelcome: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Welcome"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}worker\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}worker\0\u{3}first_training_epoch\0\u{1}peers\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4469,6 +4563,8 @@ nonisolated extension WireWelcome: SwiftProtobuf.Message, SwiftProtobuf._Message
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.worker) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.firstTrainingEpoch) }()
+      case 3: try { try decoder.decodeRepeatedStringField(value: &self.peers) }()
       default: break
       }
     }
@@ -4478,11 +4574,19 @@ nonisolated extension WireWelcome: SwiftProtobuf.Message, SwiftProtobuf._Message
     if self.worker != 0 {
       try visitor.visitSingularUInt32Field(value: self.worker, fieldNumber: 1)
     }
+    if self.firstTrainingEpoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.firstTrainingEpoch, fieldNumber: 2)
+    }
+    if !self.peers.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.peers, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireWelcome, rhs: WireWelcome) -> Bool {
     if lhs.worker != rhs.worker {return false}
+    if lhs.firstTrainingEpoch != rhs.firstTrainingEpoch {return false}
+    if lhs.peers != rhs.peers {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7097,6 +7201,86 @@ nonisolated extension WireObjectiveSettings: SwiftProtobuf.Message, SwiftProtobu
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStepQuestion: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StepQuestion"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStepQuestion, rhs: WireStepQuestion) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStepHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StepHeld"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}version\0\u{3}is_whole\0\u{1}cells\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.version) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.isWhole) }()
+      case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.cells) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt32Field(value: self.epoch, fieldNumber: 1)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt64Field(value: self.version, fieldNumber: 2)
+    }
+    if self.isWhole != false {
+      try visitor.visitSingularBoolField(value: self.isWhole, fieldNumber: 3)
+    }
+    if !self.cells.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.cells, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStepHeld, rhs: WireStepHeld) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.isWhole != rhs.isWhole {return false}
+    if lhs.cells != rhs.cells {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -22,6 +22,9 @@ package protocol Transport: Sendable {
     /// sent at once; they wait for the connection. A second call for the same peer replaces its addresses.
     func connect(to peer: PeerAddress) throws(TransportError)
 
+    /// Drops what still waits here on a channel, to any peer, and matches: nobody wants it any more.
+    func discard(_ channel: Channel, where isUnwanted: @escaping @Sendable (Message) -> Bool)
+
     /// Drops the connections to `peer` and what is queued for it. It may come back by dialling.
     func disconnect(from peer: PeerIdentity)
 
@@ -141,4 +144,7 @@ package enum TransportEvent: Hashable, Sendable {
     case protocolViolation(PeerIdentity, Channel, String)
     /// There is room again after a `backpressure` error.
     case writable(PeerIdentity, Channel)
+    /// A peer could not be dialled for want of sockets or descriptors here, in one line; it is tried again and again. Said
+    /// once a minute per peer and channel.
+    case dialFailed(PeerIdentity, Channel, String)
 }

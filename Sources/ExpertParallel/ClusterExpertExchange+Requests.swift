@@ -16,6 +16,7 @@ struct PendingRequest {
     let answerByteCount: Int
     /// Nil until it was sent.
     var resendAt: MonotonicInstant?
+    var firstSent: MonotonicInstant?
     var sendCount = 0
     var reason = ExchangeWait.Reason.answer
 }
@@ -89,8 +90,9 @@ extension ClusterExpertExchange {
             return false
         }
         request.reason = .answer
-        let delay = settings.resendMilliseconds << UInt64(min(request.sendCount, 3))
-        request.resendAt = now.advanced(byMilliseconds: delay)
+        let timer = timers[request.owner] ?? ResendTimer(base: settings.resendMilliseconds)
+        request.resendAt = now.advanced(byMilliseconds: timer.delay(sent: request.sendCount))
+        if request.firstSent == nil { request.firstSent = now }
         request.sendCount += 1
         let isRepetition = request.sendCount > 1
         port.counters.update {

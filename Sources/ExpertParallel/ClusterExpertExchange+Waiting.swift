@@ -111,6 +111,10 @@ extension ClusterExpertExchange {
             }
             for (row, entry) in request.share.heads.enumerated() { combine.copyRow(row, to: slot(entry)) }
             markDone(request.share)
+            if let sent = request.firstSent {
+                timers[request.owner, default: ResendTimer(base: settings.resendMilliseconds)].note(
+                    milliseconds: MonotonicInstant.now.milliseconds(since: sent))
+            }
             _ = remove(combine.request)
         case .notHeld:
             exclude(request.owner, .notHeld, milliseconds: settings.resendMilliseconds)

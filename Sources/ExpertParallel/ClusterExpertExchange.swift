@@ -68,6 +68,8 @@ package final class ClusterExpertExchange: TrainableExpertExchange, @unchecked S
     var outstanding: [PeerIdentity: (out: Int, back: Int)] = [:]
     /// Owners that were no use a moment ago.
     var excluded: [PeerIdentity: (until: MonotonicInstant, reason: ExchangeWait.Reason)] = [:]
+    /// How fast each owner answers; outlives exchanges.
+    var timers: [PeerIdentity: ResendTimer] = [:]
     /// Entries that nobody holds, with the experts they may be placed on.
     var orphans: [(members: EntryRows, scope: [Bool])] = []
     private var cachedView: (epoch: UInt64?, local: [ExpertSubtree], view: RouteView)?

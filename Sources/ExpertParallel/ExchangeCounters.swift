@@ -18,6 +18,8 @@ package struct ExchangeStatistics: Sendable, Hashable {
     package var bytesIn = 0
     /// Dispatches repeated to the same owner because no answer came in time.
     package var resends = 0
+    /// Repeats of peers that came while the dispatch was computed: not computed again.
+    package var repeatsDropped = 0
     /// Dispatches taken from one owner and given to others.
     package var redispatches = 0
     /// Frames that broke the format or asked for what makes no sense.

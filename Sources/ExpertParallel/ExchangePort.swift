@@ -23,6 +23,9 @@ package final class ExchangePort: Sendable {
     /// Gradients and weights of peers, for the thread that trains.
     let training = BoundedQueue<Message>(itemCountMax: 1 << 20, byteCountMax: 4 << 30)
 
+    /// The first training epoch that is not over.
+    private let firstTrainingEpoch = Locked<UInt32>(0)
+
     private let transport = Locked<(any Transport)?>(nil)
     private let mailboxes = Locked<[UInt64: ExchangeMailbox]>([:])
     /// Random, so that an answer meant for a former process with our key meets nobody.
@@ -51,9 +54,12 @@ package final class ExchangePort: Sendable {
                 counters.update { $0.droppedMessages += 1 }
             }
         case .training:
-            if training.tryPush(message, byteCount: message.byteCount) != .accepted {
-                counters.update { $0.droppedMessages += 1 }
+            // Kept for nobody, a frame would hold its sender's credit, which dispatches need too.
+            let isAccepted = firstTrainingEpoch.withLock {
+                header.trainingEpoch >= $0
+                    && training.tryPush(message, byteCount: message.byteCount) == .accepted
             }
+            if !isAccepted { counters.update { $0.droppedMessages += 1 } }
         case .combine, .backwardCombine:
             guard let mailbox = mailboxes.withLock({ $0[header.request] }) else {
                 return counters.update { $0.lateAnswers += 1 }
@@ -62,6 +68,22 @@ package final class ExchangePort: Sendable {
                 counters.update { $0.droppedMessages += 1 }
             }
         }
+    }
+
+    /// Training epochs up to this one are over: their frames, here and still to come, are dropped and their credit
+    /// returns.
+    package func endTraining(epoch: UInt32) {
+        let stale = firstTrainingEpoch.withLock { first -> [Message] in
+            first = max(first, epoch &+ 1)
+            return training.remove { Self.isTraining($0, upTo: epoch) }
+        }
+        counters.update { $0.droppedMessages += stale.count }
+    }
+
+    /// Whether a message is a frame of a training epoch up to this one.
+    package static func isTraining(_ message: Message, upTo epoch: UInt32) -> Bool {
+        guard let first = message.parts.first, let header = try? ExchangeHeader(first) else { return false }
+        return header.kind == .training && header.trainingEpoch <= epoch
     }
 
     /// A number for a request whose answer goes to `mailbox` until ``forget(_:)``.

@@ -60,6 +60,9 @@ package final class ExpertRouting: @unchecked Sendable {
         }
     }
 
+    /// The model is no longer placed; its next table is new whatever its epoch.
+    package func remove(model: UInt32) { lock.withLock { tables[model] = nil } }
+
     package func table(model: UInt32) -> ExpertRouteTable? { lock.withLock { tables[model] } }
 
     /// Sleeps until the model has a table newer than `epoch` (any table for nil) or the deadline has passed;

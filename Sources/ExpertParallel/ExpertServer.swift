@@ -76,15 +76,23 @@ private final class ServerLoop {
             }
             while let message = port.dispatches.tryPop() { admit(message) }
             sendUnsent()
-            if !queue.isEmpty { serveOldest() }
+            if !queue.isEmpty {
+                let served = serveOldest()
+                // What came while they were computed and asks for the same again has its answer on the way.
+                for message in port.dispatches.remove(where: { _ in true }) { admit(message, answered: served) }
+            }
         }
     }
 
-    /// Decodes a dispatch and queues it, unless the same one waits already.
-    private func admit(_ message: Message) {
+    /// Decodes a dispatch and queues it, unless the same one waits already or was answered while this one was on its way.
+    private func admit(_ message: Message, answered: Set<QueuedDispatch.Key> = []) {
         do {
             let dispatch = try QueuedDispatch(source: message.peer, Dispatch(message.parts))
-            if queued.insert(dispatch.key).inserted { queue.append(dispatch) }
+            if answered.contains(dispatch.key) {
+                port.counters.update { $0.repeatsDropped += 1 }
+            } else if queued.insert(dispatch.key).inserted {
+                queue.append(dispatch)
+            }
         } catch {
             refuse(message.peer, "dispatch refused: \(error)")
         }
@@ -96,7 +104,8 @@ private final class ServerLoop {
     }
 
     /// Serves, in one run, all queued dispatches that agree with the oldest in what they are about.
-    private func serveOldest() {
+    /// - Returns: those that were served.
+    private func serveOldest() -> Set<QueuedDispatch.Key> {
         let topic = queue[0].dispatch.topic
         var batch: [QueuedDispatch] = []
         var rest: [QueuedDispatch] = []
@@ -116,7 +125,10 @@ private final class ServerLoop {
         for item in batch { queued.remove(item.key) }
         guard let held = store.experts(model: topic.model, policyVersion: topic.policyVersion),
             let weights = held.layers[Int(topic.layer)]
-        else { return batch.forEach { answer($0, .notHeld) } }
+        else {
+            batch.forEach { answer($0, .notHeld) }
+            return []
+        }
         let accepted = batch.filter { item in
             switch item.check(held.shape, weights) {
             case .fine: return true
@@ -127,12 +139,13 @@ private final class ServerLoop {
             }
             return false
         }
-        if accepted.isEmpty { return }
+        if accepted.isEmpty { return [] }
         if accepted[0].isBackward {
             for item in accepted { serveBackward(item, held.shape, weights) }
         } else {
             serve(accepted, held.shape, weights)
         }
+        return Set(accepted.map(\.key))
     }
 
     private func serveBackward(_ item: QueuedDispatch, _ shape: ExpertShape, _ weights: ExpertWeights) {

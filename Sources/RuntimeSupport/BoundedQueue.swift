@@ -79,6 +79,26 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
     /// The oldest element, or nil when the queue is empty; never sleeps.
     package func tryPop() -> Element? { finish(lock.withLock { take() }) }
 
+    /// Takes out the elements that match, wherever they stand; the others keep their order.
+    package func remove(where isUnwanted: (Element) -> Bool) -> [Element] {
+        let (removed, handler) = lock.withLock { () -> ([Element], (@Sendable () -> Void)?) in
+            let all = (0..<used).compactMap { slots[(head + $0) % slots.count] }
+            let removed = all.filter { isUnwanted($0.element) }
+            if removed.isEmpty { return ([], nil) }
+            let kept = all.filter { !isUnwanted($0.element) }
+            for index in slots.indices { slots[index] = index < kept.count ? kept[index] : nil }
+            head = 0
+            used = kept.count
+            usedBytes = kept.reduce(0) { $0 + $1.byteCount }
+            if waitingProducerCount > 0 { lock.broadcast() }
+            let handler = hasRefused ? spaceHandler : nil
+            hasRefused = false
+            return (removed.map(\.element), handler)
+        }
+        handler?()
+        return removed
+    }
+
     /// The oldest element; sleeps while the queue is empty. Nil once it is closed and drained.
     package func pop() -> Element? {
         finish(

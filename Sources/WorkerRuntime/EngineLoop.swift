@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The thread that generates and scores: one engine per model, stepped in turn while they have sequences.
+internal import ClusterCore
 internal import ClusterProtocol
 internal import ExpertParallel
 internal import Foundation
@@ -48,6 +49,7 @@ final class EngineLoop: Sendable {
         case abandon(UInt64)
         /// An order of a training epoch.
         case train(WireEnvelope)
+        case step(StepDelivery.Whole)
         case observe(TurnOutcome)
         case consult(Consultation)
     }
@@ -58,7 +60,8 @@ final class EngineLoop: Sendable {
         var trajectory: Trajectory?
     }
 
-    private let commands = BoundedQueue<Command>(itemCountMax: 1 << 20, byteCountMax: 1 << 40)
+    /// Bounded by the free places that were spoken of and by one step at a time; the limits are a second fence.
+    private let commands = BoundedQueue<Command>(itemCountMax: 1 << 16, byteCountMax: 16 << 30)
     private let handlers: Handlers
     private let training: TrainingHost
     let status = Locked(Status())
@@ -71,8 +74,15 @@ final class EngineLoop: Sendable {
 
     func host(_ host: ModelHost) { _ = commands.tryPush(.host(host)) }
     func drop(_ model: UInt32) { _ = commands.tryPush(.drop(model)) }
-    func work(_ grant: WireGrant) { _ = commands.tryPush(.work(grant)) }
-    func train(_ order: WireEnvelope) { _ = commands.tryPush(.train(order)) }
+    func work(_ grant: WireGrant) {
+        guard commands.tryPush(.work(grant), byteCount: grant.byteCount) != .accepted else { return }
+        fail(grant, "this worker has too many commands waiting", isWorkerAtFault: true)
+    }
+    /// An order of a training epoch; false when too much waits already.
+    func train(_ order: WireEnvelope) -> Bool { commands.tryPush(.train(order)) == .accepted }
+    func train(_ step: StepDelivery.Whole) -> Bool {
+        commands.tryPush(.step(step), byteCount: step.byteCount) == .accepted
+    }
     func observe(_ outcome: TurnOutcome) { _ = commands.tryPush(.observe(outcome)) }
     func consult(_ consultation: Consultation) { _ = commands.tryPush(.consult(consultation)) }
     func abandon(_ lease: UInt64) { _ = commands.tryPush(.abandon(lease)) }
@@ -121,6 +131,9 @@ final class EngineLoop: Sendable {
         switch command {
         case .host(let host): state.hosts[host.description.id] = host
         case .train(let order): train(order, state)
+        case .step(let whole):
+            training.step(whole.step, whole.cells) { state.hosts[$0] }
+            status.withLock { $0.progress += 1 }
         case .drop(let id):
             training.drop(id)
             if let engine = state.hosts.removeValue(forKey: id)?.engine {
@@ -148,8 +161,7 @@ final class EngineLoop: Sendable {
             host?.engine.cancelAll()
             for (request, job) in state.jobs where job.grant.model == begin.model { state.jobs[request] = nil }
             training.begin(begin, host)
-        case .trainCells(let cells): training.take(cells)
-        case .trainStep(let step): training.step(step) { state.hosts[$0] }
+        case .trainAbort(let abort): training.end(epoch: abort.epoch)
         case .stepApply(let apply): training.apply(apply)
         case .takeSnapshot(let snapshot): training.snapshot(snapshot)
         default: break

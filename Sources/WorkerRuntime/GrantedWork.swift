@@ -8,6 +8,15 @@ internal import SwiftProtobuf
 internal import Tokenization
 
 extension WireGrant {
+    /// Bytes of what it carries, about.
+    var byteCount: Int {
+        switch work {
+        case .rollout(let group): group.prompt.count + group.row.utf8.count
+        case .score(let sequence): sequence.tokens.count
+        case nil: 0
+        }
+    }
+
     /// The sequences that this grant asks for.
     func sequences(_ host: ModelHost) -> [(sibling: UInt32, tokens: [Int32], SequenceTask)] {
         switch work {

@@ -118,7 +118,8 @@ extension RewardStage {
 /// Sends records in chunks on a thread of its own: a slow coordinator holds up nobody's beat.
 final class RecordSender: Sendable {
     private let transport: any Transport
-    private let queue = BoundedQueue<(WireUnitResult, PeerIdentity)>(itemCountMax: 1 << 20, byteCountMax: 1 << 40)
+    /// What finds no room is sent later: the session says every record again until it is acknowledged.
+    private let queue = BoundedQueue<(WireUnitResult, PeerIdentity)>(itemCountMax: 1 << 16, byteCountMax: 256 << 20)
     /// Records that wait already are not queued twice.
     private let queued = Locked<Set<String>>([])
 
@@ -129,7 +130,8 @@ final class RecordSender: Sendable {
 
     func send(_ result: WireUnitResult, to peer: PeerIdentity) {
         guard queued.withLock({ $0.insert(Self.key(result)).inserted }) else { return }
-        _ = queue.tryPush((result, peer))
+        guard queue.tryPush((result, peer), byteCount: result.contentByteCount) != .accepted else { return }
+        queued.withLock { _ = $0.remove(Self.key(result)) }
     }
 
     private static func key(_ result: WireUnitResult) -> String {
@@ -148,6 +150,21 @@ final class RecordSender: Sendable {
             }
             queued.withLock { _ = $0.remove(Self.key(result)) }
             FailPoint.pass("worker.record-sent")
+        }
+    }
+}
+
+extension WireUnitResult {
+    /// Bytes of its arrays and texts.
+    fileprivate var contentByteCount: Int {
+        switch record {
+        case .rollout(let rollout):
+            rollout.tokens.count + rollout.logProbs.count + rollout.entropies.count + rollout.forced.count
+                + rollout.routedExperts.count + rollout.text.utf8.count + rollout.environmentState.utf8.count
+        case .score(let score):
+            score.logProbs.count + score.entropies.count + score.topIds.count + score.topLogProbs.count
+                + score.tailMass.count + score.fullLogProbs.count
+        case nil: 0
         }
     }
 }

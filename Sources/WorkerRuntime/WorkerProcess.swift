@@ -19,6 +19,10 @@ package final class WorkerProcess: @unchecked Sendable {
     enum Input: Sendable {
         case message(Message)
         case connected(PeerIdentity)
+        /// Transfers of this peer that are not complete will not become so.
+        case bulkLost(PeerIdentity)
+        /// A line about a peer that cannot be reached.
+        case trouble(String)
         case finished(WireUnitResult)
         case leaseEnded(UInt64, WireUnitFailed?)
         case shards(WireShardReport)
@@ -44,8 +48,12 @@ package final class WorkerProcess: @unchecked Sendable {
     private var session: WorkerSession
     private var address: PeerAddress?
     private var lastDial = MonotonicInstant.now
-    private var peers: [WorkerNumber: PeerIdentity] = [:]
-    private var routes: [UInt32: WireRoutes] = [:]
+    private var routes = RouteBook()
+    private var delivery = StepDelivery()
+    private var reassembler = BulkReassembler(transferByteCountMax: 1 << 30, totalByteCountMax: 2 << 30)
+    /// A message of the coordinator found no room among the inputs.
+    private let hasMissed: Locked<Bool>
+    private var lastSendFailure: MonotonicInstant?
     private var exitCode: Int32?
     private var lastRefusal: MonotonicInstant?
 
@@ -56,6 +64,12 @@ package final class WorkerProcess: @unchecked Sendable {
         self.logger = logger
         let inputs = inputs
         let port = ExchangePort()
+        let hasMissed = Locked(false)
+        self.hasMissed = hasMissed
+        let take: @Sendable (Message) -> Void = { message in
+            guard inputs.tryPush(.message(message), byteCount: message.chargedByteCount) != .accepted else { return }
+            hasMissed.withLock { $0 = true }
+        }
         let environment = WorkerEnvironment(
             pool: ComputePool(threadCount: configuration.threadCount), port: port, shards: ExpertShardStore(),
             routing: ExpertRouting())
@@ -63,13 +77,13 @@ package final class WorkerProcess: @unchecked Sendable {
         let options = ZeroMQConfiguration(
             security: .curve(keys: configuration.keys, allowList: allowList), listen: configuration.listen,
             deliveries: ChannelDeliveries(
-                control: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount)
-                },
-                exchange: port.delivery, bulk: .direct { _ in }),
+                control: .direct(take), exchange: port.delivery, bulk: .direct(take)),
             onEvent: { event in
                 switch event {
                 case .connected(let peer, .control): _ = inputs.tryPush(.connected(peer))
+                case .disconnected(let peer, .bulk, _): _ = inputs.tryPush(.bulkLost(peer))
                 case .handshakeFailed(let failure, _): _ = inputs.tryPush(.refused(failure))
+                case .dialFailed(_, _, let text): _ = inputs.tryPush(.trouble(text))
                 default: break
                 }
             })
@@ -160,6 +174,13 @@ package final class WorkerProcess: @unchecked Sendable {
                     count += 1
                 }
             }
+            if hasMissed.withLock({ missed in
+                defer { missed = false }
+                return missed
+            }) {
+                logger.warning("messages of the coordinator found no room here; saying hello to be told again")
+                perform(session.apply(.messageLost, at: .now))
+            }
             perform(session.apply(.tick(beat()), at: .now))
         }
         transport.close()
@@ -173,11 +194,18 @@ package final class WorkerProcess: @unchecked Sendable {
         case .message(let message):
             guard message.peer == address?.identity else { return }
             do {
+                if message.channel == .bulk {
+                    guard let transfer = try reassembler.accept(message) else { return }
+                    let envelope = try WireEnvelope(encoded: transfer.content, byteCountMax: .max)
+                    return perform(session.apply(.message(envelope), at: .now))
+                }
                 let envelope = try WireEnvelope(encoded: message.parts.flatMap(\.bytes))
                 perform(session.apply(.message(envelope), at: .now))
             } catch { logger.warning("a message of the coordinator was dropped: \(error)") }
         case .connected(let peer):
             if peer == address?.identity { perform(session.apply(.connected, at: .now)) }
+        case .bulkLost(let peer): reassembler.forget(peer: peer)
+        case .trouble(let text): logger.warning("\(text)")
         case .finished(let result): perform(session.apply(.finished(result), at: .now))
         case .leaseEnded(let lease, let failure):
             perform(session.apply(.leaseEnded(lease, failure: failure), at: .now))
@@ -273,7 +301,7 @@ package final class WorkerProcess: @unchecked Sendable {
 
     private func describe(_ wait: ExchangeWait) -> String {
         let who = wait.peer.map { peer in
-            peers.first { $0.value == peer }.map { "worker \($0.key)" } ?? "peer \(peer)"
+            routes.number(of: peer).map { "worker \($0)" } ?? "peer \(peer)"
         }
         return "experts of layer \(wait.layer) from \(who ?? "anybody"): \(wait.reason.rawValue)"
     }
@@ -301,21 +329,37 @@ package final class WorkerProcess: @unchecked Sendable {
 
     private func send(_ envelope: WireEnvelope) {
         guard let address else { return }
-        // What is lost is said again: the session repeats hellos, beats and records.
-        try? transport.send(Message(peer: address.identity, channel: .control, parts: envelope.payloads))
+        do {
+            try transport.send(Message(peer: address.identity, channel: .control, parts: envelope.payloads))
+        } catch {
+            let now = MonotonicInstant.now
+            // Before the first connection there is nobody to hear it; the session says hello until it is welcomed.
+            if error.code == .unknownPeer { return }
+            if lastSendFailure.map({ now.milliseconds(since: $0) > 5000 }) ?? true {
+                lastSendFailure = now
+                logger.warning("'\(envelope.kind)' was not sent to the coordinator \(address.identity): \(error)")
+            }
+            // Everything that counts is said again with the next hello.
+            switch envelope.body {
+            case .hello, .beat, .goodbye: break
+            default: perform(session.apply(.messageLost, at: now))
+            }
+        }
     }
 
     private func obey(_ envelope: WireEnvelope) {
         switch envelope.body {
-        case .welcome:
-            // Numbers belong to one coordinator's life; introductions and routes follow.
-            peers = [:]
-            routes = [:]
+        case .welcome(let welcome):
+            // Who is not named was forgotten while this worker did not listen.
+            let others = Set(welcome.peers)
+            let gone = routes.peers.filter { $0 != transport.identity && !others.contains($0.rawValue) }
+            routes.welcome(as: welcome.worker, transport.identity)
+            for peer in gone { forget(peer) }
+            if welcome.firstTrainingEpoch > 0 { endTraining(epoch: welcome.firstTrainingEpoch - 1) }
         case .allowPeer(let allow):
             let peer = PeerIdentity(allow.identity)
             guard CurveKeyPair.isKey(allow.identity), allowList.add(peer, role: .worker) else { return }
-            peers[allow.worker] = peer
-            refreshRoutes()
+            publish(routes.name(allow.worker, peer))
             var reply = WireEnvelope()
             reply.peerAllowed.identity = allow.identity
             reply.protocolVersion = clusterProtocolVersion
@@ -329,43 +373,80 @@ package final class WorkerProcess: @unchecked Sendable {
                     control: connect.endpoints.control, exchange: connect.endpoints.exchange,
                     bulk: connect.endpoints.bulk))
             do { try transport.connect(to: peer) } catch { logger.error("worker \(connect.worker): \(error)") }
-        case .forgetPeer(let forget):
-            let peer = PeerIdentity(forget.identity)
-            if peers[forget.worker] == peer { peers[forget.worker] = nil }
+        case .forgetPeer(let gone):
+            let peer = PeerIdentity(gone.identity)
+            publish(routes.forget(gone.worker, peer))
             // The same key may be back already under a new number.
-            if !peers.values.contains(peer) {
-                allowList.remove(peer)
-                transport.disconnect(from: peer)
-            }
+            if !routes.isKnown(peer) { forget(peer) }
         case .deploy(let deploy): loader.hold(deploy)
         case .undeploy(let undeploy):
-            routes[undeploy.model] = nil
+            routes.undeploy(undeploy.model)
+            environment.routing.remove(model: undeploy.model)
             hosts.withLock { $0[undeploy.model] }?.exchange?.cancel()
             loader.drop(undeploy.model)
+        case .routes(let new): publish(routes.take(new))
+        default: train(envelope)
+        }
+    }
+
+    private func forget(_ peer: PeerIdentity) {
+        allowList.remove(peer)
+        transport.disconnect(from: peer)
+    }
+
+    private func publish(_ tables: [RouteBook.Table]) {
+        for table in tables {
+            environment.routing.update(
+                model: table.model,
+                ExpertRouteTable(
+                    epoch: table.revision, holders: table.holders, requester: transport.identity,
+                    requesterIndex: Int(session.worker ?? 0)))
+        }
+    }
+
+    // MARK: - Training
+
+    private func train(_ envelope: WireEnvelope) {
+        switch envelope.body {
         case .trainBegin(let begin):
             // A coordinator that died after an earlier epoch's last order says nothing more of that epoch: its members may
             // wait for each other in the middle of a step.
-            if begin.epoch > 0 { training.abort(epoch: begin.epoch - 1) }
-            engine.train(envelope)
-        case .trainCells, .trainStep, .stepApply, .takeSnapshot: engine.train(envelope)
-        case .trainAbort(let abort): training.abort(epoch: abort.epoch)
-        case .routes(let routes):
-            self.routes[routes.model] = routes
-            apply(routes)
+            if begin.epoch > 0 { endTraining(epoch: begin.epoch - 1) }
+            delivery.begin(begin)
+            order(.begin, begin.epoch, begin.version, envelope)
+        case .trainCells(let cells): take(delivery.take(cells))
+        case .trainStep(let step): take(delivery.take(step))
+        case .stepQuestion(let question):
+            var answer = WireEnvelope()
+            answer.stepHeld = delivery.held(question)
+            let sealed = training.sealed(epoch: question.epoch, version: question.version)
+            perform(session.apply(.report(sealed ?? answer), at: .now))
+        case .stepApply(let apply): order(.apply, apply.epoch, apply.version, envelope)
+        case .takeSnapshot(let snapshot): order(.snapshot, snapshot.epoch, snapshot.version, envelope)
+        case .trainAbort(let abort): endTraining(epoch: abort.epoch)
         default: break
         }
     }
 
-    /// Routes name workers by number; a number may become known after the routes that use it.
-    private func refreshRoutes() { for routes in routes.values { apply(routes) } }
+    private func order(_ kind: TrainingOrders.Kind, _ epoch: UInt32, _ version: UInt64, _ envelope: WireEnvelope) {
+        guard training.isNew(kind, epoch: epoch, version: version), !engine.train(envelope) else { return }
+        training.refuse(kind, epoch: epoch, version: version, "this worker has too many commands waiting")
+    }
 
-    private func apply(_ routes: WireRoutes) {
-        guard let own = session.worker else { return }
-        var names = peers
-        names[own] = transport.identity
-        let table = ExpertRouteTable(
-            epoch: routes.epoch, holders: routes.holders.map { $0.workers.compactMap { names[$0] } },
-            requester: transport.identity, requesterIndex: Int(own))
-        environment.routing.update(model: routes.model, table)
+    private func take(_ whole: StepDelivery.Whole?) {
+        guard let whole, training.isNew(.step, epoch: whole.step.epoch, version: whole.step.version),
+            !engine.train(whole)
+        else { return }
+        training.refuse(
+            .step, epoch: whole.step.epoch, version: whole.step.version, "this worker has too many commands waiting")
+    }
+
+    private func endTraining(epoch: UInt32) {
+        delivery.end(epoch: epoch)
+        training.abort(epoch: epoch)
+        transport.discard(.exchange) { ExchangePort.isTraining($0, upTo: epoch) }
+        var abort = WireEnvelope()
+        abort.trainAbort.epoch = epoch
+        _ = engine.train(abort)
     }
 }

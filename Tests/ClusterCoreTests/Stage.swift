@@ -47,11 +47,19 @@ struct Stage {
         apply(.message(envelope, from: PeerIdentity(name), role: .worker))
     }
 
-    mutating func hello(_ name: String, incarnation: UInt64, fingerprint: String = "f", memory: UInt64 = 1 << 40) {
+    mutating func hello(
+        _ name: String, incarnation: UInt64, fingerprint: String = "f", memory: UInt64 = 1 << 40, shards: [UInt32] = []
+    ) {
         say(name, incarnation: incarnation) {
             $0.hello.numericsFingerprint = fingerprint
             $0.hello.host = name
             $0.hello.memoryByteCount = memory
+            $0.hello.shards = shards.map { model in
+                .with {
+                    $0.model = model
+                    $0.epoch = 1
+                }
+            }
         }
     }
 
@@ -79,7 +87,7 @@ struct Stage {
 
     mutating func admit(
         groups: UInt32 = 2, siblings: UInt32 = 1, trunk: UInt64 = 1 << 20, experts: UInt32 = 0,
-        expertBytes: UInt64 = 0
+        expertBytes: UInt64 = 0, path: String = "model"
     ) {
         let admitted = WireJobAdmitted.with {
             $0.job = coordinator.state.nextJob
@@ -88,8 +96,8 @@ struct Stage {
             $0.groupSize = siblings
         }
         let model = WireModelDescription.with {
-            $0.path = "model"
-            $0.contentHash = "h"
+            $0.path = path
+            $0.contentHash = path == "model" ? "h" : path
             $0.trunkByteCount = trunk
             $0.expertCount = experts
             $0.expertByteCount = expertBytes

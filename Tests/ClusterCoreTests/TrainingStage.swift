@@ -22,6 +22,10 @@ struct TrainingStage {
         var isSilent = false
         /// Why it cannot load the model.
         var problem: String?
+        /// Answers to whether a step is there: the cells that are, or nil for all of it.
+        var held: [UInt32]? = []
+        /// Loses what it is sent of a step.
+        var losesSteps = false
     }
 
     var coordinator: Coordinator
@@ -144,9 +148,13 @@ struct TrainingStage {
         case .buildStep(let job, let epoch, let version, let members):
             transcript.append("build step \(version + 1) for \(members.count)")
             answer(.stepBuilt(job: job, epoch: epoch, version: version, Self.plan(version), problem: nil))
-        case .sendStep(_, let epoch, let version, let workers):
+        case .sendStep(_, let epoch, let version, let workers, let held):
+            transcript.append(
+                "send step \(version + 1) to \(workers)" + (held.isEmpty ? "" : " without cells \(held.sorted())"))
             for worker in workers {
-                guard let name = coordinator.identity(of: worker)?.rawValue, actors[name]?.isSilent == false else {
+                guard let name = coordinator.identity(of: worker)?.rawValue, actors[name]?.isSilent == false,
+                    actors[name]?.losesSteps == false
+                else {
                     continue
                 }
                 answer(name) {
@@ -191,7 +199,7 @@ struct TrainingStage {
                     $0.problem = problem ?? ""
                 }
             }
-        case .trainBegin, .stepApply, .takeSnapshot: isTraining = true
+        case .trainBegin, .stepApply, .takeSnapshot, .stepQuestion: isTraining = true
         default: isTraining = false
         }
         guard isTraining, !actor.isSilent else { return }
@@ -218,6 +226,15 @@ struct TrainingStage {
             actor.version = apply.version + 1
             let state = Self.state(actor, isSpoiled: false)
             answer(name) { $0.stepApplied = state }
+        case .stepQuestion(let question):
+            transcript.append("\(name) is asked for step \(question.version + 1)")
+            let held = actor.held
+            answer(name) {
+                $0.stepHeld.epoch = question.epoch
+                $0.stepHeld.version = question.version
+                $0.stepHeld.isWhole = held == nil
+                $0.stepHeld.cells = held ?? []
+            }
         case .takeSnapshot(let snapshot):
             answer(name) {
                 $0.snapshotWritten.epoch = snapshot.epoch

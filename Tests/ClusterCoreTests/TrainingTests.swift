@@ -20,12 +20,14 @@ struct TrainingTests {
             a begins from 0 as 0 of 2
             b begins from 0 as 1 of 2
             build step 1 for 2
+            send step 1 to [1, 2]
             journal: prepared 1
             journal: committed 1
             seal step-000001
             journal: checkpoint 1
             remove all but [1]
             build step 2 for 2
+            send step 2 to [1, 2]
             journal: prepared 2
             journal: committed 2
             seal step-000002

@@ -478,7 +478,9 @@ struct TrainingJobTests {
         #expect(try Self.weights(bench.url("resumed")) == quiet)
     }
 
-    @Test("a byte of a checkpoint that changed on the disk: said, and the steps before it are taken again to the same bytes")
+    @Test(
+        "a byte of a checkpoint that changed on the disk: said, and the steps before it are taken again to the same bytes"
+    )
     func damagedCheckpoint() throws {
         let quiet = try Self.quiet.get()
         let bench = try Self.mixture.get().bench

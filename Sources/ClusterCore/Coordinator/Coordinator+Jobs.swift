@@ -495,11 +495,7 @@ extension Coordinator {
                 send(to: member.identity) { $0.trainAbort.epoch = run.epoch }
             }
             // Its weights are nobody else's: the next job loads what it names.
-            deployments[run.model] = nil
-            for worker in liveWorkers {
-                members[worker]?.reports[run.model] = nil
-                send(to: members[worker]!.identity) { $0.undeploy.model = run.model }
-            }
+            undeploy(run.model)
         }
         for lease in (current?.ledger.leases.values.sorted { $0.id < $1.id }) ?? [] {
             guard let member = members[lease.worker] else { continue }

@@ -95,7 +95,17 @@ extension Coordinator {
     /// Tells a worker, new or back after a broken connection, all that it must know.
     private mutating func synchronize(_ number: WorkerNumber) {
         guard let member = members[number] else { return }
-        send(to: member.identity) { $0.welcome.worker = number }
+        let others = members.values.filter { $0.number != number }.map(\.identity.rawValue).sorted()
+        let firstEpoch = firstTrainingEpoch
+        send(to: member.identity) {
+            $0.welcome = .with {
+                $0.worker = number
+                $0.firstTrainingEpoch = firstEpoch
+                $0.peers = others
+            }
+        }
+        // Orders and cells may have been lost with its connection.
+        current?.training?.orderedAt = MonotonicInstant(nanoseconds: 0)
         for other in members.values.sorted(by: { $0.number < $1.number }) where other.number != number {
             send(to: member.identity) {
                 $0.allowPeer = .with {

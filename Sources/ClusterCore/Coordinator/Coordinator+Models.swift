@@ -7,12 +7,10 @@ internal import SwiftProtobuf
 extension Coordinator {
     /// Makes the deployments those of `models`: starts, follows members, stops, and tells the workers.
     mutating func deploy(_ models: [UInt32], _ engine: WireEngineSettings, _ now: MonotonicInstant) {
-        for id in deployments.keys.sorted() where !models.contains(id) {
-            deployments[id] = nil
-            for worker in liveWorkers {
-                members[worker]?.reports[id] = nil
-                send(to: members[worker]!.identity) { $0.undeploy.model = id }
-            }
+        for id in deployments.keys.sorted() where !models.contains(id) { undeploy(id) }
+        // What somebody missed while its connection was broken.
+        for worker in liveWorkers {
+            for id in members[worker]!.reports.keys.sorted() where !models.contains(id) { undeploy(id, on: worker) }
         }
         for id in models {
             guard let model = state.models[id] else { continue }
@@ -29,12 +27,12 @@ extension Coordinator {
                 able, leaving: leaving, rooms: rooms(model, models, engine, staying),
                 assigns: !isFrozen && fits(models, engine, on: staying))
             for worker in able {
-                let news = deployment.news(for: worker)
+                let news = deployment.news(for: worker, &placementEpochs)
                 if let deploy = news.deploy { send(to: members[worker]!.identity) { $0.deploy = deploy } }
                 if let routes = news.routes { send(to: members[worker]!.identity) { $0.routes = routes } }
             }
             for worker in usedWorkers where deployment.problems[worker] != nil {
-                guard let deploy = deployment.retry(worker, times, now) else { continue }
+                guard let deploy = deployment.retry(worker, times, now, &placementEpochs) else { continue }
                 send(to: members[worker]!.identity) { $0.deploy = deploy }
             }
             deployments[id] = deployment
@@ -51,11 +49,23 @@ extension Coordinator {
         return nil
     }
 
+    /// Ends a deployment on every worker.
+    mutating func undeploy(_ model: UInt32) {
+        deployments[model] = nil
+        undeployedEpochs[model] = placementEpochs.last
+        for worker in liveWorkers { undeploy(model, on: worker) }
+    }
+
+    private mutating func undeploy(_ model: UInt32, on worker: WorkerNumber) {
+        members[worker]?.reports[model] = nil
+        send(to: members[worker]!.identity) { $0.undeploy.model = model }
+    }
+
     /// A deployment that starts from what the workers hold already, as after a restart of the coordinator.
     private func begin(
         _ model: WireModelDescription, _ engine: WireEngineSettings, _ now: MonotonicInstant
     ) -> Deployment {
-        var deployment = Deployment(model, engine, coordinatorEpoch: state.epoch)
+        var deployment = Deployment(model, engine, after: placementEpochs)
         for worker in liveWorkers {
             if let report = members[worker]?.reports[model.id] { deployment.note(report, of: worker, times, now) }
         }
@@ -159,6 +169,17 @@ extension Coordinator {
                 + ", or raise the worker's --memory (apus plan shows the parts)"
         }
         return nil
+    }
+
+    /// Takes a report that came on its own. One that was on its way while its model was undeployed tells of what is gone.
+    mutating func hear(_ report: WireShardReport, of number: WorkerNumber, _ now: MonotonicInstant) {
+        if let deployment = deployments[report.model] {
+            if deployment.isOwn(report) { note(report, of: number, now) }
+        } else if report.epoch <= undeployedEpochs[report.model] ?? 0 {
+            undeploy(report.model, on: number)
+        } else {
+            note(report, of: number, now)
+        }
     }
 
     mutating func note(_ report: WireShardReport, of number: WorkerNumber, _ now: MonotonicInstant) {

@@ -38,8 +38,8 @@ package struct Coordinator: Sendable {
         case grant(Lease, job: UInt64, model: UInt32, siblings: [Int], to: PeerIdentity)
         /// Cut the step from `version` into cells for these members.
         case buildStep(job: UInt64, epoch: UInt32, version: UInt64, members: [PeerIdentity])
-        /// Send what was built for a step.
-        case sendStep(job: UInt64, epoch: UInt32, version: UInt64, to: [WorkerNumber])
+        /// Send what was built for a step; cells that they hold already are left out.
+        case sendStep(job: UInt64, epoch: UInt32, version: UInt64, to: [WorkerNumber], held: Set<UInt32>)
         /// All parts of a checkpoint are in `directory`: complete it and give it its name.
         case sealSnapshot(job: UInt64, version: UInt64, directory: String)
         /// Remove the job's checkpoints up to the newest of `keeping` that are not among them.
@@ -93,6 +93,9 @@ package struct Coordinator: Sendable {
     var numericsFingerprint: String?
     var firstJoin: MonotonicInstant?
     var deployments: [UInt32: Deployment] = [:]
+    var placementEpochs = PlacementEpochs()
+    /// Of each model that was undeployed the last number given out before: reports up to it are of what is gone.
+    var undeployedEpochs: [UInt32: UInt64] = [:]
     /// The job that runs, with its open work.
     var current: RunningJob?
     var lastLease: UInt64
@@ -137,6 +140,7 @@ package struct Coordinator: Sendable {
             isStarted = true
             let next = fault == .epochStays ? max(1, state.epoch) : state.epoch + 1
             record(.with { $0.epochStarted.epoch = next })
+            placementEpochs.begin(coordinatorEpoch: next)
         }
         switch event {
         case .tick:
@@ -162,13 +166,13 @@ package struct Coordinator: Sendable {
         case (.hello(let hello), .worker): greet(envelope, hello, from: peer, now)
         case (.beat, .worker), (.shardReport, .worker), (.peerAllowed, .worker), (.unitFailed, .worker),
             (.goodbye, .worker), (.trainReady, .worker), (.stepSealed, .worker), (.stepApplied, .worker),
-            (.snapshotWritten, .worker), (.trainFailed, .worker):
+            (.snapshotWritten, .worker), (.trainFailed, .worker), (.stepHeld, .worker):
             guard let number = knownWorker(envelope, from: peer) else { return }
             members[number]?.lastHeard = now
             members[number]?.lostUntil = nil
             switch envelope.body {
             case .beat(let beat): note(beat, of: number, now)
-            case .shardReport(let report): note(report, of: number, now)
+            case .shardReport(let report): hear(report, of: number, now)
             case .peerAllowed(let allowed): introduce(allowed, by: number)
             case .unitFailed(let failed): unitFailed(failed, by: number)
             case .goodbye(let goodbye): bury(number, "left: \(goodbye.reason)")

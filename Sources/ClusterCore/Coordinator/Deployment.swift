@@ -16,16 +16,17 @@ struct Deployment: Sendable {
     private(set) var problems: [WorkerNumber: LoadProblem] = [:]
     /// Failures of each worker so far; those that load at last can fail again.
     private var failureCounts: [WorkerNumber: Int] = [:]
-    /// Placement epochs of a later coordinator are larger than all of an earlier one.
-    private let epochBase: UInt64
-    private var epoch: UInt64 = 0
+    /// Numbers before it belong to earlier deployments of the model: reports that answer those say nothing of this one.
+    private let firstEpoch: UInt64
+    /// The number under which the present routes go out, and the placement's own count of them.
+    private var routesEpoch: (number: UInt64, placement: UInt64)?
     /// Deploys that a worker has not answered yet, oldest first.
     private var unanswered: [WorkerNumber: [(epoch: UInt64, experts: Set<Int>)]] = [:]
     private var sentExperts: [WorkerNumber: [Int]] = [:]
     private var sentRoutes: [WorkerNumber: UInt64] = [:]
 
-    init(_ model: WireModelDescription, _ engine: WireEngineSettings, coordinatorEpoch: UInt64) {
-        epochBase = coordinatorEpoch << 32
+    init(_ model: WireModelDescription, _ engine: WireEngineSettings, after epochs: PlacementEpochs) {
+        firstEpoch = epochs.last + 1
         self.model = model
         self.engine = engine
         placement = ExpertPlacement(expertCount: Int(model.expertCount), replicas: Int(engine.replicas))
@@ -44,6 +45,10 @@ struct Deployment: Sendable {
         unanswered[worker] = nil
         opened[worker] = nil
     }
+
+    /// Whether a report that came on its own answers a deploy of this deployment. What a hello lists is what the worker
+    /// has at that moment and counts in any case.
+    func isOwn(_ report: WireShardReport) -> Bool { report.epoch >= firstEpoch }
 
     mutating func note(
         _ report: WireShardReport, of worker: WorkerNumber, _ times: ClusterTimes, _ now: MonotonicInstant
@@ -81,12 +86,14 @@ struct Deployment: Sendable {
     }
 
     /// Asks a worker that failed to load the trunk again, once its time has come. Nothing is placed on it before it has.
-    mutating func retry(_ worker: WorkerNumber, _ times: ClusterTimes, _ now: MonotonicInstant) -> WireDeploy? {
+    mutating func retry(
+        _ worker: WorkerNumber, _ times: ClusterTimes, _ now: MonotonicInstant, _ epochs: inout PlacementEpochs
+    ) -> WireDeploy? {
         guard let problem = problems[worker], now >= problem.retryAt else { return nil }
         // The order or its answer may be lost.
         problems[worker]?.retryAt = now.advanced(byMilliseconds: times.reloadMax)
         forgetSent(worker)
-        return wish(worker, [])
+        return wish(worker, [], &epochs)
     }
 
     /// Whether `worker` can run the model now.
@@ -95,31 +102,37 @@ struct Deployment: Sendable {
     }
 
     /// What `worker` must be told: a deploy when its wanted experts changed, routes when they did.
-    mutating func news(for worker: WorkerNumber) -> (deploy: WireDeploy?, routes: WireRoutes?) {
+    mutating func news(
+        for worker: WorkerNumber, _ epochs: inout PlacementEpochs
+    ) -> (deploy: WireDeploy?, routes: WireRoutes?) {
         var news: (deploy: WireDeploy?, routes: WireRoutes?) = (nil, nil)
         let wanted = placement.wanted(worker)
-        if sentExperts[worker] != wanted { news.deploy = wish(worker, wanted) }
+        if sentExperts[worker] != wanted { news.deploy = wish(worker, wanted, &epochs) }
         if model.expertCount > 0, sentRoutes[worker] != placement.epoch {
             sentRoutes[worker] = placement.epoch
+            let number = routesEpoch.flatMap { $0.placement == placement.epoch ? $0.number : nil } ?? epochs.next()
+            routesEpoch = (number, placement.epoch)
             news.routes = .with {
                 $0.model = model.id
-                $0.epoch = epochBase + placement.epoch
+                $0.epoch = number
                 $0.holders = placement.routes.map { workers in .with { $0.workers = workers } }
             }
         }
         return news
     }
 
-    private mutating func wish(_ worker: WorkerNumber, _ wanted: [Int]) -> WireDeploy {
+    private mutating func wish(
+        _ worker: WorkerNumber, _ wanted: [Int], _ epochs: inout PlacementEpochs
+    ) -> WireDeploy {
         sentExperts[worker] = wanted
-        epoch += 1
-        unanswered[worker, default: []].append((epochBase + epoch, Set(wanted)))
+        let epoch = epochs.next()
+        unanswered[worker, default: []].append((epoch, Set(wanted)))
         // From here on it may have dropped the rest.
         placement.report(worker, holds: placement.held[worker, default: []].intersection(wanted))
         return .with {
             $0.model = model
             $0.engine = engine
-            $0.epoch = epochBase + epoch
+            $0.epoch = epoch
             $0.experts = wanted.map(UInt32.init)
         }
     }

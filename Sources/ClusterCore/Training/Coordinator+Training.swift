@@ -96,10 +96,11 @@ extension Coordinator {
             if !behind.isEmpty { return waiting(for: behind, toLoad: deployment) }
         }
         guard model.expertCount == 0 || deployment.placement.isSettled else { return "experts to settle" }
-        trainingEpochCount += 1
         let snapshot = job.snapshot
+        let epoch = firstTrainingEpoch
+        trainingEpochCount += 1
         let run = TrainingRun(
-            epoch: UInt32(truncatingIfNeeded: state.epoch << 16) | trainingEpochCount, members: workers,
+            epoch: epoch, members: workers,
             experts: workers.map { deployment.placement.targets[$0] ?? [] }, model: id,
             version: snapshot?.version ?? 0, since: now, orderedAt: now)
         current?.training = run
@@ -113,6 +114,11 @@ extension Coordinator {
     /// Those that can take part in training: all but those that are to leave or could not load a model.
     var trainableWorkers: [WorkerNumber] {
         stayingWorkers.filter { worker in deployments.values.allSatisfy { $0.problems[worker] == nil } }.sorted()
+    }
+
+    /// The epoch under way or, between epochs, the next one: whoever waits for an earlier one waits for nothing.
+    var firstTrainingEpoch: UInt32 {
+        current?.training?.epoch ?? (UInt32(truncatingIfNeeded: state.epoch << 16) | trainingEpochCount + 1)
     }
 
     private mutating func sendBegin(_ job: JobRecord, _ run: TrainingRun, _ rank: Int) {
@@ -166,8 +172,16 @@ extension Coordinator {
                 sendBegin(job, run, rank)
             }
         case .gradients:
-            let behind = run.members.filter { run.sealed[$0] == nil }
-            emit(.sendStep(job: job.id, epoch: run.epoch, version: run.version, to: behind))
+            // Not the step again, which may be gigabytes: whether it is there.
+            for worker in run.members where run.sealed[worker] == nil {
+                guard let member = members[worker] else { continue }
+                send(to: member.identity) {
+                    $0.stepQuestion = .with {
+                        $0.epoch = run.epoch
+                        $0.version = run.version
+                    }
+                }
+            }
         case .applying: for worker in run.members where run.applied[worker] == nil { sendApply(run, to: worker) }
         case .snapshot: for worker in run.missing { sendSnapshot(job, run, to: worker) }
         case .ready, .building, .sealing: break
@@ -229,9 +243,10 @@ extension Coordinator {
         guard let plan else { return end(id, "failed", "step \(version + 1): \(problem ?? "cannot be built")") }
         run.plan = plan
         run.sealed = [:]
+        run.heldCells = [:]
         run.enter(.gradients, now)
         current?.training = run
-        emit(.sendStep(job: id, epoch: epoch, version: version, to: run.members))
+        emit(.sendStep(job: id, epoch: epoch, version: version, to: run.members, held: []))
     }
 
     /// What a member says; answers of other epochs are old.
@@ -245,6 +260,17 @@ extension Coordinator {
         case .stepSealed(let sealed):
             guard sealed.epoch == run.epoch, sealed.version == run.version, run.phase == .gradients else { return }
             run.sealed[number] = sealed
+        case .stepHeld(let held):
+            guard held.epoch == run.epoch, held.version == run.version, run.phase == .gradients, !held.isWhole else {
+                return
+            }
+            // While more and more is there, the rest is on its way.
+            if run.heldCells[number, default: 0] == held.cells.count {
+                emit(
+                    .sendStep(
+                        job: current!.id, epoch: run.epoch, version: run.version, to: [number], held: Set(held.cells)))
+            }
+            run.heldCells[number] = held.cells.count
         case .stepApplied(let applied):
             guard applied.epoch == run.epoch, applied.version == run.version + 1, run.phase == .applying else { return }
             run.applied[number] = applied

@@ -64,6 +64,8 @@ struct TrainingRun: Sendable {
     /// Members that could not read the checkpoint, and why.
     var unreadable: [WorkerNumber: String] = [:]
     var sealed: [WorkerNumber: WireStepSealed] = [:]
+    /// Cells of the step that each member had when it was asked last and the step was not whole there.
+    var heldCells: [WorkerNumber: Int] = [:]
     var applied: [WorkerNumber: WireStepApplied] = [:]
     /// Last group that has been opened in the ledger.
     var openedGroups: Int?

@@ -25,6 +25,9 @@ package struct WorkerSession: Sendable {
         case drain(String, milliseconds: UInt64, exitCode: Int32)
         /// Something for the coordinator; it asks again for what is lost.
         case report(WireEnvelope)
+        /// Something that was said did not get out, or something that was said to us found no room: all that counts is
+        /// said again with a hello.
+        case messageLost
     }
 
     package enum Effect: Sendable {
@@ -92,10 +95,14 @@ package struct WorkerSession: Sendable {
     private var running: [UInt64: Running] = [:]
     private var unacknowledged: [Key: Waiting] = [:]
     private var reports: [UInt32: WireShardReport] = [:]
+    /// Of each model that is deployed the first deploy since it was undeployed last: what the loader still says of earlier
+    /// ones tells of what is gone.
+    private var firstDeploys: [UInt32: UInt64] = [:]
     private var lastHeard: MonotonicInstant
     private var lastHello: MonotonicInstant?
     private var lastBeat: MonotonicInstant?
     private var drain: Drain?
+    private var hasLost = false
     /// Of each model the fewest free places since the last beat.
     private var fewestFree: [UInt32: UInt32] = [:]
     private var effects: [Effect] = []
@@ -133,6 +140,7 @@ package struct WorkerSession: Sendable {
             running[lease] = nil
             send { $0.unitFailed = failure }
         case .shards(let report):
+            guard let first = firstDeploys[report.model], report.epoch >= first else { break }
             reports[report.model] = report
             if worker != nil { send { $0.shardReport = report } }
         case .drain(let reason, let milliseconds, let exitCode):
@@ -141,6 +149,7 @@ package struct WorkerSession: Sendable {
             drain!.deadline = min(drain!.deadline, deadline)
             lastBeat = nil
         case .report(let envelope): if worker != nil { send { $0.body = envelope.body } }
+        case .messageLost: hasLost = true
         }
         defer { effects = [] }
         return effects
@@ -156,6 +165,7 @@ package struct WorkerSession: Sendable {
             if now.milliseconds(since: lastHello ?? lastHeard) >= times.hello { sayHello(now) }
             return
         }
+        if hasLost, now.milliseconds(since: lastHello ?? lastHeard) >= times.hello { return sayHello(now) }
         let hasNewPlaces = beat.freeSlots.contains { $0.count > fewestFree[$0.model] ?? $0.count }
         for slots in beat.freeSlots {
             fewestFree[slots.model] = min(slots.count, fewestFree[slots.model] ?? slots.count)
@@ -219,6 +229,7 @@ package struct WorkerSession: Sendable {
     private mutating func sayHello(_ now: MonotonicInstant) {
         if fault == .helloIsSaidOnce, lastHello != nil { return }
         lastHello = now
+        hasLost = false
         worker = nil
         var hello = hello
         hello.shards = reports.values.sorted { $0.model < $1.model }
@@ -255,10 +266,12 @@ package struct WorkerSession: Sendable {
             unacknowledged[Key(job: acknowledged.job, isScore: acknowledged.isScore, sequence: sequence)] = nil
         case .deploy(let deploy):
             // What it does not name is let go before the next report: nobody is to hear meanwhile that it is held.
+            if firstDeploys[deploy.model.id] == nil { firstDeploys[deploy.model.id] = deploy.epoch }
             reports[deploy.model.id]?.experts.removeAll { !deploy.experts.contains($0) }
             effects.append(.perform(envelope))
         case .undeploy(let undeploy):
             reports[undeploy.model] = nil
+            firstDeploys[undeploy.model] = nil
             effects.append(.perform(envelope))
         case .stop(let stop): effects.append(.exit(code: drain?.exitCode ?? 0, drain?.reason ?? stop.reason))
         case .done, nil: break

@@ -74,6 +74,11 @@ package final class InMemoryNetwork: @unchecked Sendable {
         }
     }
 
+    /// Drops messages on their way, by origin.
+    func discard(where isUnwanted: (_ from: PeerIdentity, Message) -> Bool) {
+        lock.withLock { inFlight.removeAll { isUnwanted($0.from, $0.message) } }
+    }
+
     private func insert(_ message: Message, _ from: PeerIdentity, due: UInt64) {
         sequence += 1
         let index = inFlight.firstIndex { $0.due > due } ?? inFlight.count
@@ -150,6 +155,10 @@ package final class InMemoryTransport: Transport {
             throw TransportError(.unknownPeer, "peer \(peer.identity) is not on this network")
         }
         network.connect(identity, peer.identity)
+    }
+
+    package func discard(_ channel: Channel, where isUnwanted: @escaping @Sendable (Message) -> Bool) {
+        network.discard { $0 == identity && $1.channel == channel && isUnwanted($1) }
     }
 
     package func disconnect(from peer: PeerIdentity) { network.disconnect(identity, peer) }

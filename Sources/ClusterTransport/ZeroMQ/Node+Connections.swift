@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CZeroMQ
 internal import Glibc
+internal import RuntimeSupport
 
 /// Connections: how they begin, say hello, break and are reset.
 ///
@@ -16,12 +17,34 @@ extension Node {
                     .overLimit, "too many peers; the limit is \(PeerDirectory.linkCountMax / 3)")
             }
             if let old = link.dialed { hangUp(old) }
-            try dial(link, address.endpoints[channel])
+            link.address = address.endpoints[channel]
+            do throws(TransportError) { try dial(link, address.endpoints[channel]) } catch {
+                // What this host lacks it may have later; what is wrong with the address stays wrong.
+                guard error.code == .system else { throw error }
+                dialFailed(link, error)
+            }
+        }
+    }
+
+    /// Dials again later, as long as the peer is wanted, and says now and then why that is necessary.
+    private func dialFailed(_ link: PeerLink, _ error: TransportError) {
+        let now = MonotonicInstant.now
+        if link.lastDialFailure.map({ now.milliseconds(since: $0) > 60_000 }) ?? true {
+            link.lastDialFailure = now
+            emit(
+                .dialFailed(
+                    link.peer, link.channel,
+                    "cannot dial \(link.peer) on \(link.channel): \(error.message); trying again"))
+        }
+        loop.schedule(afterMilliseconds: UInt64(configuration.reconnectMillisecondsMax)) { [weak self, weak link] in
+            guard let self, let link, link.dialed == nil, let address = link.address else { return }
+            do throws(TransportError) { try self.dial(link, address) } catch { self.dialFailed(link, error) }
         }
     }
 
     private func dial(_ link: PeerLink, _ address: String) throws(TransportError) {
         let endpoint = try Endpoint(address, isForBinding: false)
+        if let fault = configuration.dialFault?() { throw fault }
         let socket = try ZMQSocket(context: loop.context, type: ZMQ_DEALER)
         let polled = PolledSocket(socket, isLatencyCritical: link.channel == .exchange)
         loop.add(polled)
@@ -90,8 +113,12 @@ extension Node {
             else { return }
             let link = connection.link
             self.hangUp(connection)
-            try? self.dial(link, address)  // it worked with the same arguments before
+            self.redial(link, address)
         }
+    }
+
+    private func redial(_ link: PeerLink, _ address: String) {
+        do throws(TransportError) { try dial(link, address) } catch { dialFailed(link, error) }
     }
 
     /// Closes a dialled connection for good.
@@ -149,6 +176,8 @@ extension Node {
         connection.sendCredit = Int(clamping: hello.value)
         connection.isReady = true
         emit(.connected(connection.link.peer, connection.link.channel))
+        // What was released since our hello left is in no hello.
+        grantCredit(connection.link, isDialed: true)
         flush(connection.link)
     }
 
@@ -198,7 +227,7 @@ extension Node {
             let address = connection.address
             lose(connection)
             hangUp(connection)
-            if let address { try? dial(link, address) }
+            if let address { redial(link, address) }
         } else {
             // libzmq cannot drop one peer of a ROUTER. Shutting its descriptor down makes libzmq see the end
             // of the stream. Monitor events are read first and the descriptor is forgotten with its
@@ -218,6 +247,7 @@ extension Node {
                 lose(connection)
                 hangUp(connection)
             }
+            link.address = nil
             drop(link)
             link.budget.close()
             directory.remove(link)

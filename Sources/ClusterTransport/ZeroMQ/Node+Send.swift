@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CZeroMQ
+internal import DequeModule
 internal import Glibc
 internal import RuntimeSupport
 
@@ -13,6 +14,17 @@ extension Node {
     func enqueue(_ message: Message, on link: PeerLink) {
         link.pending.append(message)
         if link.pending.count == 1 { flush(link) }
+    }
+
+    /// Drops what waits here and matches.
+    func discard(_ channel: Channel, where isUnwanted: (Message) -> Bool) {
+        for link in directory.all where link.channel == channel && link.pending.contains(where: isUnwanted) {
+            let unwanted = link.pending.filter(isUnwanted)
+            link.pending.removeAll(where: isUnwanted)
+            for message in unwanted { releaseBudget(message, link) }
+            counters.update { $0.messagesDropped += unwanted.count }
+            flush(link)
+        }
     }
 
     /// Sends what credit and libzmq allow.
@@ -82,7 +94,7 @@ extension Node {
         guard let account = isDialed ? link.dialedAccount : link.acceptedAccount else { return }
         guard let connection = isDialed ? link.dialed : link.accepted, connection.isReady,
             !connection.needsHello
-        else { return }  // the next hello announces it; the account keeps `isScheduled` until then
+        else { return }  // `complete` looks again; before hello is sent, hello announces it
         connection.unsentGrant += account.takeGrant()
         sendControl(connection)
     }

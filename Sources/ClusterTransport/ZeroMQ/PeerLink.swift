@@ -20,6 +20,10 @@ final class PeerLink: @unchecked Sendable {
     var pending = Deque<Message>()
     /// The connection we dialled, preferred for sending.
     var dialed: Connection?
+    /// Where to dial the peer, as long as it is wanted.
+    var address: String?
+    /// When it was last reported that the peer cannot be dialled.
+    var lastDialFailure: MonotonicInstant?
     /// The newest connection the peer dialled.
     var accepted: Connection?
     /// What the peer has in our memory, by direction of the connection. They outlive connections, so a peer

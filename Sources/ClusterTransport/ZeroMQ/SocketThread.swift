@@ -55,11 +55,13 @@ final class SocketThread: Sendable {
     }
 
     private static func start() throws(TransportError) -> SocketThread {
+        DescriptorLimit.raise()
         guard let context = zmq_ctx_new() else {
             throw TransportError(.system, "cannot create a libzmq context: \(ZMQSocket.lastError)")
         }
         zmq_ctx_set(context, ZMQ_IO_THREADS, ioThreadCount)
-        zmq_ctx_set(context, ZMQ_MAX_SOCKETS, 4095)
+        // A dialled peer takes nine sockets: three channels, each with its monitor's two ends.
+        zmq_ctx_set(context, ZMQ_MAX_SOCKETS, zmq_ctx_get(context, ZMQ_SOCKET_LIMIT))
         return SocketThread(context: SendableContext(pointer: context))
     }
 

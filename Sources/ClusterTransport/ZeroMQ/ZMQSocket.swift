@@ -11,7 +11,7 @@ final class ZMQSocket {
     /// - Parameter type: ZMQ_ROUTER, ZMQ_DEALER, ZMQ_REP or ZMQ_PAIR.
     init(context: UnsafeMutableRawPointer, type: Int32) throws(TransportError) {
         guard let handle = zmq_socket(context, type) else {
-            throw TransportError(.system, "cannot create a socket: \(ZMQSocket.lastError); raise `ulimit -n`")
+            throw TransportError(.system, "cannot create a socket: \(DescriptorLimit.explain(zmq_errno()))")
         }
         self.handle = handle
     }

@@ -42,6 +42,8 @@ package struct ZeroMQConfiguration: Sendable {
     package var handshakeReportsPerSecondMax = 5
     /// Breaks the access control on purpose, so that tests can see the self-test catch it.
     var fault: AccessFault?
+    /// Tests only: an error for a dial that is to fail.
+    var dialFault: (@Sendable () -> TransportError?)?
 
     /// Ways to break access control in tests.
     enum AccessFault: Sendable {

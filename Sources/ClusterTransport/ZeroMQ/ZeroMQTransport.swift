@@ -159,6 +159,11 @@ package final class ZeroMQTransport: Transport {
         try result.get()
     }
 
+    package func discard(_ channel: Channel, where isUnwanted: @escaping @Sendable (Message) -> Bool) {
+        guard let handle = try? openHandle() else { return }
+        thread.perform { _ in handle.node?.discard(channel, where: isUnwanted) }
+    }
+
     package func disconnect(from peer: PeerIdentity) {
         guard let handle = try? openHandle() else { return }
         thread.perform { _ in handle.node?.disconnect(peer) }

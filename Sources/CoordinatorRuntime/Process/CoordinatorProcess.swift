@@ -20,6 +20,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         case prepared(PreparedSubmission, job: UInt64, client: PeerIdentity, request: UInt64)
         case refused(SubmissionError, client: PeerIdentity, request: UInt64)
         case written(job: UInt64, problem: String?)
+        /// A line about something that a thread could not do.
+        case trouble(String)
         case built(TrainingOrder, Result<BuiltStep, SubmissionError>)
         case sealed(job: UInt64, version: UInt64, directory: String, problem: String?)
         case stop
@@ -52,7 +54,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         itemCountMax: 256, byteCountMax: 256 << 20)
     private let outputs = BoundedQueue<JobOutputOrder>(itemCountMax: 4096, byteCountMax: 1 << 30)
     private let trainingWork = BoundedQueue<TrainingWork>(itemCountMax: 4096, byteCountMax: 1 << 30)
-    /// The step under way, to be sent again when an answer fails to come.
+    private let stepSender: StepSender
+    /// The step under way, of which parts are sent again to who lost them.
     private var builtStep: (order: TrainingOrder, step: BuiltStep)?
     private var specifications: [UInt64: TrainJob] = [:]
     private var dataOrders: [UInt64: DataOrder] = [:]
@@ -91,6 +94,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             },
             onEvent: { _ = inputs.tryPush(.event($0)) })
         transport = try Self.listen(options, otherwise: configuration.listen)
+        stepSender = StepSender(transport) { _ = inputs.tryPush(.trouble($0)) }
         guard let endpoints = transport.endpoints else { preconditionFailure("a listening transport has endpoints") }
         let address = CoordinatorAddress(PeerAddress(identity: transport.identity, endpoints: endpoints))
         let encoder = JSONEncoder()
@@ -152,6 +156,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         submissions.close()
         outputs.close()
         trainingWork.close()
+        stepSender.close()
         transport.close()
         do { try journal.seal() } catch { logger.error("the journal was not sealed: \(error)") }
         logger.info("ends; \(hasUnfinishedJobs ? "jobs are unfinished" : "all jobs have ended")")
@@ -174,6 +179,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         switch input {
         case .stop: isStopping = true
         case .event(let event): take(event, &events)
+        case .trouble(let text): logger.warning("\(text)")
         case .message(let message): take(message, &events)
         case .prepared(let prepared, let job, let client, let request):
             settings[job] = prepared.settings
@@ -213,6 +219,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             logger.warning("a connection was refused: \(failure)\(suppressed > 0 ? " (and \(suppressed) more)" : "")")
         case .protocolViolation(let peer, let channel, let text):
             logger.warning("\(peer) broke a rule on \(channel): \(text)")
+        case .dialFailed(_, _, let text): logger.warning("\(text)")
         case .connected, .peerUnreachable, .writable: break
         }
     }
@@ -304,7 +311,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
             case .buildStep(let job, let epoch, let version, let members):
                 guard let record = coordinator.state.jobs[job] else { continue }
                 order(.build(TrainingOrder(job: record, epoch: epoch, version: version, members: members)))
-            case .sendStep(let job, let epoch, let version, let workers): sendStep(job, epoch, version, workers)
+            case .sendStep(let job, let epoch, let version, let workers, let held):
+                sendStep(job, epoch, version, workers, held)
             case .sealSnapshot(let job, let version, let directory):
                 guard let record = coordinator.state.jobs[job] else { continue }
                 order(.seal(record, version: version, directory: directory))
@@ -333,7 +341,9 @@ package final class CoordinatorProcess: @unchecked Sendable {
         }
     }
 
-    private func sendStep(_ job: UInt64, _ epoch: UInt32, _ version: UInt64, _ workers: [WorkerNumber]) {
+    private func sendStep(
+        _ job: UInt64, _ epoch: UInt32, _ version: UInt64, _ workers: [WorkerNumber], _ held: Set<UInt32>
+    ) {
         guard let (order, step) = builtStep, order.job.id == job, order.epoch == epoch, order.version == version else {
             return
         }
@@ -341,7 +351,11 @@ package final class CoordinatorProcess: @unchecked Sendable {
             guard let peer = coordinator.identity(of: worker), let rank = order.members.firstIndex(of: peer) else {
                 continue
             }
-            for message in step.messages[rank] { send(message, to: peer) }
+            let missing = step.messages[rank].filter { message in
+                guard case .trainCells(let cells)? = message.body else { return true }
+                return !cells.cells.allSatisfy { held.contains($0.index) }
+            }
+            stepSender.send(missing.map { addressed($0, to: peer) }, to: peer)
         }
     }
 
@@ -443,16 +457,38 @@ package final class CoordinatorProcess: @unchecked Sendable {
         return envelope
     }
 
-    private func send(_ envelope: WireEnvelope, to peer: PeerIdentity, request: UInt64? = nil) {
+    private func addressed(_ envelope: WireEnvelope, to peer: PeerIdentity) -> WireEnvelope {
         var envelope = envelope
         envelope.protocolVersion = clusterProtocolVersion
         envelope.epoch = coordinator.state.epoch
         envelope.incarnation = coordinator.incarnation
-        if let request { envelope.request = request }
         if envelope.recipient == 0 { envelope.recipient = coordinator.incarnation(of: peer) }
+        return envelope
+    }
+
+    private func send(_ envelope: WireEnvelope, to peer: PeerIdentity, request: UInt64? = nil) {
+        var envelope = addressed(envelope, to: peer)
+        if let request { envelope.request = request }
         do { try transport.send(Message(peer: peer, channel: .control, parts: envelope.payloads)) } catch {
-            // The peer is gone or slow; it will be told again when it says hello, or declared dead.
-            logger.debug("not sent to \(peer): \(error)")
+            unsent(envelope, peer, error)
+        }
+    }
+
+    /// No message is lost without a word, and none leaves a worker behind: one that takes nothing more is cut off, so that
+    /// it says hello again and is told everything.
+    private func unsent(_ envelope: WireEnvelope, _ peer: PeerIdentity, _ error: TransportError) {
+        switch error.code {
+        case .unknownPeer, .closed:
+            // It hung up; when it comes back it says hello.
+            logger.debug("'\(envelope.kind)' was not sent to \(peer): \(error)")
+        case .backpressure:
+            logger.warning("'\(envelope.kind)' was not sent to \(peer): \(error); cutting it off")
+            transport.disconnect(from: peer)
+        default:
+            logger.warning("'\(envelope.kind)' was not sent to \(peer): \(error)")
+            if envelope.request != 0 {
+                send(failure("the answer is too large to be sent: \(error)", 4), to: peer, request: envelope.request)
+            }
         }
     }
 
@@ -481,6 +517,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 while let (submission, job, client, request) = submissions.pop() {
                     do throws(SubmissionError) {
                         let prepared = try JobPreparation(submission: submission).run(job: job)
+                        try prepared.checkGrants()
                         do throws(JournalError) {
                             try shared.value.store(job: job, settings: prepared.settings, rows: prepared.rows)
                         } catch {

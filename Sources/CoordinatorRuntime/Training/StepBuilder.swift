@@ -27,8 +27,9 @@ struct StepBuilder {
     let version: UInt64
     let memberCount: Int
 
-    /// Bytes of cells in one control message, about.
+    /// Bytes of cells in one transfer, about, and of the largest cell, which is a transfer of its own.
     private static let messageByteCount = 512 << 10
+    private static let cellByteCountMax = 1_000_000_000
 
     /// - Throws: one line.
     func build() throws -> BuiltStep {
@@ -62,6 +63,12 @@ struct StepBuilder {
         // Steps since the weights that generated: 0 is on policy.
         if !specification.rewards.isEmpty {
             report.put("staleness", Double(Int(version) % specification.updatesPerBatch))
+        }
+        for (cell, members) in zip(cells, packed) where cell.byteCount > Self.cellByteCountMax {
+            throw SubmissionError(
+                description: "cell \(cell.index) of step \(version + 1) has \(members.count) sequences and "
+                    + "\(cell.byteCount) bytes; the limit is \(Self.cellByteCountMax): lower cell_tokens"
+                    + (specification.replaysRoutes ? " or switch routing_replay off" : ""), exitCode: 5)
         }
         let step = step(divisors, rangeEnds: ranges.map { UInt32($0.upperBound) })
         let messages = ranges.map { range in cellMessages(cells[range]) + [envelope { $0.trainStep = step }] }
@@ -99,7 +106,7 @@ struct StepBuilder {
         }
         for cell in cells {
             open.append(cell)
-            size += cell.sequences.reduce(0) { $0 + $1.tokens.count + 5 * $1.scored.count + $1.routes.count }
+            size += cell.byteCount
             if size > Self.messageByteCount { close() }
         }
         close()

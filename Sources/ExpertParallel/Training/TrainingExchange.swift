@@ -108,6 +108,17 @@ package final class TrainingExchange: @unchecked Sendable {
         for (frame, peer) in waiting { take(frame, from: peer) }
     }
 
+    /// Epochs up to this one are over, or this member gives them up: keeps nothing of what the others sent for them.
+    package func end(epoch ended: UInt32) {
+        early.removeAll { $0.0.epoch <= ended }
+        guard epoch <= ended else { return }
+        ready = [:]
+        left = [:]
+        parts = [:]
+        installation = nil
+        earlyWeights = []
+    }
+
     private var others: [PeerIdentity] { members.indices.filter { $0 != rank }.map { members[$0] } }
 
     // MARK: - Points

@@ -279,10 +279,8 @@ package final class TrainingMember {
             while next < order.cells.count, order.cells[next].index < first + order.waveCells { next += 1 }
             try run(Array(order.cells[begin..<next]), order, auxiliary, guides, objective, &sealed)
             _ = try exchange.meet(version: version, point: 2 + wave)
-            try trained?.withGradients { gradients in
-                for layer in 0..<model.configuration.layerCount {
-                    try gradients.fold(layer: layer, cellsBelow: first + order.waveCells)
-                }
+            for layer in 0..<model.configuration.layerCount {
+                try trained?.fold(layer: layer, cellsBelow: first + order.waveCells)
             }
         }
         try exchange.reduce(version: version, sum.items, cells: order.ranges, segments) { index, gradient in

@@ -184,6 +184,9 @@ package final class ExpertContribution: @unchecked Sendable {
     deinit { pool.give(storage) }
 
     package var byteCount: Int { storage.byteCount }
+
+    /// Experts that rows are of, ascending.
+    package var experts: [Int] { order.active }
 }
 
 /// Buffers of contributions that were folded, for the next ones: fresh pages cost as much as filling them.

@@ -19,6 +19,8 @@ package final class ExpertGradients {
     private let products: GradientProducts
     private var accumulators: [ExpertID: PageBuffer] = [:]
     private var pending: [Int: [Delivery]] = [:]
+    /// Of each layer the first cell that was not folded yet.
+    private var firstOpenCell: [Int: Int] = [:]
     private var scratch = ScratchBuffer()
 
     /// An expert of a layer.
@@ -35,11 +37,11 @@ package final class ExpertGradients {
     }
 
     /// What one dispatch of one cell delivered.
-    private struct Delivery {
-        let cell: Int
+    package struct Delivery: Sendable {
+        fileprivate let cell: Int
         /// For each row of the contribution its row in the cell.
-        let rows: [Int32]
-        let contribution: ExpertContribution
+        fileprivate let rows: [Int32]
+        fileprivate let contribution: ExpertContribution
     }
 
     package init(compute: ComputeType, hiddenSize: Int, intermediateSize: Int, pool: ComputePool) {
@@ -69,6 +71,7 @@ package final class ExpertGradients {
     /// Begins a step: gradients zero, nothing pending.
     package func reset() {
         pending.removeAll()
+        firstOpenCell.removeAll()
         for buffer in accumulators.values { memset(buffer.base, 0, buffer.byteCount) }
     }
 
@@ -78,8 +81,10 @@ package final class ExpertGradients {
             + pending.values.joined().reduce(0) { $0 + $1.contribution.byteCount }
     }
 
-    /// Keeps what one dispatch delivered until its wave is folded.
+    /// Keeps what one dispatch delivered until its wave is folded. What was folded is complete: a repeat that comes later
+    /// is dropped.
     package func deliver(layer: Int, cell: Int, rows: [Int32], _ contribution: ExpertContribution) {
+        guard cell >= firstOpenCell[layer, default: 0] else { return }
         pending[layer, default: []].append(Delivery(cell: cell, rows: rows, contribution: contribution))
     }
 
@@ -87,10 +92,22 @@ package final class ExpertGradients {
     /// finished the wave; what a faster member already delivered for the next wave keeps waiting.
     /// - Throws: ``MemoryError``.
     package func fold(layer: Int, cellsBelow end: Int) throws(MemoryError) {
-        guard var deliveries = pending.removeValue(forKey: layer) else { return }
+        try fold(layer: layer, take(layer: layer, cellsBelow: end))
+    }
+
+    /// The first half of ``fold(layer:cellsBelow:)``, which takes no time: what ``fold(layer:_:)`` is to fold. The second
+    /// half touches accumulators alone, so deliveries may come meanwhile.
+    package func take(layer: Int, cellsBelow end: Int) -> [Delivery] {
+        firstOpenCell[layer] = max(end, firstOpenCell[layer, default: 0])
+        guard var deliveries = pending.removeValue(forKey: layer) else { return [] }
         let later = deliveries.filter { $0.cell >= end }
         if !later.isEmpty { pending[layer] = later }
         deliveries.removeAll { $0.cell >= end }
+        return deliveries
+    }
+
+    /// - Throws: ``MemoryError``.
+    package func fold(layer: Int, _ deliveries: [Delivery]) throws(MemoryError) {
         for id in owned where id.layer == layer {
             var places: [(cell: Int, row: Int32, delivery: Int, place: Int)] = []
             for (index, delivery) in deliveries.enumerated() {
@@ -100,6 +117,11 @@ package final class ExpertGradients {
                 }
             }
             places.sort { ($0.cell, $0.row) < ($1.cell, $1.row) }
+            // Attempts that were cut in other ways may overlap: a row of an expert counts once. Its values are the same in
+            // all of them.
+            places = places.indices.filter {
+                $0 == 0 || (places[$0].cell, places[$0].row) != (places[$0 - 1].cell, places[$0 - 1].row)
+            }.map { places[$0] }
             for first in stride(from: 0, to: places.count, by: Self.foldRows) {
                 let block = places[first..<min(places.count, first + Self.foldRows)]
                 try add(block.map { (deliveries[$0.delivery].contribution, $0.place) }, to: accumulators[id]!.floats())

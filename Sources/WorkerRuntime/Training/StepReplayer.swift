@@ -76,11 +76,11 @@ package final class StepReplayer {
                 $0.experts = experts.map(UInt32.init)
             }, model)
         _ = try answer()
+        var cells: [WireTrainCell] = []
         for message in replay.messages {
             switch message.body {
-            case .trainCells(let cells): host.take(cells)
-            case .trainStep(let step):
-                host.step(step) { frozen[$0] }
+            case .trainCells(let some): cells += some.cells
+            case .trainStep(let step): host.step(step, cells) { frozen[$0] }
             default: break
             }
         }

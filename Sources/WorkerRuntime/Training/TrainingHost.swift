@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker's side of a training job: orders come in, answers go out, all on the engine's thread. An order that was carried
-// out already is answered again from memory, since the coordinator repeats what it has no answer to.
+// A worker's side of a training job: orders come in, answers go out, all on the engine's thread. The coordinator repeats
+// what it has no answer to; the worker's loop answers that from memory and lets every order through once.
 internal import Checkpoints
+internal import ClusterCore
 internal import ClusterProtocol
 internal import ClusterTransport
 internal import ExpertParallel
@@ -15,7 +16,7 @@ internal import Tensors
 
 /// Trains the models that this worker hosts. One training epoch at a time.
 final class TrainingHost: @unchecked Sendable {
-    // @unchecked: used by the engine's thread alone, but for `control`, which is locked.
+    // @unchecked: used by the engine's thread alone, but for `control` and `orders`, which are locked.
 
     /// What other threads may touch.
     struct Control {
@@ -27,22 +28,13 @@ final class TrainingHost: @unchecked Sendable {
         var activity: String?
     }
 
-    /// A cell of the coming step.
-    private struct ReceivedCell {
-        let index: Int
-        /// Model that it is compared with; 0: none.
-        let guide: UInt32
-        let sequences: [TrainingSequence]
-    }
-
     private let environment: WorkerEnvironment
     private let send: @Sendable (WireEnvelope) -> Void
     let control = Locked(Control())
+    private let orders = Locked(TrainingOrders())
     private var member: TrainingMember?
     private var host: ModelHost?
     private var epoch: UInt32 = 0
-    private var cells: [UInt32: ReceivedCell] = [:]
-    private var answers: [String: WireEnvelope] = [:]
     private var frozen: [UInt32: FrozenModel] = [:]
 
     init(_ environment: WorkerEnvironment, send: @escaping @Sendable (WireEnvelope) -> Void) {
@@ -52,8 +44,26 @@ final class TrainingHost: @unchecked Sendable {
 
     // MARK: - From any thread
 
-    /// Ends waits of an epoch, so that the engine's thread gets on to the next order.
+    /// Whether an order is to be carried out, by ``perform(_:host:)``; one that was is answered again here.
+    func isNew(_ kind: TrainingOrders.Kind, epoch: UInt32, version: UInt64) -> Bool {
+        switch orders.withLock({ $0.take(kind, epoch: epoch, version: version) }) {
+        case .carryOut: return true
+        case .answer(let answer): send(answer)
+        case .ignore: break
+        }
+        return false
+    }
+
+    /// The gradients of a step, if they are complete.
+    func sealed(epoch: UInt32, version: UInt64) -> WireEnvelope? {
+        orders.withLock { $0.answer(.step, epoch: epoch, version: version) }
+    }
+
+    /// Ends epochs up to this one: waits in them end, so that the engine's thread gets on to the next order, and what peers
+    /// still send for them is dropped.
     func abort(epoch: UInt32) {
+        orders.withLock { $0.end(epoch: epoch) }
+        environment.port.endTraining(epoch: epoch)
         let (member, frozen) = control.withLock { control in
             control.abortedEpoch = max(control.abortedEpoch, epoch)
             return control.epoch <= epoch ? (control.member, control.frozen) : (nil, [])
@@ -68,13 +78,22 @@ final class TrainingHost: @unchecked Sendable {
 
     // MARK: - Orders, on the engine's thread
 
+    /// An epoch is over: lets go of what was kept for it, and of the credit of peers that this holds.
+    func end(epoch ended: UInt32) {
+        member?.exchange.end(epoch: ended)
+        guard epoch <= ended else { return }
+        frozen = [:]
+        control.withLock { $0.frozen = [] }
+        if let host { environment.training.set(model: host.description.id, nil) }
+    }
+
     /// The model goes away.
     func drop(_ model: UInt32) {
         frozen[model] = nil
         guard host?.description.id == model else { return }
+        member?.exchange.end(epoch: .max)
         member = nil
         host = nil
-        answers = [:]
         environment.training.set(model: model, nil)
         control.withLock {
             $0.exchange = nil
@@ -84,12 +103,9 @@ final class TrainingHost: @unchecked Sendable {
     }
 
     func begin(_ begin: WireTrainBegin, _ host: ModelHost?) {
-        if repeated("begin", begin.epoch, begin.version) { return }
-        perform(begin.epoch, "loading the training state") {
+        perform(.begin, begin.epoch, begin.version, "loading the training state") {
             guard let host else { throw WorkerError("model \(begin.model) is not loaded here") }
             frozen = [:]
-            cells = [:]
-            answers = [:]
             let member =
                 self.host === host && self.member != nil
                 ? self.member!
@@ -120,7 +136,7 @@ final class TrainingHost: @unchecked Sendable {
                     checkpoint, compute: host.model.compute, pool: environment.pool, diskDirectory: disk))
             checkpoint.dropPages()
             host.weightsChanged()
-            answer("begin", begin.version) {
+            return .with {
                 $0.trainReady = .with {
                     $0.epoch = begin.epoch
                     $0.version = begin.version
@@ -130,50 +146,46 @@ final class TrainingHost: @unchecked Sendable {
         }
     }
 
-    func take(_ cells: WireTrainCells) {
-        guard cells.epoch == epoch, let member, cells.version == member.version else { return }
-        for cell in cells.cells {
-            self.cells[cell.index] = ReceivedCell(
-                index: Int(cell.index), guide: cell.guide, sequences: cell.sequences.map(TrainingSequence.init))
+    /// This member of the epoch, at the version that an order is about.
+    private func member(_ epoch: UInt32, _ version: UInt64) throws -> TrainingMember {
+        guard epoch == self.epoch, let member, member.version == version else {
+            throw WorkerError("an order for version \(version) of epoch \(epoch), which this worker is not in")
         }
+        return member
     }
 
-    func step(_ step: WireTrainStep, host find: (UInt32) -> ModelHost?) {
-        if repeated("step", step.epoch, step.version) { return }
-        guard step.epoch == epoch, let member, step.version == member.version else { return }
-        perform(step.epoch, "training step \(step.version + 1)") {
+    /// - Parameter cells: this member's, in order.
+    func step(_ step: WireTrainStep, _ cells: [WireTrainCell], host find: (UInt32) -> ModelHost?) {
+        perform(.step, step.epoch, step.version, "training step \(step.version + 1)") {
+            let member = try member(step.epoch, step.version)
             FailPoint.pass("training.step")
             var first = 0
             let ranges = step.rangeEnds.map { end in
                 defer { first = Int(end) }
                 return first..<Int(end)
             }
-            let own = try ranges[member.exchange.rank].map { index in
-                guard let cell = cells[UInt32(index)] else { throw WorkerError("cell \(index) did not come") }
-                return cell
-            }
             let objective = StepObjective(step.objective)
             var guides = StepGuides()
-            for cell in own where cell.guide != 0 {
-                guides.models[cell.index] = try frozenModel(cell.guide, find(cell.guide))
+            for cell in cells where cell.guide != 0 {
+                guides.models[Int(cell.index)] = try frozenModel(cell.guide, find(cell.guide))
             }
+            let own = cells.map { $0.sequences.map(TrainingSequence.init) }
             if step.hasTeacher { guides.divergence = TeacherDivergence(step.teacher) }
             guides.givesReference = step.hasReference_p
             let firstCell = ranges[member.exchange.rank].lowerBound
             let sealed = try member.gradients(
                 TrainingStepOrder(
                     version: step.version,
-                    cells: own.map {
-                        TrainingCell(index: $0.index, $0.sequences, sharesPrompts: step.sharesPrompts)
+                    cells: zip(cells, own).map {
+                        TrainingCell(index: Int($0.index), $1, sharesPrompts: step.sharesPrompts)
                     }, ranges: ranges,
                     waveCells: max(1, Int(step.waveCells)), temperature: step.temperature,
                     auxiliaryCoefficient: step.auxiliaryCoefficient, recomputes: step.recomputes),
                 guides: guides
             ) { cell, scores, reference in
-                Self.evaluate(objective, own[cell.index - firstCell].sequences, scores, reference)
+                Self.evaluate(objective, own[cell.index - firstCell], scores, reference)
             }
-            cells = [:]
-            answer("step", step.version) { $0.stepSealed = sealed.wire(epoch: step.epoch, version: step.version) }
+            return .with { $0.stepSealed = sealed.wire(epoch: step.epoch, version: step.version) }
         }
     }
 
@@ -206,9 +218,8 @@ final class TrainingHost: @unchecked Sendable {
     }
 
     func apply(_ order: WireStepApply) {
-        if repeated("apply", order.epoch, order.version + 1) { return }
-        guard order.epoch == epoch, let member, order.version == member.version else { return }
-        perform(order.epoch, "applying step \(order.version + 1)") {
+        perform(.apply, order.epoch, order.version, "applying step \(order.version + 1)") {
+            let member = try member(order.epoch, order.version)
             FailPoint.pass("training.apply")
             let hashes = try member.apply(
                 AdamWStep(
@@ -217,8 +228,7 @@ final class TrainingHost: @unchecked Sendable {
                         beta1: order.beta1, beta2: order.beta2, epsilon: order.adamEpsilon,
                         weightDecay: order.weightDecay)))
             host?.weightsChanged()
-            answers = [:]
-            answer("apply", member.version) { $0.stepApplied = state(member, hashes) }
+            return .with { $0.stepApplied = state(member, hashes) }
         }
     }
 
@@ -234,59 +244,67 @@ final class TrainingHost: @unchecked Sendable {
     }
 
     func snapshot(_ order: WireTakeSnapshot) {
-        if repeated("snapshot", order.epoch, order.version) { return }
-        guard order.epoch == epoch, let member, order.version == member.version else { return }
-        perform(order.epoch, "writing the checkpoint of step \(order.version)") {
+        perform(.snapshot, order.epoch, order.version, "writing the checkpoint of step \(order.version)") {
+            let member = try member(order.epoch, order.version)
             var problem = ""
             do {
                 try SnapshotWriter(member, environment.shards, model: host!.description.id).write(
                     to: URL(fileURLWithPath: order.directory, isDirectory: true))
             } catch { problem = String(describing: error) }
-            let written = WireSnapshotWritten.with {
-                $0.epoch = order.epoch
-                $0.version = order.version
-                $0.problem = problem
-            }
-            if problem.isEmpty {
-                answer("snapshot", order.version) { $0.snapshotWritten = written }
-            } else {
-                var envelope = WireEnvelope()
-                envelope.snapshotWritten = written
-                send(envelope)
+            return .with {
+                $0.snapshotWritten = .with {
+                    $0.epoch = order.epoch
+                    $0.version = order.version
+                    $0.problem = problem
+                }
             }
         }
     }
 
     // MARK: - Answers
 
-    private func perform(_ epoch: UInt32, _ activity: String, _ body: () throws -> Void) {
-        if control.withLock({ $0.abortedEpoch >= epoch }) { return }
+    /// An order that found no room among the engine's commands.
+    func refuse(_ kind: TrainingOrders.Kind, epoch: UInt32, version: UInt64, _ reason: String) {
+        answer(kind, epoch, version, failure(epoch, reason))
+    }
+
+    /// Carries an order out and gives the answer, also when it fails; nothing is said of an epoch that is over.
+    private func perform(
+        _ kind: TrainingOrders.Kind, _ epoch: UInt32, _ version: UInt64, _ activity: String,
+        _ body: () throws -> WireEnvelope
+    ) {
+        if isOver(epoch) { return }
         control.withLock { $0.activity = activity }
         defer { control.withLock { $0.activity = nil } }
-        do { try body() } catch {
-            if control.withLock({ $0.abortedEpoch >= epoch }) { return }
-            var envelope = WireEnvelope()
-            envelope.trainFailed = .with {
-                $0.epoch = epoch
-                $0.reason = String(describing: error)
-                $0.isSnapshotUnreadable = error is CheckpointError
-            }
-            send(envelope)
+        do {
+            answer(kind, epoch, version, try body())
+        } catch {
+            // Frames of other members are kept no longer: they hold the members' credit.
+            member?.exchange.end(epoch: epoch)
+            if isOver(epoch) { return }
+            answer(
+                kind, epoch, version,
+                failure(epoch, String(describing: error), isSnapshotUnreadable: error is CheckpointError))
         }
     }
 
-    private func key(_ kind: String, _ epoch: UInt32, _ version: UInt64) -> String { "\(kind) \(epoch) \(version)" }
+    private func isOver(_ epoch: UInt32) -> Bool { control.withLock { $0.abortedEpoch >= epoch } }
 
-    private func answer(_ kind: String, _ version: UInt64, _ fill: (inout WireEnvelope) -> Void) {
-        var envelope = WireEnvelope()
-        fill(&envelope)
-        answers[key(kind, epoch, version)] = envelope
-        send(envelope)
+    private func failure(_ epoch: UInt32, _ reason: String, isSnapshotUnreadable: Bool = false) -> WireEnvelope {
+        .with {
+            $0.trainFailed = .with {
+                $0.epoch = epoch
+                $0.reason = reason
+                $0.isSnapshotUnreadable = isSnapshotUnreadable
+            }
+        }
     }
 
-    private func repeated(_ kind: String, _ epoch: UInt32, _ version: UInt64) -> Bool {
-        guard let answer = answers[key(kind, epoch, version)] else { return false }
+    private func answer(_ kind: TrainingOrders.Kind, _ epoch: UInt32, _ version: UInt64, _ answer: WireEnvelope) {
+        var isFinal = true
+        // A checkpoint that could not be written is asked for again.
+        if case .snapshotWritten(let written) = answer.body { isFinal = written.problem.isEmpty }
+        orders.withLock { $0.finish(kind, epoch: epoch, version: version, isFinal ? answer : nil) }
         send(answer)
-        return true
     }
 }
