@@ -147,4 +147,6 @@ package enum TransportEvent: Hashable, Sendable {
     /// A peer could not be dialled for want of sockets or descriptors here, in one line; it is tried again and again. Said
     /// once a minute per peer and channel.
     case dialFailed(PeerIdentity, Channel, String)
+    /// Somebody could not be let in for want of descriptors here, in one line. Said once a minute per channel.
+    case acceptFailed(Channel, String)
 }

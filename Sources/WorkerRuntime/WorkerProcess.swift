@@ -83,7 +83,7 @@ package final class WorkerProcess: @unchecked Sendable {
                 case .connected(let peer, .control): _ = inputs.tryPush(.connected(peer))
                 case .disconnected(let peer, .bulk, _): _ = inputs.tryPush(.bulkLost(peer))
                 case .handshakeFailed(let failure, _): _ = inputs.tryPush(.refused(failure))
-                case .dialFailed(_, _, let text): _ = inputs.tryPush(.trouble(text))
+                case .dialFailed(_, _, let text), .acceptFailed(_, let text): _ = inputs.tryPush(.trouble(text))
                 default: break
                 }
             })

@@ -34,6 +34,7 @@ final class Node {
     private var reportWindowStart: UInt64 = 0
     private var reportCount = 0
     private var suppressedCount = 0
+    private var lastAcceptFailure: [Channel: MonotonicInstant] = [:]
 
     init(
         configuration: ZeroMQConfiguration, identity: PeerIdentity, zapDomain: String,
@@ -188,6 +189,12 @@ final class Node {
             }
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL, ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             reportHandshakeFailure(.protocol(code: value))
+        case ZMQ_EVENT_ACCEPT_FAILED:
+            let now = MonotonicInstant.now
+            guard lastAcceptFailure[channel].map({ now.milliseconds(since: $0) > 60_000 }) ?? true else { return }
+            lastAcceptFailure[channel] = now
+            let reason = DescriptorLimit.explain(Int32(bitPattern: value))
+            emit(.acceptFailed(channel, "cannot let anybody in on \(channel): \(reason)"))
         default: break  // refused keys are reported by the ZAP handler, which knows the key
         }
     }

@@ -219,7 +219,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             logger.warning("a connection was refused: \(failure)\(suppressed > 0 ? " (and \(suppressed) more)" : "")")
         case .protocolViolation(let peer, let channel, let text):
             logger.warning("\(peer) broke a rule on \(channel): \(text)")
-        case .dialFailed(_, _, let text): logger.warning("\(text)")
+        case .dialFailed(_, _, let text), .acceptFailed(_, let text): logger.warning("\(text)")
         case .connected, .peerUnreachable, .writable: break
         }
     }
