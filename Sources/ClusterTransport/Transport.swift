@@ -38,11 +38,14 @@ package struct PeerAddress: Hashable, Sendable {
     package let identity: PeerIdentity
     /// One endpoint for each channel.
     package let endpoints: ChannelEndpoints
+    /// Where it runs, when it says so.
+    package let place: HostPlace?
 
     /// Describes a peer.
-    package init(identity: PeerIdentity, endpoints: ChannelEndpoints) {
+    package init(identity: PeerIdentity, endpoints: ChannelEndpoints, place: HostPlace? = nil) {
         self.identity = identity
         self.endpoints = endpoints
+        self.place = place
     }
 }
 

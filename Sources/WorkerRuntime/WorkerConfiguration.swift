@@ -6,6 +6,8 @@ package struct WorkerConfiguration: Sendable {
     /// Where the coordinator is now; asked again while it does not answer.
     package var coordinator: @Sendable () -> PeerAddress?
     package var listen: ChannelEndpoints
+    /// What other workers are told to dial instead of the address that is listened on.
+    package var advertise: String?
     package var keys: CurveKeyPair
     package var threadCount: Int
     /// Bytes for weights and caches.
@@ -17,12 +19,13 @@ package struct WorkerConfiguration: Sendable {
     package var version: String
 
     package init(
-        coordinator: @escaping @Sendable () -> PeerAddress?, listen: ChannelEndpoints, keys: CurveKeyPair,
-        threadCount: Int, memoryByteCount: UInt64, judgeCount: Int = 16,
+        coordinator: @escaping @Sendable () -> PeerAddress?, listen: ChannelEndpoints, advertise: String? = nil,
+        keys: CurveKeyPair, threadCount: Int, memoryByteCount: UInt64, judgeCount: Int = 16,
         orphanMilliseconds: UInt64 = 120_000, version: String
     ) {
         self.coordinator = coordinator
         self.listen = listen
+        self.advertise = advertise
         self.keys = keys
         self.threadCount = threadCount
         self.memoryByteCount = memoryByteCount

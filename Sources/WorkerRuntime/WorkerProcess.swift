@@ -37,6 +37,8 @@ package final class WorkerProcess: @unchecked Sendable {
     private let allowList = AllowList()
     private let inputs = BoundedQueue<Input>(itemCountMax: 1 << 20, byteCountMax: 1 << 30)
     private let transport: ZeroMQTransport
+    /// What other workers are told to dial.
+    private let endpoints: ChannelEndpoints
     private let environment: WorkerEnvironment
     private let server: ExpertServer
     private let loader: ShardLoader
@@ -137,7 +139,10 @@ package final class WorkerProcess: @unchecked Sendable {
                     hosts.withLock { $0.removeValue(forKey: id) }?.exchange?.cancel()
                     engine.drop(id)
                 }, onReport: { _ = inputs.tryPush(.shards($0)) }, onLog: { _ = inputs.tryPush(.log($0)) }))
-        guard let endpoints = transport.endpoints else { preconditionFailure("a listening transport has endpoints") }
+        guard let bound = transport.endpoints else { preconditionFailure("a listening transport has endpoints") }
+        let endpoints = try bound.advertised(
+            as: configuration.advertise, towards: configuration.coordinator()?.endpoints)
+        self.endpoints = endpoints
         var hello = WireHello()
         hello.version = configuration.version
         hello.numericsFingerprint = fingerprint
@@ -244,6 +249,11 @@ package final class WorkerProcess: @unchecked Sendable {
         if address != nil, session.worker != nil || now.milliseconds(since: lastDial) < 1000 { return }
         lastDial = now
         guard let found = configuration.coordinator(), found != address else { return }
+        if let problem = found.reachProblem(from: endpoints) {
+            logger.error("\(problem)")
+            exitCode = 4
+            return
+        }
         if let old = address, old.identity != found.identity { transport.disconnect(from: old.identity) }
         allowList.add(found.identity, role: .coordinator)
         do {

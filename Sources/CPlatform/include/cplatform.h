@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Glibc's Swift module does not export. Linux only.
 #pragma once
+#include "cplatform_address.h"
 #include "cplatform_files.h"
 #include "cplatform_process.h"
+#include "cplatform_standard.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -47,7 +47,7 @@ enum PrivateFile {
         var random = SystemRandomNumberGenerator()
         let temporary = path + ".new-" + String(random.next() as UInt64, radix: 16)
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw failure("cannot create", temporary) }
+        guard descriptor >= 0 else { throw failure("cannot create", path) }
         do throws(TransportError) {
             try writeAll(Array(text.utf8), descriptor, temporary)
             // The umask may only have removed bits; fchmod makes the mode exact.

@@ -9,16 +9,17 @@ internal import RuntimeSupport
 /// other side answers with hello and its own. Data flows after that. Both sides start a session with fresh
 /// credit, less what is still held from earlier ones, so a broken connection leaks none.
 extension Node {
-    /// Dials `address` on every channel, replacing earlier dials to the same peer.
-    func dial(_ address: PeerAddress) throws(TransportError) {
+    /// Dials `peer` on every channel, replacing earlier dials to it.
+    func dial(_ peer: PeerIdentity, _ endpoints: [Channel: Endpoint]) throws(TransportError) {
         for channel in Channel.allCases {
-            guard let link = makeLink(address.identity, channel) else {
+            guard let endpoint = endpoints[channel] else { continue }
+            guard let link = makeLink(peer, channel) else {
                 throw TransportError(
                     .overLimit, "too many peers; the limit is \(PeerDirectory.linkCountMax / 3)")
             }
             if let old = link.dialed { hangUp(old) }
-            link.address = address.endpoints[channel]
-            do throws(TransportError) { try dial(link, address.endpoints[channel]) } catch {
+            link.address = endpoint
+            do throws(TransportError) { try dial(link, endpoint) } catch {
                 // What this host lacks it may have later; what is wrong with the address stays wrong.
                 guard error.code == .system else { throw error }
                 dialFailed(link, error)
@@ -42,14 +43,13 @@ extension Node {
         }
     }
 
-    private func dial(_ link: PeerLink, _ address: String) throws(TransportError) {
-        let endpoint = try Endpoint(address, isForBinding: false)
+    private func dial(_ link: PeerLink, _ endpoint: Endpoint) throws(TransportError) {
         if let fault = configuration.dialFault?() { throw fault }
         let socket = try ZMQSocket(context: loop.context, type: ZMQ_DEALER)
         let polled = PolledSocket(socket, isLatencyCritical: link.channel == .exchange)
         loop.add(polled)
         let connection = Connection(link: link, isDialed: true, socket: polled)
-        connection.address = address
+        connection.address = endpoint
         link.dialed = connection
         var keys: CurveKeyPair?
         var name = ""
@@ -58,7 +58,8 @@ extension Node {
         case .insecureLoopback(let own): name = own
         }
         do throws(TransportError) {
-            try SocketOptions.applyCommon(to: socket, configuration, link.channel)
+            try SocketOptions.applyCommon(
+                to: socket, configuration, link.channel, usesIPv6: endpoint.usesIPv6)
             try SocketOptions.applyClient(
                 to: socket, keys: keys, serverKey: link.peer, routingID: RoutingKey.random(name: name),
                 connectTimeout: configuration.reconnectMillisecondsMax)
@@ -117,7 +118,7 @@ extension Node {
         }
     }
 
-    private func redial(_ link: PeerLink, _ address: String) {
+    private func redial(_ link: PeerLink, _ address: Endpoint) {
         do throws(TransportError) { try dial(link, address) } catch { dialFailed(link, error) }
     }
 

@@ -60,7 +60,7 @@ final class Node {
             let polled = PolledSocket(socket, isLatencyCritical: channel == .exchange)
             loop.add(polled)
             routers[channel] = polled
-            try SocketOptions.applyCommon(to: socket, configuration, channel)
+            try SocketOptions.applyCommon(to: socket, configuration, channel, usesIPv6: endpoint.usesIPv6)
             try SocketOptions.applyServer(to: socket, configuration, zapDomain: zapDomain)
             let monitor = try loop.monitor(socket) { [unowned self] event, value in
                 self.routerEvent(event, value, channel)

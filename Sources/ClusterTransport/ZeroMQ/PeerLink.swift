@@ -21,7 +21,7 @@ final class PeerLink: @unchecked Sendable {
     /// The connection we dialled, preferred for sending.
     var dialed: Connection?
     /// Where to dial the peer, as long as it is wanted.
-    var address: String?
+    var address: Endpoint?
     /// When it was last reported that the peer cannot be dialled.
     var lastDialFailure: MonotonicInstant?
     /// The newest connection the peer dialled.
@@ -109,7 +109,7 @@ final class Connection {
     /// Monitor of a DEALER.
     var monitor: PolledSocket?
     /// Where to dial; nil when accepted.
-    var address: String?
+    var address: Endpoint?
     /// First frame towards an accepted peer; empty when dialled.
     let routingID: [UInt8]
     /// File descriptor inside libzmq; -1 when unknown.

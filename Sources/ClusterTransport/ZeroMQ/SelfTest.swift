@@ -52,7 +52,10 @@ final class SelfTest {
         probes.append(Probe(channel: channel, expectsAdmission: expectsAdmission, socket: polled))
         remaining += 1
         node.loop.add(polled)
-        try SocketOptions.applyCommon(to: socket, node.configuration, channel)
+        // A server on all addresses is dialled through loopback.
+        var address = try Endpoint(endpoint, isForBinding: false)
+        if HostAddress.isWildcard(address.host) { address.host = address.usesIPv6 ? "::1" : "127.0.0.1" }
+        try SocketOptions.applyCommon(to: socket, node.configuration, channel, usesIPv6: address.usesIPv6)
         socket.set(ZMQ_LINGER, 0)
         try SocketOptions.applyClient(
             to: socket, keys: keys, serverKey: serverKey, routingID: RoutingKey.random(), connectTimeout: 2000
@@ -60,9 +63,7 @@ final class SelfTest {
         probes[index].monitor = try node.loop.monitor(socket) { [unowned self] event, value in
             self.observe(event, value, index)
         }
-        // A server on all addresses is dialled through loopback.
-        let address = endpoint.replacingAnyHost()
-        guard zmq_connect(socket.handle, address) == 0 else { throw failure("cannot dial \(address)") }
+        guard zmq_connect(socket.handle, address.text) == 0 else { throw failure("cannot dial \(address.text)") }
     }
 
     private func observe(_ event: Int32, _ value: UInt32, _ index: Int) {
@@ -100,12 +101,5 @@ final class SelfTest {
         }
         probes = []
         completion(error)
-    }
-}
-
-extension String {
-    fileprivate func replacingAnyHost() -> String {
-        let prefix = "tcp://0.0.0.0:"
-        return hasPrefix(prefix) ? "tcp://127.0.0.1:" + dropFirst(prefix.count) : self
     }
 }

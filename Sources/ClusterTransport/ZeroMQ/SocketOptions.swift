@@ -10,7 +10,7 @@ enum SocketOptions {
     static let zapEnforceDomain: Int32 = 93
 
     static func applyCommon(
-        to socket: ZMQSocket, _ configuration: ZeroMQConfiguration, _ channel: Channel
+        to socket: ZMQSocket, _ configuration: ZeroMQConfiguration, _ channel: Channel, usesIPv6: Bool
     ) throws(TransportError) {
         let limits = configuration[limits: channel]
         socket.set(ZMQ_LINGER, configuration.lingerMilliseconds)
@@ -23,7 +23,7 @@ enum SocketOptions {
         if case .direct = configuration.deliveries[channel] { receiveMark = 0 }
         socket.set(ZMQ_RCVHWM, receiveMark)
         socket.set(ZMQ_MAXMSGSIZE, long: limits.frameByteCountMax)
-        socket.set(ZMQ_IPV6, 0)
+        socket.set(ZMQ_IPV6, usesIPv6 ? 1 : 0)
         socket.set(ZMQ_HEARTBEAT_IVL, configuration.heartbeatIntervalMilliseconds)
         socket.set(ZMQ_HEARTBEAT_TIMEOUT, configuration.heartbeatTimeoutMilliseconds)
         socket.set(ZMQ_HEARTBEAT_TTL, configuration.heartbeatTimeToLiveMilliseconds)
@@ -69,6 +69,7 @@ enum SocketOptions {
         let reason =
             switch error {
             case EADDRINUSE: "the port is in use; choose another one, or `*` for a free one"
+            case EAFNOSUPPORT: "this host has no IPv6; see `ip addr`"
             case EADDRNOTAVAIL, ENODEV: "this host has no such address or interface; see `ip addr`"
             case EACCES: "ports below 1024 need privileges; choose a higher one"
             default: String(cString: zmq_strerror(error))

@@ -33,15 +33,22 @@ package final class ZeroMQTransport: Transport {
     ///   `badKey`, `overLimit` for limits that do not fit together, `selfTestFailed`.
     package init(_ configuration: ZeroMQConfiguration) throws(TransportError) {
         identity = try Self.validate(configuration)
+        var configuration = configuration
+        if let listen = configuration.listen {
+            for channel in Channel.allCases {
+                let endpoint = try Endpoint(listen[channel], isForBinding: true).resolvedForBinding()
+                configuration.listen?[channel] = endpoint.text
+            }
+        }
         self.configuration = configuration
         let thread = try SocketThread.acquire()
         self.thread = thread
         let domain = "apus-\(Self.lastDomain.add(1, ordering: .relaxed).newValue)"
         let handle = NodeHandle()
-        let (identity, directory, counters) = (identity, directory, counters)
+        let (identity, directory, counters, settings) = (identity, directory, counters, configuration)
         let result: Result<ChannelEndpoints?, TransportError> = thread.call { loop, answer in
             let node = Node(
-                configuration: configuration, identity: identity, zapDomain: domain, directory: directory,
+                configuration: settings, identity: identity, zapDomain: domain, directory: directory,
                 counters: counters, loop: loop)
             handle.node = node
             loop.add(node)
@@ -85,7 +92,7 @@ package final class ZeroMQTransport: Transport {
         guard case .insecureLoopback = configuration.security, !endpoint.isLoopback else { return }
         throw TransportError(
             .refusedInsecure,
-            "refusing to \(verb) \(endpoint.text) without CURVE keys; create some with `apus keys` or use 127/8"
+            "refusing to \(verb) \(endpoint.text) without CURVE keys; create some with `apus keys` or use 127.0.0.1"
         )
     }
 
@@ -140,17 +147,30 @@ package final class ZeroMQTransport: Transport {
     }
 
     package func connect(to peer: PeerAddress) throws(TransportError) {
+        var endpoints: [Channel: Endpoint] = [:]
+        var usesIPv6: [String: Bool] = [:]
         for channel in Channel.allCases {
-            let endpoint = try Endpoint(peer.endpoints[channel], isForBinding: false)
+            var endpoint = try Endpoint(peer.endpoints[channel], isForBinding: false)
             try Self.checkSecurity(configuration, endpoint, "dial")
+            guard !HostAddress.isWildcard(endpoint.host) else {
+                throw TransportError(
+                    .badEndpoint,
+                    "\(endpoint.text) stands for all addresses of a host and cannot be dialled; the process there needs "
+                        + "--advertise ADDRESS")
+            }
+            // Here and not on the socket thread, which must not wait for name servers.
+            endpoint.usesIPv6 = usesIPv6[endpoint.host] ?? endpoint.resolvedForDialling().usesIPv6
+            usesIPv6[endpoint.host] = endpoint.usesIPv6
+            endpoints[channel] = endpoint
         }
         if case .curve = configuration.security, !CurveKeyPair.isKey(peer.identity.rawValue) {
             throw TransportError(.badKey, "the server key of peer '\(peer.identity.rawValue)' is not Z85")
         }
         let handle = try openHandle()
+        let (identity, targets) = (peer.identity, endpoints)
         let result: Result<Void, TransportError> = thread.call { _, answer in
             do throws(TransportError) {
-                try handle.node?.dial(peer)
+                try handle.node?.dial(identity, targets)
                 answer(.success(()))
             } catch {
                 answer(.failure(error))

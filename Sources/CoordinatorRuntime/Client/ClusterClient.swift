@@ -32,6 +32,7 @@ package final class ClusterClient {
         guard let coordinator = address() else {
             throw ClientError("no coordinator has published its address; is the cluster up? Start one with apus up")
         }
+        if let problem = coordinator.reachProblem(from: nil) { throw ClientError(problem) }
         self.coordinator = coordinator
         self.address = address
         let replies = BoundedQueue<Message>(itemCountMax: 1024, byteCountMax: 64 << 20)

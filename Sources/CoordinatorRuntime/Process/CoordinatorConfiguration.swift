@@ -7,16 +7,20 @@ package struct CoordinatorConfiguration: Sendable {
     /// Journal, lock and address file live here.
     package var state: URL
     package var listen: ChannelEndpoints
+    /// What is published instead of the address that is listened on.
+    package var advertise: String?
     package var keys: CurveKeyPair
     package var allowList: AllowList
     /// Workers that will come; the first placement waits for them for a while.
     package var expectedWorkerCount: Int
 
     package init(
-        state: URL, listen: ChannelEndpoints, keys: CurveKeyPair, allowList: AllowList, expectedWorkerCount: Int
+        state: URL, listen: ChannelEndpoints, advertise: String? = nil, keys: CurveKeyPair, allowList: AllowList,
+        expectedWorkerCount: Int
     ) {
         self.state = state
         self.listen = listen
+        self.advertise = advertise
         self.keys = keys
         self.allowList = allowList
         self.expectedWorkerCount = expectedWorkerCount
@@ -30,18 +34,24 @@ package struct CoordinatorAddress: Codable, Sendable, Equatable {
     package var control: String
     package var exchange: String
     package var bulk: String
+    /// Where the coordinator runs: its loopback addresses are worth nothing elsewhere.
+    package var host: String?
+    package var network: String?
 
     package init(_ peer: PeerAddress) {
         key = peer.identity.rawValue
         control = peer.endpoints.control
         exchange = peer.endpoints.exchange
         bulk = peer.endpoints.bulk
+        host = peer.place?.host
+        network = peer.place?.network
     }
 
     package var peer: PeerAddress {
         PeerAddress(
             identity: PeerIdentity(key),
-            endpoints: ChannelEndpoints(control: control, exchange: exchange, bulk: bulk))
+            endpoints: ChannelEndpoints(control: control, exchange: exchange, bulk: bulk),
+            place: network.map { HostPlace(host: host ?? "another host", network: $0) })
     }
 
     package static let fileName = "coordinator.json"

@@ -96,13 +96,17 @@ package final class CoordinatorProcess: @unchecked Sendable {
         transport = try Self.listen(options, otherwise: configuration.listen)
         stepSender = StepSender(transport) { _ = inputs.tryPush(.trouble($0)) }
         guard let endpoints = transport.endpoints else { preconditionFailure("a listening transport has endpoints") }
-        let address = CoordinatorAddress(PeerAddress(identity: transport.identity, endpoints: endpoints))
+        let published = try endpoints.advertised(as: configuration.advertise, towards: nil)
+        let address = CoordinatorAddress(
+            PeerAddress(identity: transport.identity, endpoints: published, place: HostPlace.current))
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         try encoder.encode(address).write(
             to: configuration.state.appendingPathComponent(CoordinatorAddress.fileName), options: .atomic)
+        let publication = published == endpoints ? "" : ", published as \(published.control)"
         logger.info(
-            "epoch \(state.epoch + 1), listening on \(endpoints.control), \(state.jobs.count) jobs in the journal")
+            "epoch \(state.epoch + 1), listening on \(endpoints.control)\(publication), \(state.jobs.count) jobs in the journal"
+        )
     }
 
     /// Listens where `options` say or, when someone else has the port of our earlier life, at `fallback`: workers read
@@ -122,7 +126,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         guard let address = try? CoordinatorAddress(file: file), address.key == configuration.keys.publicKey.rawValue,
             configuration.listen.control.hasSuffix(":*")
         else { return nil }
-        return address.peer.endpoints
+        // What is published may not be what is listened on; the ports are the same.
+        return address.peer.endpoints.on(host: configuration.listen.host)
     }
 
     /// Ends ``run()`` soon; from any thread.
