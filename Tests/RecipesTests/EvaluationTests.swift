@@ -120,7 +120,7 @@ struct EvaluationTests {
         #expect(try Data(contentsOf: first) != Data(contentsOf: second))
     }
 
-    @Test("answers are counted by question; failures of a verifier are no answers, cut-off ones are wrong")
+    @Test("every figure is over all samples: what could not be judged and what was cut off counts as wrong")
     func counting() throws {
         let folder = try Folder()
         let rows = try folder.write("rows.jsonl", [["id": "a", "language": "x"], ["id": "b", "language": "y"]])
@@ -138,12 +138,54 @@ struct EvaluationTests {
         let run = folder.url.appendingPathComponent("run")
         let figures = try score.generated(run, rows: rows)
         #expect(
-            figures["score"] == 0.6 && figures["failed"] == 1 && figures["truncated"] == 0.25 && figures["tokens"] == 20
+            figures["score"] == 0.35 && figures["failed"] == 1 && figures["truncated"] == 0.25
+                && figures["tokens"] == 20
         )
-        #expect(figures["language/x"] == 1 && figures["macro"] == 0.6 && figures["family/all"] == 0.6)
+        #expect(figures["samples"] == 4 && figures["questions"] == 2 && figures["score_of_judged"] == 0.6)
+        #expect(figures["language/x"] == 0.5 && figures["macro"] == 0.35 && figures["family/all"] == 0.35)
+        #expect(figures["failed/language/x"] == 1 && figures["failed/language/y"] == nil)
         #expect(figures["family/none"] == nil)
         score.threshold = 0.4
-        #expect(try score.generated(run, rows: rows)["score"] == 0.75)
+        #expect(try score.generated(run, rows: rows)["score"] == 0.5)
+    }
+
+    @Test("a group that failed counts with all its samples, and questions that were not asked do not count")
+    func failedGroups() throws {
+        let folder = try Folder()
+        let rows = try folder.write("rows.jsonl", ["a", "b", "c"].map { ["id": $0] })
+        _ = try folder.write(
+            "run/rollouts/text.jsonl",
+            [
+                ["group": 0, "sibling": 0, "id": "a", "reward": 1, "outcome": "ok"],
+                ["group": 0, "sibling": 1, "id": "a", "reward": 1, "outcome": "ok"],
+                ["group": 1, "id": "b", "failed": "the sandbox does not start"],
+            ])
+        let run = folder.url.appendingPathComponent("run")
+        let figures = try EvaluationScore().generated(run, rows: rows)
+        #expect(
+            figures["score"] == 0.5 && figures["questions"] == 2 && figures["failed"] == 2 && figures["samples"] == 4)
+        #expect(figures["pass@1"] == 0.5 && figures["pass@2"] == 0.5)
+    }
+
+    @Test("a run in which nothing could be judged has no figures but a reason")
+    func nothingJudged() throws {
+        let folder = try Folder()
+        let rows = try folder.write("rows.jsonl", ["a", "b"].map { ["id": $0] })
+        let run = folder.url.appendingPathComponent("run")
+        func failure(_ lines: [Rows.Row]) throws -> String? {
+            _ = try folder.write("run/rollouts/text.jsonl", lines)
+            do { _ = try EvaluationScore().generated(run, rows: rows) } catch { return "\(error)" }
+            return nil
+        }
+        let sandbox = "no user namespaces"
+        let text = try failure([
+            ["id": "a", "outcome": "infra_error", "outcome_detail": sandbox],
+            ["group": 1, "id": "b", "failed": sandbox],
+        ])
+        #expect(text?.hasSuffix("none of 2 answers could be judged: no user namespaces") == true, "\(text ?? "")")
+        let strange = try failure([["id": "z", "reward": 1]])
+        #expect(strange?.contains("were these rows asked?") == true)
+        #expect(try failure([["id": "a", "reward": 0, "outcome": "ok"]]) == nil)
     }
 
     @Test("the likeliest choice counts")
@@ -171,8 +213,11 @@ struct EvaluationTests {
         let figures = try score.ranked(run, rows: rows)
         #expect(figures["score"] == 0.5 && figures["language/x"] == 0.5 && figures["questions"] == 2)
         #expect(throws: CurationError.self) { try EvaluationScore().ranked(run, rows: asked) }
+        // A choice that was not scored: its question cannot be judged.
         try write(nil)
-        #expect(throws: CurationError.self) { try EvaluationScore().ranked(run, rows: rows) }
+        let partial = try EvaluationScore().ranked(run, rows: rows)
+        #expect(partial["score"] == 0.5 && partial["failed"] == 1 && partial["samples"] == 2)
+        #expect(partial["score_of_judged"] == 1)
     }
 
     @Test("a suite becomes stages; rows win over defaults; mistakes are told")

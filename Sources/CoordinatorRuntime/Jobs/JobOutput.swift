@@ -79,6 +79,7 @@ struct JobOutput {
             if let reason = job.failedGroups[group] {
                 var line = JSONLine()
                 line.put("group", group)
+                line.put("id", try journal.row(job: job.id, group: group).id)
                 line.put("failed", reason)
                 try records.append(line.text)
                 try texts.append(line.text)
@@ -180,6 +181,7 @@ struct JobOutput {
             var line = JSONLine()
             if let reason = job.failedGroups[group] {
                 line.put("group", group)
+                line.put("id", try journal.row(job: job.id, group: group).id)
                 line.put("failed", reason)
                 summary.scalars.skip()
             } else {

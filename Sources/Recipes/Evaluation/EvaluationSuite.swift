@@ -212,7 +212,8 @@ package struct EvaluationSuite: Equatable, Sendable {
             }
         }
         return Pipeline.Stage(
-            name: stage, work: .command(command), inputs: [run, rows].sorted(), gates: [], figures: ["score", "ci95"])
+            name: stage, work: .command(command), inputs: [run, rows].sorted(), gates: [],
+            figures: ["score", "ci95", "failed"])
     }
 
     // MARK: - Names and nodes

@@ -262,7 +262,7 @@ extension DataCommand {
                     print(
                         "h: hard, keep   w: the reference is wrong   r TEXT: the right reference   s: skip   q: quit > ",
                         terminator: "")
-                    fflush(nil)
+                    StandardOutput.flush()
                     guard let line = readLine(), line != "q" else { break }
                     switch line.first {
                     case "h": rows[index]["verdict"] = "hard"

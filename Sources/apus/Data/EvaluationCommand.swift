@@ -94,8 +94,19 @@ struct EvaluationCommand: ParsableCommand {
                     score.families[parts[0]] = parts[1].split(separator: ",").map(String.init)
                 }
                 let (directory, data) = (URL(fileURLWithPath: answers, isDirectory: true), URL(fileURLWithPath: rows))
-                let figures =
-                    ranked ? try score.ranked(directory, rows: data) : try score.generated(directory, rows: data)
+                let figures: [String: Double]
+                do {
+                    figures =
+                        ranked ? try score.ranked(directory, rows: data) : try score.generated(directory, rows: data)
+                } catch let failure as EvaluationFailure {
+                    complain(failure.description)
+                    throw ExitStatus.jobFailed
+                }
+                if let failed = figures["failed"], failed > 0, let judged = figures["score_of_judged"] {
+                    complain(
+                        "\(Int(failed)) of \(Int(figures["samples"] ?? 0)) answers could not be judged and count as wrong; "
+                            + "the score of the others is \(String(format: "%.4f", judged))")
+                }
                 for name in figures.keys.sorted() { print("\(name) \(String(format: "%.4f", figures[name]!))") }
                 try EvaluationScore.write(figures, to: URL(fileURLWithPath: "metrics.jsonl"))
             }
