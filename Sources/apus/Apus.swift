@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
 import Foundation
+import RuntimeSupport
 
 /// The command line: parses, prints, exits. Everything else lives in the libraries.
 @main
@@ -38,6 +39,9 @@ extension Apus {
     /// As the default, but a command line that cannot be parsed ends with exit code 2 (README, "Exit codes").
     static func main() async {
         OpenBLASCore.pin()
+        StandardOutput.watch()
+        // A verifier's child keeps the limits that it was given.
+        if CommandLine.arguments.dropFirst().first != "verifier-child" { ResourceLimits.raise() }
         do {
             var command = try parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {

@@ -139,6 +139,6 @@ struct BenchCommand: ParsableCommand {
         let numbers = String(format: "%8.1f %@", measurement.value, Format.pad(measurement.unit, 9))
         let share = String(format: "%5.1f %% of %.1f", measurement.share * 100, measurement.limit)
         print("\(name) \(numbers) \(Format.pad(share + " (" + measurement.bound + ")", 34)) \(goal ?? "")")
-        fflush(nil)  // line by line also into a file: a run takes minutes
+        StandardOutput.flush()  // line by line also into a file: a run takes minutes
     }
 }

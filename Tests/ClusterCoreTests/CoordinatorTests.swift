@@ -43,6 +43,19 @@ struct CoordinatorTests {
         #expect(stage.sent(to: "a").allSatisfy { $0.recipient == 2 })
     }
 
+    @Test("a queued job says what it waits for, and what that in turn waits for")
+    func queueReasons() {
+        var stage = Stage()
+        for _ in 0..<3 { stage.admit() }
+        stage.pass(1500)
+        let jobs = stage.coordinator.jobList(WireListJobs(), stage.now).jobs
+        #expect(jobs.map(\.status) == ["running", "queued", "queued"])
+        #expect(jobs[0].waitingFor == "1 more worker to join")
+        #expect(jobs[1].waitingFor == "job 1 to end; job 1 waits for 1 more worker to join")
+        #expect(jobs[2].waitingFor == "job 1 and 1 more job before it to end; job 1 waits for 1 more worker to join")
+        #expect(jobs.allSatisfy { $0.waitingMilliseconds >= 1000 })
+    }
+
     @Test("a coordinator that was stopped itself buries nobody for it")
     func ownPause() {
         var stage = Stage()

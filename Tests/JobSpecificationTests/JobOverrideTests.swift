@@ -4,16 +4,13 @@ import JobSpecification
 import Testing
 
 @Suite struct JobOverrideTests {
-    @Test func commandLineWinsOverEnvironmentOverFile() throws {
-        let environment = try JobOverride.fromEnvironment([
-            "APUS_JOB__SAMPLING__TOP_P": "0.5", "APUS_JOB__SEED": "3", "HOME": "/x",
-        ])
-        #expect(environment.map(\.path) == [["sampling", "top_p"], ["seed"]])
+    @Test func commandLineWinsOverFileAndTheLastOneOverThoseBefore() throws {
         let arguments = [
+            try JobOverride(argument: "seed=3"), try JobOverride(argument: "sampling.top_p=0.5"),
             try JobOverride(argument: "seed=4"), try JobOverride(argument: "sampling.stop=[a, \"b c\"]"),
         ]
         let read = try Job.parse(
-            rolloutText("seed: 1\nsampling: {top_p: 0.9}"), overrides: environment + arguments)
+            rolloutText("seed: 1\nsampling: {top_p: 0.9}"), overrides: arguments)
         guard case .rollout(let job) = read else { return }
         #expect(job.seed == 4)
         #expect(job.sampling.topP == 0.5)
@@ -37,7 +34,7 @@ import Testing
         let bad = try JobOverride(argument: "sampling.top_p=2")
         #expect(
             message(rolloutText(), overrides: [bad])
-                == "sampling.top_p: 2 is not in (0, 1] (from -o sampling.top_p=2)")
+                == "sampling.top_p: 2 is not in (0, 1] (from --set sampling.top_p=2)")
         let unknown = try JobOverride(argument: "sampling.topp=2")
         #expect(message(rolloutText(), overrides: [unknown]).contains("from -o sampling.topp=2"))
         let below = try JobOverride(argument: "name.x=2")

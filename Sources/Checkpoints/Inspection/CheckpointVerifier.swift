@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
+internal import RuntimeSupport
 
 /// Reads a whole checkpoint and says everything that is wrong with it: what `apus model verify` does.
 package enum CheckpointVerifier {
@@ -73,7 +74,7 @@ package enum CheckpointVerifier {
             names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
         } catch {
             throw CheckpointError(
-                .fileSystem, "cannot be listed: \(error.localizedDescription)", file: directory.path)
+                .fileSystem, "cannot be listed: \(failureReason(error))", file: directory.path)
         }
         return names.filter { name in
             var isDirectory: ObjCBool = false

@@ -57,7 +57,8 @@ extension Coordinator {
             if current?.id == job.id { $0.notes += notes() }
             guard let current, current.id == job.id else {
                 $0.status = "queued"
-                $0.waitingFor = self.current.map { "job \($0.id) to end" } ?? ""
+                $0.waitingFor = queueReason(job)
+                $0.waitingMilliseconds = self.current?.waiting.map { now.milliseconds(since: $0.since) } ?? 0
                 return
             }
             $0.status = current.isFinishing ? "finishing" : "running"
@@ -65,6 +66,15 @@ extension Coordinator {
             $0.waitingFor = waiting.text
             $0.waitingMilliseconds = now.milliseconds(since: waiting.since)
         }
+    }
+
+    /// What a queued job waits for: the job that runs, and what that one itself waits for.
+    private func queueReason(_ job: JobRecord) -> String {
+        guard let current else { return "the coordinator to start it" }
+        let between = queue.count { $0.id < job.id && $0.id != current.id }
+        let others = between == 0 ? "" : " and \(between) more job\(between == 1 ? "" : "s") before it"
+        let reason = current.waiting.map { "; job \(current.id) waits for \($0.text)" } ?? ""
+        return "job \(current.id)\(others) to end\(reason)"
     }
 
     /// What a person should know of the workers while a job runs, beside what it waits for.

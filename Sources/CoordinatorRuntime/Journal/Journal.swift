@@ -39,7 +39,7 @@ final class Journal {
     init(directory: URL) throws(JournalError) {
         path = directory.appendingPathComponent("journal.sqlite").path
         do { try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true) } catch {
-            throw JournalError(description: "\(directory.path): cannot be made: \(error.localizedDescription)")
+            throw JournalError(description: "\(directory.path): cannot be made: \(failureReason(error))")
         }
         lock = open(directory.appendingPathComponent("lock").path, O_CREAT | O_RDWR | O_CLOEXEC, 0o600)
         guard lock >= 0, Self.takes(lock) else {

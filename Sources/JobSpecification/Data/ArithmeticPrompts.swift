@@ -23,7 +23,7 @@ package struct ArithmeticPrompts: Sendable {
     /// - Throws: ``JobError`` `invalidValue` when `count` is not in 1...``countMax``.
     package init(count: Int, seed: UInt64, form: Form = .prompt) throws(JobError) {
         guard (1...Self.countMax).contains(count) else {
-            throw JobError(.invalidValue, "--count \(count) is not in 1...\(Self.countMax)")
+            throw JobError(.invalidValue, "-n \(count) is not in 1...\(Self.countMax)")
         }
         self.count = count
         self.seed = seed
@@ -74,7 +74,7 @@ package struct ArithmeticPrompts: Sendable {
                 start = end
             }
         } catch {
-            throw JobError(.fileSystem, "cannot be written: \(error.localizedDescription)", file: url.path)
+            throw JobError(.fileSystem, "cannot be written: \(failureReason(error))", file: url.path)
         }
     }
 

@@ -51,13 +51,13 @@ package struct RegisterPrograms: Sendable {
         flag: Flag = .think, underThinking: Double = 0, isForEvaluation: Bool = false
     ) throws(JobError) {
         guard (1...10_000_000).contains(count) else {
-            throw JobError(.invalidValue, "--count \(count) is not in 1...10000000")
+            throw JobError(.invalidValue, "-n \(count) is not in 1...10000000")
         }
         guard !operations.isEmpty, operations.allSatisfy(Self.known.contains) else {
             throw JobError(.invalidValue, "--operations: choose easy6, all8 or letters of \(String(Self.known))")
         }
         guard (1...26).contains(steps.lowerBound), steps.upperBound <= 26 else {
-            throw JobError(.invalidValue, "--steps: 1 to 26 steps")
+            throw JobError(.invalidValue, "--steps-min and --steps-max: 1 to 26 steps, in order")
         }
         self.count = count
         self.seed = seed
@@ -156,7 +156,7 @@ package struct RegisterPrograms: Sendable {
             let text = (0..<count).map { line($0) + "\n" }.joined()
             try Data(text.utf8).write(to: url)
         } catch {
-            throw JobError(.fileSystem, "cannot be written: \(error.localizedDescription)", file: url.path)
+            throw JobError(.fileSystem, "cannot be written: \(failureReason(error))", file: url.path)
         }
     }
 }

@@ -8,10 +8,10 @@ package struct JobOverride: Equatable, Sendable {
     /// As messages name it.
     package let source: String
 
-    /// Reads `key.path=value`, as given to `-o`.
+    /// Reads `key.path=value`, as given to `--set`.
     /// - Throws: ``JobError`` `malformedOverride`.
     package init(argument: String) throws(JobError) {
-        try self.init(argument, source: "-o \(argument)")
+        try self.init(argument, source: "--set \(argument)")
     }
 
     /// A setting that is written in another file, such as a pipeline's.
@@ -28,20 +28,6 @@ package struct JobOverride: Equatable, Sendable {
         self.path = path
         self.value = value
         self.source = source
-    }
-
-    /// Reads the variables `APUS_JOB__SAMPLING__TOP_P=0.9`, sorted by name.
-    package static func fromEnvironment(_ environment: [String: String]) throws(JobError) -> [JobOverride] {
-        let prefix = "APUS_JOB__"
-        var overrides: [JobOverride] = []
-        for name in environment.keys.sorted() where name.hasPrefix(prefix) {
-            let path = name.dropFirst(prefix.count).lowercased().split(
-                separator: "__", omittingEmptySubsequences: false)
-            overrides.append(
-                try JobOverride(
-                    "\(path.joined(separator: "."))=\(environment[name] ?? "")", source: "$\(name)"))
-        }
-        return overrides
     }
 
     private init(_ text: String, source: String, _ node: YAMLNode? = nil) throws(JobError) {

@@ -84,7 +84,7 @@ struct JobsCommand: ParsableCommand {
                 print(
                     "\(Format.pad(String(view.id), 4)) \(Format.pad(view.name, 20)) \(Format.pad(view.kind, 8)) "
                         + "\(Format.pad(view.status, 10)) \(view.groupsDone)/\(view.groupCount) groups  \(view.problem)"
-                )
+                        + (view.waitingText.map { "waits for \($0)" } ?? ""))
             }
         }
     }
@@ -110,9 +110,7 @@ struct JobCommand: ParsableCommand {
             print("job \(view.id)  \(view.name)  (\(view.kind))")
             print("  status     \(view.status)\(view.problem.isEmpty ? "" : ": \(view.problem)")")
             for note in view.notes { print("  note       \(note)") }
-            if !view.waitingFor.isEmpty {
-                print("  waits for  \(view.waitingFor), since \(view.waitingMilliseconds) ms")
-            }
+            if let waiting = view.waitingText { print("  waits for  \(waiting)") }
             print("  groups     \(view.groupsDone) of \(view.groupCount), \(view.groupsFailed) failed")
             if view.sequenceCount > 0 {
                 print("  responses  \(view.sequencesDone) of \(view.sequenceCount), \(view.tokenCount) tokens")

@@ -18,14 +18,17 @@ struct HostCluster {
     private let numbers: [[Int]]
     private let coordinator: Supervisor
     private let workers: Supervisor
+    private let lock: DirectoryLock
 
     /// Looks at every host, starts the coordinator, brings keys and address to the hosts, starts the workers.
     /// - Throws: ``ClientError`` with the host that cannot be used.
-    init(_ hosts: [RemoteHost], listen: String?, directory: URL) throws {
+    init(_ hosts: [RemoteHost], listen: String?, directory: URL, isStopping: () -> Bool) throws {
         signal(SIGPIPE, SIG_IGN)  // an ssh that ends while it is written to is an error of that host, not our end
         let facts = try hosts.map { try $0.facts() }
         let files = ClusterFiles(directory: directory)
+        lock = try DirectoryLock(directory, remedy: UpCommand.remedy)
         let count = hosts.reduce(0) { $0 + $1.workers }
+        try requireLimits(.coordinator(workerCount: count))
         try files.makeKeys(workerCount: count)
         var next = 1
         let numbers = hosts.map { host -> [Int] in
@@ -44,7 +47,7 @@ struct HostCluster {
                     files.allowList.path, "--listen", listen ?? facts[0].client, "--workers", String(count),
                 ], log: files.log("coordinator"))
         ])
-        try LocalCluster.waitForCoordinator(files, coordinator)
+        try LocalCluster.waitForCoordinator(files, coordinator, isStopping)
         do {
             for (host, numbers) in zip(hosts, numbers) { try Self.bringFiles(host, numbers, files, remote) }
         } catch {

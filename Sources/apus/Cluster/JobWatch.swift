@@ -47,7 +47,7 @@ struct JobWatch {
                 // Lines left over from a taller table.
                 for _ in 0..<max(0, drawn - lines.count) { print("\u{1B}[2K") }
                 drawn = max(drawn, lines.count)
-                fflush(nil)
+                StandardOutput.flush()
             } else {
                 for note in view.notes where !notes.contains(note) { print("[\(seconds) s] note: \(note)") }
                 notes = view.notes
@@ -55,7 +55,7 @@ struct JobWatch {
                 let isDue = lastPrint.map { MonotonicInstant.now.milliseconds(since: $0) > 5000 } ?? true
                 if (isDue && line != lastLine) || ended {
                     print("[\(seconds) s] \(line)")
-                    fflush(nil)
+                    StandardOutput.flush()
                     lastLine = line
                     lastPrint = .now
                 }
@@ -83,9 +83,7 @@ struct JobWatch {
             parts.append("mean reward " + String(format: "%.3f", view.rewardSum / Double(view.rewardCount)))
         }
         if view.groupsFailed > 0 { parts.append("\(view.groupsFailed) groups failed") }
-        if !view.waitingFor.isEmpty {
-            parts.append("waits for \(view.waitingFor) since \(view.waitingMilliseconds / 1000) s")
-        }
+        if let waiting = view.waitingText { parts.append("waits for \(waiting)") }
         return parts.joined(separator: ", ")
     }
 
@@ -93,8 +91,9 @@ struct JobWatch {
         var parts = ["\(view.status), step \(view.step) of \(view.stepCount)"]
         if view.hasLastStep { parts.append(StepMetrics(view.lastStep).summary) }
         if view.groupsFailed > 0 { parts.append("\(view.groupsFailed) groups failed") }
-        if !view.waitingFor.isEmpty, view.waitingMilliseconds > 3000 {
-            parts.append("waits for \(view.waitingFor) since \(view.waitingMilliseconds / 1000) s")
+        // A step's own waits are over in a moment.
+        if let waiting = view.waitingText, view.status == "queued" || view.waitingMilliseconds > 3000 {
+            parts.append("waits for \(waiting)")
         }
         return parts.joined(separator: ", ")
     }
@@ -119,6 +118,14 @@ struct JobWatch {
         }
         for note in view.notes { lines.append("  note: \(note)") }
         return lines
+    }
+}
+
+extension WireJobView {
+    /// What the job waits for and, from a second on, for how long.
+    var waitingText: String? {
+        guard !waitingFor.isEmpty else { return nil }
+        return waitingFor + (waitingMilliseconds < 1000 ? "" : ", since \(waitingMilliseconds / 1000) s")
     }
 }
 

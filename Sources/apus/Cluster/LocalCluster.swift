@@ -25,15 +25,24 @@ struct LocalCluster {
     let files: ClusterFiles
     let supervisor: Supervisor
     let context: ClusterContext
+    private let lock: DirectoryLock
 
     /// Starts the processes and waits until the coordinator listens.
-    /// - Throws: ``ClientError`` with what the failing process said.
-    init(_ options: LocalClusterOptions, directory: URL) throws {
+    /// - Parameter remedy: what to do when a cluster runs in `directory` already.
+    /// - Throws: ``ClientError`` with what the failing process said, or with the limit that is too low.
+    init(
+        _ options: LocalClusterOptions, directory: URL, remedy: String = "choose another directory",
+        isStopping: () -> Bool = { false }
+    ) throws {
         let files = ClusterFiles(directory: directory)
-        try files.makeKeys(workerCount: options.workers)
+        lock = try DirectoryLock(directory, remedy: remedy)
         let cores = ProcessInfo.processInfo.activeProcessorCount
         let threads = options.threads > 0 ? options.threads : max(1, cores / options.workers)
-        let memory = try options.memory.map(byteCount) ?? Memory.available * 8 / 10 / UInt64(options.workers)
+        let memory =
+            try options.memory.map(byteCount) ?? defaultMemoryByteCount(workers: options.workers, threads: threads)
+        try requireLimits(
+            .cluster(workerCount: options.workers, threadCount: threads, memoryByteCount: memory))
+        try files.makeKeys(workerCount: options.workers)
         var children = [
             Supervisor.Child(
                 name: "the coordinator",
@@ -54,14 +63,20 @@ struct LocalCluster {
         self.files = files
         supervisor = Supervisor(children)
         context = ClusterContext(address: files.address.path, key: files.clientKey.path)
-        try Self.waitForCoordinator(files, supervisor)
+        try Self.waitForCoordinator(files, supervisor, isStopping)
     }
 
     /// Until the coordinator listens.
     /// - Throws: ``ClientError`` with what it said instead, once all children are ended.
-    static func waitForCoordinator(_ files: ClusterFiles, _ supervisor: Supervisor) throws {
+    static func waitForCoordinator(
+        _ files: ClusterFiles, _ supervisor: Supervisor, _ isStopping: () -> Bool
+    ) throws {
         let deadline = MonotonicInstant.now.advanced(byMilliseconds: 15_000)
         while !FileManager.default.fileExists(atPath: files.address.path) {
+            if isStopping() {
+                supervisor.stop()
+                throw ExitStatus.interrupted
+            }
             if let problem = supervisor.problem {
                 supervisor.stop()
                 throw ClientError(problem.description)

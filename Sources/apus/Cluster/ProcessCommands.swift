@@ -28,8 +28,11 @@ struct CoordinatorCommand: ParsableCommand {
     @Option(help: "File with the public keys that may connect: one 'KEY worker|submit|admin' per line, mode 0600.")
     var allow: String
 
-    @Option(help: "Host address or interface to listen on.")
+    @Option(help: "Address, name or interface of this host to listen on; 0.0.0.0 or :: for all of its addresses.")
     var listen = "127.0.0.1"
+
+    @Option(help: "Address or name that others dial, where that is not the one to listen on.")
+    var advertise: String?
 
     @Option(help: "Ports for control, exchange and bulk, with commas; 0 lets the system choose.")
     var ports = "0,0,0"
@@ -44,10 +47,13 @@ struct CoordinatorCommand: ParsableCommand {
         if supervised { cp_die_with_parent(SIGTERM) }
         let logger = standardErrorLogger("coordinator")
         let code = try reporting(ExitStatus.cluster) {
+            try requireLimits(.coordinator(workerCount: workers))
+            let pair = try reporting(ExitStatus.badInput) { try KeyFile.read(keys) }
+            let allowList = try reporting(ExitStatus.badInput) { try AllowList(file: allow) }
             let process = try CoordinatorProcess(
                 CoordinatorConfiguration(
                     state: URL(fileURLWithPath: state, isDirectory: true), listen: try endpoints(listen, ports),
-                    keys: try KeyFile.read(keys), allowList: try AllowList(file: allow),
+                    advertise: advertise, keys: pair, allowList: allowList,
                     expectedWorkerCount: workers), logger: logger)
             onSignals([SIGTERM, SIGINT, SIGUSR1]) { process.stop() }
             return process.run()
@@ -72,8 +78,15 @@ struct WorkerCommand: ParsableCommand {
     @Option(help: "Secret key file (apus keys generate).")
     var keys: String
 
-    @Option(help: "Host address or interface to listen on for other workers.")
-    var listen = "127.0.0.1"
+    @Option(
+        help: ArgumentHelp(
+            "Address, name or interface of this host to listen on for other workers.",
+            discussion:
+                "Default: the address by which the coordinator is reached, so loopback where it is on this host."))
+    var listen: String?
+
+    @Option(help: "Address or name that other workers dial, where that is not the one to listen on.")
+    var advertise: String?
 
     @Option(help: "Ports for control, exchange and bulk, with commas; 0 lets the system choose.")
     var ports = "0,0,0"
@@ -107,15 +120,10 @@ struct WorkerCommand: ParsableCommand {
         let drainMilliseconds = UInt64(drainSeconds * 1000)
         let file = URL(fileURLWithPath: join)
         let code = try reporting(ExitStatus.cluster) {
-            let judge = VerifierJudge(executable: Supervisor.executable.path, childCount: 2)
-            let process = try WorkerProcess(
-                WorkerConfiguration(
-                    coordinator: { (try? CoordinatorAddress(file: file))?.peer }, listen: try endpoints(listen, ports),
-                    keys: try KeyFile.read(keys),
-                    threadCount: threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount,
-                    memoryByteCount: try memory.map(byteCount) ?? Memory.available * 8 / 10,
-                    orphanMilliseconds: UInt64(orphanSeconds * 1000), version: Version.current),
-                judge: judge, logger: logger)
+            let threads = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
+            let memory = try memory.map(byteCount) ?? defaultMemoryByteCount(workers: 1, threads: threads)
+            try requireLimits(.worker(threadCount: threads, memoryByteCount: memory))
+            let started = Locked<WorkerProcess?>(nil)
             let firstSignal = Locked<MonotonicInstant?>(nil)
             @Sendable func drain(_ reason: String, exitCode: Int32) {
                 // An engine may signal us and a script around us, which passes it on: that is one request.
@@ -124,26 +132,59 @@ struct WorkerCommand: ParsableCommand {
                     first = .now
                     return false
                 }
+                guard let process = started.withLock({ $0 }) else { Foundation.exit(exitCode) }
                 process.drain(reason, milliseconds: isRepeated ? 0 : drainMilliseconds, exitCode: exitCode)
             }
             onSignals([SIGTERM, SIGINT]) { drain("terminated", exitCode: 0) }
             onSignals([SIGUSR1]) { drain("asked to leave and come back", exitCode: 75) }
             if untilInputEnds { onEndOfInput { drain("its launcher is gone", exitCode: 0) } }
+            let pair = try reporting(ExitStatus.badInput) { try KeyFile.read(keys) }
+            // A host that listens on all its addresses is known by the one that faces the coordinator.
+            let isOpen = advertise == nil && listen.map(HostAddress.isWildcard) ?? true
+            let facing = isOpen ? try hostTowardsCoordinator(file, logger) : nil
+            let host = listen ?? facing ?? "127.0.0.1"
+            let judge = VerifierJudge(executable: Supervisor.executable.path, childCount: 2)
+            let process = try WorkerProcess(
+                WorkerConfiguration(
+                    coordinator: { (try? CoordinatorAddress(file: file))?.peer }, listen: try endpoints(host, ports),
+                    advertise: advertise ?? facing, keys: pair, threadCount: threads, memoryByteCount: memory,
+                    orphanMilliseconds: UInt64(orphanSeconds * 1000), version: Version.current),
+                judge: judge, logger: logger)
+            started.withLock { $0 = process }
             return process.run()
         }
         if code != 0 { throw ExitCode(code) }
+    }
+
+    /// The address of this host that faces the coordinator; waits until that one has published its own.
+    private func hostTowardsCoordinator(_ file: URL, _ logger: Logger) throws -> String {
+        let deadline = MonotonicInstant.now.advanced(byMilliseconds: UInt64(orphanSeconds * 1000))
+        var isTold = false
+        while true {
+            if let coordinator = try? CoordinatorAddress(file: file).peer {
+                let all = ChannelEndpoints(host: listen ?? "::", ports: [0, 0, 0])
+                return try all.advertised(as: nil, towards: coordinator.endpoints).host
+            }
+            if !isTold { logger.info("waits for the coordinator to publish its address in \(file.path)") }
+            isTold = true
+            guard MonotonicInstant.now < deadline else {
+                throw ClientError(
+                    "no coordinator has published its address in \(file.path) for \(Int(orphanSeconds)) s")
+            }
+            Thread.sleep(forTimeInterval: 0.1)
+        }
     }
 }
 
 /// `tcp://HOST:PORT` for the three channels.
 func endpoints(_ host: String, _ ports: String) throws -> ChannelEndpoints {
     let numbers = ports.split(separator: ",").map { Int($0) }
-    guard numbers.count == 3, numbers.allSatisfy({ $0.map { (0...65535).contains($0) } ?? false }) else {
+    let chosen = numbers.compactMap { $0 }.filter { (0...65535).contains($0) }
+    guard numbers.count == 3, chosen.count == 3 else {
         complain("--ports \(ports): expected three numbers with commas, such as 7001,7002,7003")
         throw ExitStatus.usage
     }
-    func endpoint(_ index: Int) -> String { "tcp://\(host):\(numbers[index] == 0 ? "*" : String(numbers[index]!))" }
-    return ChannelEndpoints(control: endpoint(0), exchange: endpoint(1), bulk: endpoint(2))
+    return ChannelEndpoints(host: host, ports: chosen)
 }
 
 /// `512MiB`, `8GiB`, `8G` or a plain number of bytes.
@@ -155,20 +196,25 @@ func byteCount(_ text: String) throws -> UInt64 {
     ]
     for (suffix, factor) in units where text.hasSuffix(suffix) {
         guard let number = Double(text.dropLast(suffix.count)), number > 0, number < 1e12 else { continue }
-        return UInt64(number * Double(factor))
+        let count = UInt64(number * Double(factor))
+        // Nobody means so few bytes.
+        if count < 1 << 20, suffix.isEmpty { break }
+        return count
     }
     complain("'\(text)' is no size; write 8GiB or 512MiB")
     throw ExitStatus.usage
 }
 
-enum Memory {
-    /// Bytes that a new process can use without swapping.
-    static var available: UInt64 {
-        let text = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
-        let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
-        let kibibytes = line?.split(separator: " ").dropFirst().first.flatMap { UInt64($0) }
-        return (kibibytes ?? 4 << 20) << 10
-    }
+/// What a worker may use when nothing else is said: 80 % of what is free, shared out, below the limit of address space.
+func defaultMemoryByteCount(workers: Int, threads: Int) -> UInt64 {
+    let share = AvailableMemory.byteCount / 10 * 8 / UInt64(workers)
+    return min(share, ResourceLimits.raise().memoryByteCountMax(threadCount: threads) ?? .max)
+}
+
+/// Refuses to start processes that need more than the limits of this one give.
+/// - Throws: ``ClientError`` that names the limit.
+func requireLimits(_ need: ResourceLimits.Need) throws {
+    if let problem = ResourceLimits.raise().problem(need) { throw ClientError(problem) }
 }
 
 /// Runs `body` on SIGTERM or SIGINT.

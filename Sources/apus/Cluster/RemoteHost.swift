@@ -90,7 +90,7 @@ struct RemoteHost {
         let (source, output, errors) = (Pipe(), Pipe(), Pipe())
         (process.standardInput, process.standardOutput, process.standardError) = (source, output, errors)
         // What is sent and what comes back are a few kilobytes: no pipe fills up.
-        do { try process.run() } catch { throw ClientError("ssh cannot be started: \(error.localizedDescription)") }
+        do { try process.run() } catch { throw ClientError("ssh cannot be started: \(failureReason(error))") }
         try? source.fileHandleForWriting.write(contentsOf: input)
         try? source.fileHandleForWriting.close()
         let deadline = MonotonicInstant.now.advanced(byMilliseconds: UInt64(seconds * 1000))

@@ -127,7 +127,7 @@ final class Supervisor: @unchecked Sendable {
             running.input = input?.fileHandleForWriting
         } catch {
             failure.withLock {
-                $0 = Hopeless(description: "\(running.child.name) cannot be started: \(error.localizedDescription)")
+                $0 = Hopeless(description: "\(running.child.name) cannot be started: \(failureReason(error))")
             }
         }
         try? log?.close()

@@ -35,27 +35,39 @@ struct UpCommand: ParsableCommand {
     @Option(help: "Directory for keys, journal and logs; jobs in an existing journal go on.")
     var state: String?
 
+    @Option(help: "Context file to write, for a second cluster: name it to other commands with --context.")
+    var context: String?
+
+    static let remedy = "stop it first, or give this one another --state"
+
     func run() throws {
-        try reporting(ExitStatus.cluster) {
+        try reportingClient {
             let directory =
-                state.map { URL(fileURLWithPath: $0, isDirectory: true) }
-                ?? ClusterFiles.standard.appendingPathComponent("local", isDirectory: true)
+                try state.map { URL(fileURLWithPath: $0, isDirectory: true) }
+                ?? ClusterFiles.standard().appendingPathComponent("local", isDirectory: true)
+            let context = try context.map { URL(fileURLWithPath: $0) } ?? ClusterContext.file()
+            try requireLimits(.launcher)
+            try ClusterContext.requireFree(context)
             let stopping = Locked(false)
             onTermination { stopping.withLock { $0 = true } }
             if let hosts {
                 let found = try reporting(ExitStatus.badInput) { try RemoteHost.read(hosts) }
-                let cluster = try HostCluster(found, listen: listen, directory: directory)
-                try cluster.context.save()
-                defer { cluster.context.remove() }
+                let cluster = try HostCluster(found, listen: listen, directory: directory) {
+                    stopping.withLock { $0 }
+                }
+                try cluster.context.save(to: context)
+                defer { cluster.context.remove(from: context) }
                 print("cluster of \(cluster.summary); logs in \(directory.path); Ctrl-C ends it")
-                fflush(nil)
+                StandardOutput.flush()
                 return try cluster.run { stopping.withLock { $0 } }
             }
-            let cluster = try LocalCluster(options, directory: directory)
-            try cluster.context.save()
-            defer { cluster.context.remove() }
+            let cluster = try LocalCluster(options, directory: directory, remedy: Self.remedy) {
+                stopping.withLock { $0 }
+            }
+            try cluster.context.save(to: context)
+            defer { cluster.context.remove(from: context) }
             print("cluster of \(options.workers) workers; logs in \(directory.path); Ctrl-C ends it")
-            fflush(nil)
+            StandardOutput.flush()
             while !stopping.withLock({ $0 }) {
                 if let problem = cluster.supervisor.problem {
                     cluster.supervisor.stop()
@@ -91,6 +103,8 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Keep the cluster's state and logs.")
     var keepState = false
 
+    static let remedy = "this job runs there; wait for it or stop it first"
+
     func run() throws {
         if Pipeline.isPipeline(URL(fileURLWithPath: job)) { return try runPipeline() }
         if from != nil {
@@ -102,11 +116,11 @@ struct RunCommand: ParsableCommand {
             let output = try submission.outputDirectory()
             let directory = output.deletingLastPathComponent().appendingPathComponent(
                 ".\(output.lastPathComponent).cluster")
-            let cluster = try LocalCluster(options, directory: directory)
+            let cluster = try LocalCluster(options, directory: directory, remedy: Self.remedy)
             onTermination {
                 complain("interrupted; run the same command again to go on")
                 cluster.supervisor.stop()
-                Foundation.exit(130)
+                Foundation.exit(ExitStatus.interrupted.rawValue)
             }
             defer { cluster.supervisor.stop() }
             let client = try cluster.context.client()

@@ -61,7 +61,7 @@ final class PipelineStages: StageExecutor {
 
     private func connect() throws -> ClusterClient {
         if let client { return client }
-        let started = try LocalCluster(options, directory: directory)
+        let started = try LocalCluster(options, directory: directory, remedy: RunCommand.remedy)
         cluster.withLock { $0 = started }
         let client = try started.context.client()
         self.client = client
@@ -110,7 +110,7 @@ extension RunCommand {
             },
             report: { line in
                 print("== \(line)")
-                fflush(nil)
+                StandardOutput.flush()
             })
         var isDone = false
         defer { stages.stop(isDone: isDone) }

@@ -44,7 +44,7 @@ struct CalibrateCommand: ParsableCommand {
                         + String(
                             format: "%9.1f %@ %9.1f %@ %+6.0f %%", predicted, run.unit, measured, run.unit,
                             (predicted / measured - 1) * 100))
-                fflush(nil)
+                StandardOutput.flush()
             }
         }
     }

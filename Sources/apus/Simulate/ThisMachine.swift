@@ -14,7 +14,7 @@ enum ThisMachine {
         let cores = ProcessInfo.processInfo.activeProcessorCount
         let limits = try LimitMeter(pool: ComputePool(threadCount: cores)).limits()
         return HostSpecification(
-            count: 1, cores: cores, memoryByteCount: Int(Memory.available * 8 / 10),
+            count: 1, cores: cores, memoryByteCount: Int(AvailableMemory.byteCount / 10 * 8),
             readBandwidth: limits.readBandwidth, fp32Products: limits.fp32Products, bf16Products: limits.bf16Products,
             networkBandwidth: 10e9 / 8, latency: 50e-6)
     }
