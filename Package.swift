@@ -138,7 +138,7 @@ let package = Package(
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("CKernels"),
         tests("RuntimeSupport"),
-        tests("Tokenization"),
+        tests("Tokenization", ["RuntimeSupport"]),
         tests("JobSpecification", ["RuntimeSupport"]),
         tests("Rewards", ["CPlatform", "RuntimeSupport", "apus", "verifier-probe"]),
         .executableTarget(
@@ -160,7 +160,8 @@ let package = Package(
         tests(
             "CoordinatorRuntime",
             [
-                "ClusterCore", "ClusterProtocol", "ClusterTransport", "RuntimeSupport",
+                "ClusterCore", "ClusterProtocol", "ClusterTransport", "JobSpecification", "RuntimeSupport",
+                "Tokenization",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ]),
         tests("ClusterPlanning", ["Checkpoints", "JobSpecification"]),

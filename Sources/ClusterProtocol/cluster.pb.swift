@@ -3091,6 +3091,18 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
     set {_uniqueStorage()._snapshotKeep = newValue}
   }
 
+  /// Share of the groups that may fail before the job does.
+  package var failedGroupsMax: Double {
+    get {_storage._failedGroupsMax}
+    set {_uniqueStorage()._failedGroupsMax = newValue}
+  }
+
+  /// SHA-256 of each data file as it was read, in hexadecimal digits.
+  package var dataHashes: [String] {
+    get {_storage._dataHashes}
+    set {_uniqueStorage()._dataHashes = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -8997,7 +9009,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -9022,6 +9034,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _optimizerOnDisk: Bool = false
     var _furtherScoreModels: [UInt32] = []
     var _snapshotKeep: UInt32 = 0
+    var _failedGroupsMax: Double = 0
+    var _dataHashes: [String] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -9054,6 +9068,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _optimizerOnDisk = source._optimizerOnDisk
       _furtherScoreModels = source._furtherScoreModels
       _snapshotKeep = source._snapshotKeep
+      _failedGroupsMax = source._failedGroupsMax
+      _dataHashes = source._dataHashes
     }
   }
 
@@ -9094,6 +9110,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 20: try { try decoder.decodeSingularBoolField(value: &_storage._optimizerOnDisk) }()
         case 21: try { try decoder.decodeRepeatedUInt32Field(value: &_storage._furtherScoreModels) }()
         case 22: try { try decoder.decodeSingularUInt32Field(value: &_storage._snapshotKeep) }()
+        case 23: try { try decoder.decodeSingularDoubleField(value: &_storage._failedGroupsMax) }()
+        case 24: try { try decoder.decodeRepeatedStringField(value: &_storage._dataHashes) }()
         default: break
         }
       }
@@ -9172,6 +9190,12 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       if _storage._snapshotKeep != 0 {
         try visitor.visitSingularUInt32Field(value: _storage._snapshotKeep, fieldNumber: 22)
       }
+      if _storage._failedGroupsMax.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._failedGroupsMax, fieldNumber: 23)
+      }
+      if !_storage._dataHashes.isEmpty {
+        try visitor.visitRepeatedStringField(value: _storage._dataHashes, fieldNumber: 24)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -9203,6 +9227,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._optimizerOnDisk != rhs_storage._optimizerOnDisk {return false}
         if _storage._furtherScoreModels != rhs_storage._furtherScoreModels {return false}
         if _storage._snapshotKeep != rhs_storage._snapshotKeep {return false}
+        if _storage._failedGroupsMax != rhs_storage._failedGroupsMax {return false}
+        if _storage._dataHashes != rhs_storage._dataHashes {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -22,6 +22,8 @@ package struct RolloutJob: Equatable, Sendable {
     package let rewards: [RewardSection]
     package let advantage: AdvantageSection
     package let droppedGroups: DroppedGroupsSection
+    /// Share of the groups that may fail before the job does.
+    package let failedGroupsMax: Double
     package let resources: ResourcesSection
     /// Directory of the run.
     package let output: String
@@ -29,7 +31,7 @@ package struct RolloutJob: Equatable, Sendable {
     static let keys = [
         "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "environment", "judge",
         "reward_model", "seed", "policy_version",
-        "reward", "advantage", "dropped_groups", "resources", "output",
+        "reward", "advantage", "dropped_groups", "max_failed_groups", "resources", "output",
     ]
 
     init(_ fields: YAMLFields, rewardCheck: RewardCheck?) throws(JobError) {
@@ -51,6 +53,8 @@ package struct RolloutJob: Equatable, Sendable {
         rewardModel = try RewardModelSection.read(fields, rewards)
         advantage = try AdvantageSection(fields["advantage"])
         droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
+        failedGroupsMax = try fields.number(
+            "max_failed_groups", .closed(0, 1), default: DroppedGroupsSection.failedGroupsMax)
         resources = try ResourcesSection(fields["resources"])
         output = try fields.required("output").filePath()
         if sampling.temperature == 0, groupSize > 1 {
@@ -71,7 +75,8 @@ package struct RolloutJob: Equatable, Sendable {
             "reward_model": rewardModel?.resolved, "seed": .integer(seed),
             "policy_version": .integer(policyVersion),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
-            "dropped_groups": droppedGroups.resolved, "resources": resources.resolved,
+            "dropped_groups": droppedGroups.resolved, "max_failed_groups": .number(failedGroupsMax),
+            "resources": resources.resolved,
             "output": .string(output),
         ])
     }

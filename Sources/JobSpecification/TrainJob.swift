@@ -42,6 +42,8 @@ package struct TrainJob: Equatable, Sendable {
     package let rewards: [RewardSection]
     package let advantage: AdvantageSection
     package let droppedGroups: DroppedGroupsSection
+    /// Share of the groups that may fail before the job does.
+    package let failedGroupsMax: Double
     package let overlong: OverlongSection?
     /// Times that a batch may generate `rows_per_step` groups more, to replace groups without a difference (dynamic
     /// sampling, Yu et al. 2025); 0: never.
@@ -71,7 +73,7 @@ package struct TrainJob: Equatable, Sendable {
     static let keys = [
         "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
         "updates_per_batch", "sampling", "thinking", "environment", "judge", "reward_model", "seed", "reward",
-        "advantage", "dropped_groups", "overlong", "dynamic_sampling", "routing_replay", "loss",
+        "advantage", "dropped_groups", "max_failed_groups", "overlong", "dynamic_sampling", "routing_replay", "loss",
         "center_rewards_coefficient", "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells",
         "recompute_activations", "checkpoint",
         "resources", "output",
@@ -99,6 +101,8 @@ package struct TrainJob: Equatable, Sendable {
         rewardModel = try RewardModelSection.read(fields, rewards)
         advantage = try AdvantageSection(fields["advantage"])
         droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
+        failedGroupsMax = try fields.number(
+            "max_failed_groups", .closed(0, 1), default: DroppedGroupsSection.failedGroupsMax)
         overlong =
             if let reader = fields["overlong"] { try OverlongSection(reader, maxNewTokens: sampling.maxNewTokens) } else
             {
@@ -143,7 +147,7 @@ package struct TrainJob: Equatable, Sendable {
         if !generates {
             for key in [
                 "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
-                "dynamic_sampling", "routing_replay", "environment", "judge", "reward_model",
+                "dynamic_sampling", "routing_replay", "environment", "judge", "reward_model", "max_failed_groups",
             ] where fields[key] != nil {
                 let text = method.isSupervised ? "method \(method.rawValue)" : "teacher.on_policy: false"
                 throw fields.error(key, "\(text) generates nothing; remove it")
@@ -194,7 +198,8 @@ package struct TrainJob: Equatable, Sendable {
             "environment": environment?.resolved, "judge": judge?.resolved,
             "reward_model": rewardModel?.resolved, "seed": .integer(seed),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
-            "dropped_groups": droppedGroups.resolved, "overlong": overlong?.resolved,
+            "dropped_groups": droppedGroups.resolved,
+            "max_failed_groups": !generates ? nil : .number(failedGroupsMax), "overlong": overlong?.resolved,
             "dynamic_sampling": refillMax == 0 ? nil : .section(["refills": .integer(refillMax)]),
             "routing_replay": !generates ? nil : .boolean(replaysRoutes),
             "loss": !generates ? nil : loss.resolved,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
+internal import RuntimeSupport
 internal import Tokenization
 
 /// Fixture kind "tokenizer": ids, offsets and texts of the tokenizers library, chat templates of transformers and TRL.

@@ -21,6 +21,10 @@ package protocol RewardFunction: Sendable {
     /// - Throws: ``RewardOptionError`` for an unknown option or a bad value.
     init(options: RewardOptions) throws(RewardOptionError)
 
+    /// Why responses to this row cannot be judged, such as a column that is missing; nil: they can. The default asks for the
+    /// answer where ``needsAnswer`` says so.
+    func problem(in row: RewardRow) -> String?
+
     /// Judges `sample` as if it were complete; ``RewardSum`` tells truncated responses apart.
     func evaluate(_ sample: RewardSample) -> RewardOutcome
 }
@@ -77,6 +81,17 @@ package enum RewardRegistry {
 
     /// Names in sorted order.
     package static var names: [String] { types.map { $0.name } }
+
+    /// Rewards whose value is a verdict on the answer: 1 where it is right. Forms, lengths and preferences are not.
+    private static let verdicts: Set = [
+        "code_tests", "contains", "environment_state", "exact", "instructions", "json_answer", "math_answer",
+        "multiple_choice", "task", "tool_use",
+    ]
+
+    /// How right a response is, as the rewards that check answers say: the least of their values; nil where there is none.
+    package static func correctness(_ values: [String: Double]) -> Double? {
+        values.filter { verdicts.contains($0.key) }.values.min()
+    }
 
     /// Names by what they are for.
     package static func names(for ability: RewardAbility) -> [String] {

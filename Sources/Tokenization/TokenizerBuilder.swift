@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import RuntimeSupport
 
 /// Turns the entries of tokenizer.json into the look-up tables of ``Tokenizer``, checking that they fit
 /// together.

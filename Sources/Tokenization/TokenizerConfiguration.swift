@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import RuntimeSupport
 
 /// What tokenizer_config.json (and generation_config.json beside it) say about special tokens and the chat
 /// template.

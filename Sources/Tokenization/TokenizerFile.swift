@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import RuntimeSupport
 
 /// The contents of tokenizer.json after checking that every field says what this tokenizer does.
 ///

@@ -67,6 +67,7 @@ func message(_ text: String, overrides: [JobOverride] = [], rewardNames: [String
                   truncated: keep
                 group_size: 8
                 kind: rollout
+                max_failed_groups: 0.1
                 model:
                   compute: bf16
                   path: models/tiny

@@ -95,6 +95,35 @@ import Testing
             show: [pass@1, loss]
         """
 
+    @Test("an edited file of data is noticed, in jobs and in commands; what a stage makes is not asked twice")
+    func editedData() throws {
+        let bench = try Bench()
+        try bench.write("extra.jsonl", "{\"prompt\": \"a\"}\n")
+        let stages = Self.stages.replacing("rows.jsonl, -n", with: "\"--from={pipeline}/list.txt\", -n")
+        try bench.write("list.txt", "1")
+        try bench.run(stages)
+        try bench.run(stages)
+        #expect(bench.stand.done.count == 3)
+        try bench.write("extra.jsonl", "{\"prompt\": \"b\"}\n")
+        let message = bench.message(stages)
+        #expect(
+            message.contains("extra.jsonl has changed since stage more") && message.contains("--from more"),
+            "\(message)")
+        try bench.run(stages, from: "more")
+        #expect(bench.stand.done.count == 4)
+        try bench.write("list.txt", "2")
+        #expect(bench.message(stages).contains("list.txt has changed since stage data"))
+        try bench.run(stages, from: "data")
+        #expect(bench.stand.done.count == 7)
+        // Records of versions that wrote no hashes are as good as they were.
+        let url = StageRecord.url("more", in: bench.directory.appendingPathComponent("out"))
+        var record = try #require(JSONSerialization.jsonObject(with: Data(contentsOf: url)) as? [String: Any])
+        record["data"] = nil
+        try JSONSerialization.data(withJSONObject: record).write(to: url)
+        try bench.write("extra.jsonl", "{\"prompt\": \"c\"}\n")
+        #expect(bench.message(stages).isEmpty && bench.stand.done.count == 7)
+    }
+
     @Test("stages run in order, their paths filled in, with an output of their own")
     func runs() throws {
         let bench = try Bench()

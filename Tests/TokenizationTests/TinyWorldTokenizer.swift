@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import RuntimeSupport
+
 @testable import Tokenization
 
 /// A character tokenizer with 15 added tokens and no merges, as small test worlds use it.

@@ -462,6 +462,10 @@ extension Coordinator {
         log("group \(group) of job \(current.id) failed: \(reason)")
         close(.rollout(group: group))
         for sibling in 0..<job.groupSize { close(.score(SequenceID(group: group, sibling: sibling))) }
+        // Other jobs go on to the end: what their other groups gave is worth having.
+        if job.isTraining, let problem = state.jobs[job.id]?.trainingProblem(after: group) {
+            end(job.id, "failed", problem)
+        }
     }
 
     // MARK: - Ends
@@ -470,10 +474,10 @@ extension Coordinator {
         guard let record = state.jobs[job], record.ended == nil else { return }
         if let problem { return end(job, "failed", problem) }
         let failed = record.failedGroups.count
-        if record.isTraining {
-            end(job, "done", failed == 0 ? "" : "\(failed) of \(record.groupCount) groups failed")
-        } else if failed == record.groupCount {
-            end(job, "failed", "every group failed; the first: \(record.failedGroups.min { $0.key < $1.key }!.value)")
+        if !record.isTraining, failed == record.groupCount {
+            end(job, "failed", "every group failed: \(record.failureReasons)")
+        } else if let problem = record.tooManyFailedGroups {
+            end(job, "failed", problem)
         } else {
             end(job, "done", failed == 0 ? "" : "\(failed) of \(record.groupCount) groups failed")
         }

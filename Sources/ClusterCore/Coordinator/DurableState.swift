@@ -76,6 +76,40 @@ package struct JobRecord: Sendable {
     }
     package var hasScores: Bool { admitted.scoreModel != 0 }
 
+    /// Groups that the job is to have, without those that only replace others.
+    private var plannedGroupCount: Int { groupCount / (1 + Int(admitted.refillMax)) }
+
+    /// Why the job has failed although it could go on: more of its groups did than it allows; nil: not so many. A job of an
+    /// older journal names no share and may lose any.
+    package var tooManyFailedGroups: String? {
+        let most = admitted.failedGroupsMax
+        guard most > 0 || !admitted.dataHashes.isEmpty,
+            Double(failedGroups.count) > most * Double(plannedGroupCount)
+        else { return nil }
+        return "\(failedGroups.count) of \(plannedGroupCount) groups failed, more than the share of \(most) that "
+            + "max_failed_groups allows: \(failureReasons)"
+    }
+
+    /// Why training cannot go on after a group has failed: too many did, or a whole batch, which teaches nothing.
+    func trainingProblem(after group: Int) -> String? {
+        let count = Int(admitted.promptsPerBatch) * (1 + Int(admitted.refillMax))
+        if count > 0, admitted.failedGroupsMax < 1, !admitted.dataHashes.isEmpty {
+            let batch = group / count
+            if (batch * count..<(batch + 1) * count).allSatisfy({ failedGroups[$0] != nil }) {
+                return "all \(count) groups of batch \(batch + 1) failed: \(failureReasons)"
+            }
+        }
+        return tooManyFailedGroups
+    }
+
+    /// Why groups failed, each reason once with its number, the most frequent first.
+    package var failureReasons: String {
+        let counts = Dictionary(failedGroups.values.map { ($0, 1) }, uniquingKeysWith: +)
+        let sorted = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+        return sorted.prefix(3).map { "\($0.value) x \($0.key)" }.joined(separator: "; ")
+            + (sorted.count > 3 ? "; and \(sorted.count - 3) other reasons" : "")
+    }
+
     package func isRecorded(_ sequence: SequenceID, score: Bool) -> Data? {
         score ? scores[sequence] : rollouts[sequence]
     }

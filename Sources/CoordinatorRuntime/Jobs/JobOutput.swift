@@ -166,6 +166,9 @@ struct JobOutput {
         if member.rollout.turnCount > 0 { line.put("turns", Int(member.rollout.turnCount)) }
         line.put("outcome", member.rollout.outcome)
         line.put("outcome_detail", member.rollout.outcomeDetail.isEmpty ? nil : member.rollout.outcomeDetail)
+        var rewards = JSONLine()
+        for reward in member.rollout.rewards where reward.name != "total" { rewards.put(reward.name, reward.value) }
+        line.put("rewards", rewards)
         line.put("reward", judged.rewards[sibling])
         line.put("advantage", judged.advantages[sibling])
         return line
@@ -218,6 +221,7 @@ struct JobOutput {
     private var lineage: String {
         var line = JSONLine()
         line.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
+        line.put("data", DataFiles.combined(job.admitted.dataHashes))
         line.put("policy", models[job.admitted.policyModel]?.contentHash)
         line.put("scorer", models[job.admitted.scoreModel]?.contentHash)
         if case .rollout(let specification)? = try? Job.parse(job.admitted.resolvedYaml) {

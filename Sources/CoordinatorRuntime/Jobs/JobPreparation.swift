@@ -42,11 +42,14 @@ struct JobPreparation {
                 job = try Job.parse(
                     submission.jobText, rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem)
             } catch { throw error.inFile(submission.file) }
-            switch job {
-            case .rollout(let rollout): return try prepare(rollout, job, id)
-            case .score(let score): return try prepare(score, job, id)
-            case .train(let train): return try prepare(train, job, id)
-            }
+            var prepared =
+                switch job {
+                case .rollout(let rollout): try prepare(rollout, job, id)
+                case .score(let score): try prepare(score, job, id)
+                case .train(let train): try prepare(train, job, id)
+                }
+            prepared.admitted.dataHashes = try job.dataHashes()
+            return prepared
         } catch let error as SubmissionError {
             throw error
         } catch {
@@ -54,8 +57,22 @@ struct JobPreparation {
         }
     }
 
-    /// Whether every row must have an answer for this reward.
-    func needsAnswer(_ name: String) -> Bool { (try? RewardRegistry.needsAnswer(name)) ?? false }
+    /// What a row lacks that the job's rewards read.
+    func missingColumn(
+        for rewards: [RewardSection], _ judge: JudgeSection?, _ model: RewardModelSection?,
+        _ environment: EnvironmentSection?
+    ) -> @Sendable (PromptRecord) -> String? {
+        var unavailable: [String: String] = [:]
+        if judge == nil { unavailable[JudgeReward.name] = "a section 'judge'" }
+        if model == nil { unavailable[ModelReward.name] = "a section 'reward_model'" }
+        if environment == nil {
+            for name in [EnvironmentStateReward.name, ToolValidityReward.name] {
+                unavailable[name] = "a section 'environment'"
+            }
+        }
+        let needs = RewardColumns(rewards.map { ($0.name, $0.options) }, unavailable: unavailable)
+        return { record in needs.problem(answer: record.answer, columns: record.columns) }
+    }
 
     func url(_ path: String) -> URL { URL(fileURLWithPath: path).standardizedFileURL }
 
@@ -71,7 +88,9 @@ struct JobPreparation {
         let rewardModel = try rewardModel(job.rewardModel, tokenizer, model)
         if let teacher { try teacher.requireVocabulary(of: tokenizer, asIn: model) }
         var reader = try DataReader<PromptRecord>(
-            prompts: url(job.data.path), job.data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
+            prompts: url(job.data.path), job.data,
+            problem: missingColumn(
+                for: job.rewards, job.judge, job.rewardModel, job.environment))
         let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode, environment: job.environment)
         var rows: [JobRow] = []
         var tooLong: [String] = []
@@ -100,11 +119,7 @@ struct JobPreparation {
         if let teacher = job.teacher { settings.score = teacher.outputs.wire }
         settings.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
         var warnings = tooLong
-        if reader.skippedCount > 0 {
-            warnings.append(
-                "\(reader.skippedCount) broken rows were skipped, the first: line "
-                    + "\(reader.skipped[0].lineNumber): \(reader.skipped[0].reason)")
-        }
+        if let text = skipped(reader) { warnings.append(text) }
         return try PreparedSubmission(
             admitted: admitted(
                 parsed, id, kind: "rollout", rows.count, job.groupSize, job.resources, job.model.replicas, job.output),
@@ -237,15 +252,19 @@ struct JobPreparation {
         }
     }
 
+    /// The rows that were left out, in one line; nil: none.
+    func skipped<Record>(_ reader: DataReader<Record>) -> String? {
+        reader.skipped.first.map {
+            "\(reader.skippedCount) broken rows were skipped, the first: line \($0.lineNumber): \($0.reason)"
+        }
+    }
+
     func json(_ record: PromptRecord) throws -> String {
         var fields = record.columns
         fields["id"] = record.id
         if let flag = record.lastFlag { fields[ThinkingModeReward.flagColumn] = flag }
         if let answer = record.answer { fields["answer"] = answer }
-        switch record.content {
-        case .text(let text): fields["prompt"] = text
-        case .messages(let messages): fields["prompt"] = messages.last { $0.role == "user" }?.content ?? ""
-        }
+        fields["prompt"] = record.content.query
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         return String(decoding: try encoder.encode(fields), as: UTF8.self)
@@ -311,6 +330,11 @@ struct JobPreparation {
             $0.groupSize = UInt32(size)
             $0.workersMin = UInt32(resources.workerCountMin)
             $0.memoryByteCountPerWorker = UInt64(resources.memoryByteCountPerWorker ?? 0)
+            switch job {
+            case .rollout(let job): $0.failedGroupsMax = job.failedGroupsMax
+            case .train(let job): $0.failedGroupsMax = job.failedGroupsMax
+            case .score: $0.failedGroupsMax = 1
+            }
             $0.engine = WireEngineSettings(resources, replicas: replicas)
         }
     }

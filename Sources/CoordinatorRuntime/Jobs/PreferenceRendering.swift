@@ -12,16 +12,22 @@ internal import Rewards
 extension PromptRenderer {
     /// - Parameter end: ``ModelFiles/endOfAnswer()``.
     func judged(
-        _ prompt: PromptContent, _ response: String, line: Int, end: Int32?
+        _ prompt: PromptContent, _ response: String, of record: ScoreRecord, end: Int32?
     ) throws -> (prompt: [Int32], response: [Int32]) {
-        let start = try tokens(of: PromptRecord(id: "", content: prompt, answer: nil, lineNumber: line))
+        let start = try tokens(
+            of:
+                PromptRecord(
+                    id: "", content: prompt, tools: record.tools, answer: nil, lineNumber: record.lineNumber))
         return (start, encoded(ThinkingBlock.spoken(of: response)) + (end.map { [$0] } ?? []))
     }
 
     /// The two sequences of a preference.
-    func pair(_ pair: PreferencePair, line: Int, end: Int32?) throws -> (chosen: [Int32], rejected: [Int32]) {
+    func pair(
+        _ pair: PreferencePair, of record: ScoreRecord, end: Int32?
+    ) throws -> (chosen: [Int32], rejected: [Int32]) {
         func tokens(_ side: PreferencePair.Side) throws -> [Int32] {
-            let (prompt, response) = try judged(side.prompt, side.response, line: line, end: end)
+            let (prompt, response) = try judged(
+                side.prompt, side.response, of: record, end: end)
             return prompt + response
         }
         return (try tokens(pair.chosen), try tokens(pair.rejected))
@@ -33,17 +39,21 @@ extension PromptRenderer {
         switch record.content {
         case .tokens, .text: return [(try tokens(of: record), "{}")]
         case .completion(let prompt, let text):
-            let (prompt, response) = try judged(prompt, text, line: line, end: end)
+            let (prompt, response) = try judged(prompt, text, of: record, end: end)
             return [(prompt + response, "{}")]
         case .messages(let messages):
             guard let last = messages.last, last.role == "assistant", messages.count > 1 else {
                 throw SubmissionError(description: "line \(line): the messages do not end with an answer")
             }
+            guard !last.callsTools else {
+                throw SubmissionError(
+                    description: "line \(line): the messages end with tool calls, which a reward model does not read")
+            }
             let (prompt, response) = try judged(
-                .messages(Array(messages.dropLast())), last.content, line: line, end: end)
+                .messages(Array(messages.dropLast())), last.content, of: record, end: end)
             return [(prompt + response, "{}")]
         case .pair(let pair):
-            let (chosen, rejected) = try self.pair(pair, line: line, end: end)
+            let (chosen, rejected) = try self.pair(pair, of: record, end: end)
             return [(chosen, PairSide(side: "chosen").json), (rejected, PairSide(side: "rejected").json)]
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import JobSpecification
 internal import Rewards
+internal import RuntimeSupport
 internal import Tokenization
 
 /// Turns rows of data into token ids.
@@ -24,14 +25,7 @@ struct PromptRenderer {
         switch record.content {
         case .text(let text): return try encode(text, line: record.lineNumber)
         case .messages(let messages):
-            return try render(messages, line: record.lineNumber, tools: tools(of: record), opensAnswer: true)
-        }
-    }
-
-    private func tools(of record: PromptRecord) throws -> JSONValue? {
-        guard let text = record.columns["tools"] else { return tools }
-        do { return try JSONValue(parsing: text) } catch {
-            throw SubmissionError(description: "line \(record.lineNumber): 'tools' is no JSON list of functions")
+            return try render(messages, line: record.lineNumber, tools: record.tools, opensAnswer: true)
         }
     }
 
@@ -39,17 +33,16 @@ struct PromptRenderer {
         switch record.content {
         case .tokens(let ids): return ids
         case .text(let text): return try encode(text, line: record.lineNumber)
-        case .messages(let messages): return try render(messages, line: record.lineNumber, opensAnswer: false)
+        case .messages(let messages):
+            return try render(messages, line: record.lineNumber, tools: record.tools, opensAnswer: false)
         case .pair:
             throw SubmissionError(
                 description: "line \(record.lineNumber) is a preference pair, which a reward model scores; name one")
         case .completion(let prompt, let text):
             // Apart, so that the prompt has the ids that a rollout would give it.
-            let start =
-                switch prompt {
-                case .text(let text): try encode(text, line: record.lineNumber)
-                case .messages(let messages): try render(messages, line: record.lineNumber, opensAnswer: true)
-                }
+            let start = try tokens(
+                of: PromptRecord(
+                    id: record.id, content: prompt, tools: record.tools, answer: nil, lineNumber: record.lineNumber))
             return start + (try encode(text, line: record.lineNumber))
         }
     }
@@ -68,7 +61,7 @@ struct PromptRenderer {
     }
 
     private func render(
-        _ messages: [ChatMessage], line: Int, tools: JSONValue? = nil, opensAnswer: Bool
+        _ messages: [ChatMessage], line: Int, tools: JSONValue?, opensAnswer: Bool
     ) throws -> [Int32] {
         guard let template else {
             throw SubmissionError(
@@ -76,20 +69,13 @@ struct PromptRenderer {
                     "line \(line) has messages, but the model has no chat template; use 'prompt' with plain text "
                     + "or put the template into tokenizer_config.json")
         }
-        let list = messages.map { message -> JSONValue in
-            var fields = [
-                JSONObject.Member(key: "role", value: .string(message.role)),
-                JSONObject.Member(key: "content", value: .string(message.content)),
-            ]
-            if let reasoning = message.reasoningContent {
-                fields.append(.init(key: "reasoning_content", value: .string(reasoning)))
-            }
-            return .object(JSONObject(fields))
+        do throws(TokenizerError) {
+            let chat = try template.render(
+                messages: .array(messages.map { .object($0.object) }), tools: tools ?? self.tools,
+                addGenerationPrompt: opensAnswer, enableThinking: thinking == .off ? false : nil)
+            return tokenizer.encode(chat.text)
+        } catch {
+            throw SubmissionError(description: "line \(line): \(error)")
         }
-        return tokenizer.encode(
-            try template.render(
-                messages: .array(list), tools: tools, addGenerationPrompt: opensAnswer,
-                enableThinking: thinking == .off ? false : nil
-            ).text)
     }
 }

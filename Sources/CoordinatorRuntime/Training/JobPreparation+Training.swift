@@ -129,7 +129,9 @@ extension JobPreparation {
         _ rows: inout [JobRow], _ warnings: inout [String]
     ) throws {
         var reader = try DataReader<PromptRecord>(
-            prompts: url(data.path), data, requiresAnswer: job.rewards.contains { needsAnswer($0.name) })
+            prompts: url(data.path), data,
+            problem: missingColumn(
+                for: job.rewards, job.judge, job.rewardModel, job.environment))
         while let record = try reader.next() {
             let ids = try renderer.tokens(of: record)
             guard ids.count + 1 <= context else {
@@ -138,6 +140,7 @@ extension JobPreparation {
             }
             rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: try json(record)))
         }
+        warn(data, reader, &warnings)
     }
 
     private func demonstrations(
@@ -157,6 +160,7 @@ extension JobPreparation {
                     group: rows.count, id: record.id, tokens: tokens,
                     json: Demonstration(id: record.id, firstScored: first).json))
         }
+        warn(data, reader, &warnings)
     }
 
     private func preferences(
@@ -172,7 +176,7 @@ extension JobPreparation {
                         "\(url(data.path).path): line \(record.lineNumber): no columns 'chosen' and 'rejected', which "
                         + "method reward learns from")
             }
-            let (chosen, rejected) = try renderer.pair(pair, line: record.lineNumber, end: end)
+            let (chosen, rejected) = try renderer.pair(pair, of: record, end: end)
             guard chosen != rejected else {
                 let text =
                     "\(url(data.path).path): line \(record.lineNumber): 'chosen' and 'rejected' differ in nothing but "
@@ -193,6 +197,13 @@ extension JobPreparation {
                     group: rows.count, id: record.id, tokens: chosen + rejected,
                     json: PreferenceRow(chosenCount: chosen.count).json))
         }
+        warn(data, reader, &warnings)
+    }
+
+    private func warn<Record>(
+        _ data: DataSection, _ reader: DataReader<Record>, _ warnings: inout [String]
+    ) {
+        if let text = skipped(reader) { warnings.append("\(url(data.path).path): \(text)") }
     }
 
     private func tooLong(
@@ -217,7 +228,8 @@ extension PromptRenderer {
                     + "'completion'")
         case .completion(let prompt, let text):
             let start = try tokens(
-                of: PromptRecord(id: record.id, content: prompt, answer: nil, lineNumber: record.lineNumber))
+                of: PromptRecord(
+                    id: record.id, content: prompt, tools: record.tools, answer: nil, lineNumber: record.lineNumber))
             let end = endOfAnswer(ends).map { [$0] } ?? []
             return (start + encoded(text) + end, start.count)
         case .messages(let messages):
@@ -226,7 +238,7 @@ extension PromptRenderer {
             }
             let prompt = try tokens(
                 of: PromptRecord(
-                    id: record.id, content: .messages(Array(messages.dropLast())), answer: nil,
+                    id: record.id, content: .messages(Array(messages.dropLast())), tools: record.tools, answer: nil,
                     lineNumber: record.lineNumber))
             let whole = try tokens(of: record)
             guard whole.starts(with: prompt), let end = whole.lastIndex(where: ends.contains), end >= prompt.count

@@ -31,6 +31,7 @@ struct TrainingOutput {
         if specification.generates { try writeTexts(directory, specification) }
         var lineage = JSONLine()
         lineage.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
+        lineage.put("data", DataFiles.combined(job.admitted.dataHashes))
         lineage.put("parent", models[job.admitted.policyModel]?.contentHash)
         lineage.put("teacher", models[job.admitted.scoreModel]?.contentHash)
         let further = job.admitted.furtherScoreModels

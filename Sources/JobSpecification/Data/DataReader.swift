@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
+internal import RuntimeSupport
 
 /// A row that was left out under `on_bad_row: skip`.
 package struct SkippedRow: Equatable, Sendable {
@@ -14,9 +15,8 @@ package struct DataReader<Record: Sendable> {
     private var lines: JSONLinesReader
     private let data: DataSection
     private let file: String
-    private let decode: ([String: DataValue], Int) throws(RowProblem) -> (id: String, record: Record)
+    private let decode: (JSONObject, Int) throws(RowProblem) -> (id: String, record: Record)
     private var identifiers: Set<String> = []
-    private let decoder = JSONDecoder()
     /// Records returned so far.
     package private(set) var recordCount = 0
     /// Rows left out so far.
@@ -29,7 +29,7 @@ package struct DataReader<Record: Sendable> {
 
     init(
         _ url: URL, _ data: DataSection,
-        decode: @escaping ([String: DataValue], Int) throws(RowProblem) -> (id: String, record: Record)
+        decode: @escaping (JSONObject, Int) throws(RowProblem) -> (id: String, record: Record)
     ) throws(JobError) {
         lines = try JSONLinesReader(url, lineByteCountMax: data.rowByteCountMax)
         self.data = data
@@ -76,28 +76,24 @@ package struct DataReader<Record: Sendable> {
         if skipped.count < 100 { skipped.append(SkippedRow(lineNumber: lines.lineNumber, reason: reason)) }
     }
 
-    private func row(_ line: JSONLinesReader.Line) throws(RowProblem) -> [String: DataValue] {
+    private func row(_ line: JSONLinesReader.Line) throws(RowProblem) -> JSONObject {
         guard case .bytes(let bytes) = line else {
             throw RowProblem("longer than data.max_row_bytes (\(data.rowByteCountMax))")
         }
-        let value: DataValue
-        do { value = try decoder.decode(DataValue.self, from: bytes) } catch {
-            throw RowProblem("is not JSON")
-        }
-        guard case .mapping(let row) = value else { throw RowProblem("is \(value.kind), not an object") }
-        return row
+        return try JSONLinesReader.object(bytes)
     }
 }
 
 extension DataReader<PromptRecord> {
     /// Reads the prompts of a rollout job.
-    /// - Parameter requiresAnswer: rows without a reference answer are bad rows, as some rewards need.
-    package init(prompts url: URL, _ data: DataSection, requiresAnswer: Bool = false) throws(JobError) {
+    /// - Parameter problem: why the job cannot use a row that can be read, such as a column that its reward needs; nil: it
+    ///   can.
+    package init(
+        prompts url: URL, _ data: DataSection, problem: @escaping @Sendable (PromptRecord) -> String? = { _ in nil }
+    ) throws(JobError) {
         try self.init(url, data) { (row, lineNumber) throws(RowProblem) in
             let record = try PromptRecord(row, data: data, lineNumber: lineNumber)
-            guard !requiresAnswer || record.answer?.isEmpty == false else {
-                throw RowProblem("no column 'answer' or 'solution', which the job's reward needs")
-            }
+            if let text = problem(record) { throw RowProblem(text) }
             return (record.id, record)
         }
     }

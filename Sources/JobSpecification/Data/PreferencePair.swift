@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import RuntimeSupport
 
 /// Two responses of which the first is preferred: TRL's columns `prompt`, `chosen` and `rejected`.
 ///
@@ -27,41 +28,46 @@ package struct PreferencePair: Equatable, Sendable {
     private static let columns = ["chosen", "rejected"]
 
     /// Whether the row has one of a pair's columns.
-    static func isIn(_ row: [String: DataValue]) -> Bool {
-        columns.contains { row[$0] != nil && row[$0] != .null }
-    }
+    static func isIn(_ row: JSONObject) -> Bool { columns.contains { RowColumns.has(row, $0) } }
 
-    init(_ row: [String: DataValue], promptColumn: String?) throws(RowProblem) {
-        let column = promptColumn ?? "prompt"
-        let hasPrompt = row[column] != nil && row[column] != .null
-        let prompt: PromptContent? = hasPrompt ? try PromptContent(row, column: column) : nil
+    init(_ row: JSONObject, promptColumn: String?) throws(RowProblem) {
+        var column = promptColumn
+        if column == nil { column = try RowColumns.prompt(of: row) }
+        var prompt: PromptContent?
+        if let column, RowColumns.has(row, column) { prompt = try PromptContent.read(row, column: column).0 }
         chosen = try Self.side("chosen", row, prompt)
         rejected = try Self.side("rejected", row, prompt)
         guard chosen != rejected else { throw RowProblem("'chosen' and 'rejected' are equal") }
     }
 
     private static func side(
-        _ name: String, _ row: [String: DataValue], _ prompt: PromptContent?
+        _ name: String, _ row: JSONObject, _ prompt: PromptContent?
     ) throws(RowProblem) -> Side {
         switch row[name] {
-        case nil, .null: throw RowProblem("no column '\(name)'; a preference has 'chosen' and 'rejected'")
-        case .string(let text):
+        case nil, .null?: throw RowProblem("no column '\(name)'; a preference has 'chosen' and 'rejected'")
+        case .string(let text)?:
             guard let prompt else { throw RowProblem("'\(name)' is a text, so a 'prompt' must be beside it") }
             guard !text.isEmpty else { throw RowProblem("'\(name)' is empty") }
             return Side(prompt: prompt, response: text)
-        case .list(let items):
+        case .array(let items)?:
             var messages = try ChatMessage.list(items, column: name)
             switch prompt {
             case .text: throw RowProblem("'\(name)' has messages but 'prompt' is a text; make both the same")
             case .messages(let first): messages = first + messages
             case nil: break
             }
-            guard let last = messages.popLast(), last.role == "assistant", !last.content.isEmpty else {
+            guard let last = messages.popLast(), last.role == "assistant" else {
+                throw RowProblem("'\(name)' does not end with an answer of the assistant")
+            }
+            guard !last.callsTools else {
+                throw RowProblem("'\(name)' ends with tool calls, which a reward model does not read")
+            }
+            guard !last.content.isEmpty else {
                 throw RowProblem("'\(name)' does not end with an answer of the assistant")
             }
             guard !messages.isEmpty else { throw RowProblem("'\(name)' has no message before the answer") }
             return Side(prompt: .messages(messages), response: last.content)
-        case .some(let other): throw RowProblem("'\(name)' is \(other.kind); expected a text or a list of messages")
+        case let other?: throw RowProblem("'\(name)' is \(other.kind); expected a text or a list of messages")
         }
     }
 }

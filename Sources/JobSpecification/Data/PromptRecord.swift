@@ -1,19 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-
-/// One message of a conversation.
-package struct ChatMessage: Equatable, Sendable {
-    /// `system`, `user`, `assistant` or `tool`.
-    package let role: String
-    package let content: String
-    /// An assistant's thinking, where the data keeps it apart.
-    package let reasoningContent: String?
-
-    package init(role: String, content: String, reasoningContent: String? = nil) {
-        self.role = role
-        self.content = content
-        self.reasoningContent = reasoningContent
-    }
-}
+package import RuntimeSupport
 
 /// What is given to the model.
 package enum PromptContent: Equatable, Sendable {
@@ -21,6 +7,14 @@ package enum PromptContent: Equatable, Sendable {
     case text(String)
     /// A conversation, to be rendered by the chat template.
     case messages([ChatMessage])
+
+    /// The query: the last user turn, or the text.
+    package var query: String {
+        switch self {
+        case .text(let text): text
+        case .messages(let messages): messages.last { $0.role == "user" }?.content ?? ""
+        }
+    }
 }
 
 /// One row of a rollout job's data.
@@ -28,6 +22,8 @@ package struct PromptRecord: Equatable, Sendable {
     /// The row's `id`, or `row-N` with its line number.
     package let id: String
     package let content: PromptContent
+    /// Schemas of the row's own tools, for the chat template; nil without any.
+    package let tools: JSONValue?
     /// Reference answer for reward functions.
     package let answer: String?
     /// Line in the file, from 1.
@@ -36,10 +32,12 @@ package struct PromptRecord: Equatable, Sendable {
     package let columns: [String: String]
 
     package init(
-        id: String, content: PromptContent, answer: String?, lineNumber: Int, columns: [String: String] = [:]
+        id: String, content: PromptContent, tools: JSONValue? = nil, answer: String?, lineNumber: Int,
+        columns: [String: String] = [:]
     ) {
         self.id = id
         self.content = content
+        self.tools = tools
         self.answer = answer
         self.lineNumber = lineNumber
         self.columns = columns
@@ -65,112 +63,43 @@ package struct PromptRecord: Equatable, Sendable {
 extension PromptRecord {
     /// Reads the columns of one row.
     /// - Throws: a ``RowProblem`` without place; the reader adds it.
-    init(_ row: [String: DataValue], data: DataSection, lineNumber: Int) throws(RowProblem) {
-        content = try PromptContent(row, column: data.promptColumn)
-        answer = try row.answer(column: data.answerColumn)
-        id = try row.identifier(lineNumber: lineNumber)
+    init(_ row: JSONObject, data: DataSection, lineNumber: Int) throws(RowProblem) {
+        let (content, promptColumn) = try PromptContent.read(row, column: data.promptColumn)
+        let answer = try RowColumns.answer(of: row, column: data.answerColumn)
+        self.content = content
+        tools = try row.tools()
+        self.answer = answer?.text
+        id = try RowColumns.identifier(of: row, lineNumber: lineNumber)
         self.lineNumber = lineNumber
-        let used = Set(["id", "prompt", "messages", "answer", "solution", data.promptColumn, data.answerColumn])
-        columns = row.filter { !used.contains($0.key) }.compactMapValues(\.columnText)
+        let used = Set(["id", "prompt", "messages", "answer", "solution", promptColumn, answer?.column])
+        var columns: [String: String] = [:]
+        for member in row.members where !used.contains(member.key) { columns[member.key] = member.value.columnText }
+        self.columns = columns
     }
 }
 
-/// Why a row cannot be used.
-struct RowProblem: Error, Equatable {
-    let message: String
-    init(_ message: String) { self.message = message }
-}
-
 extension PromptContent {
-    /// - Parameter column: the one column to look at; nil is `prompt` or `messages`.
-    init(_ row: [String: DataValue], column: String?) throws(RowProblem) {
-        let names = column.map { [$0] } ?? ["prompt", "messages"]
-        let present = names.filter { row[$0] != nil && row[$0] != .null }
-        guard let name = present.first, let value = row[name] else {
+    /// What the row asks, and the column that it stands in.
+    /// - Parameter column: the one column to look at; nil: what ``RowColumns`` says.
+    static func read(_ row: JSONObject, column: String?) throws(RowProblem) -> (PromptContent, column: String) {
+        var name = column
+        if name == nil { name = try RowColumns.prompt(of: row) }
+        guard let name, let value = row[name], !value.isNull else {
+            let names = column.map { [$0] } ?? RowColumns.prompts.flatMap { $0 }
             throw RowProblem("no column \(names.map { "'\($0)'" }.joined(separator: " or "))")
-        }
-        guard present.count == 1 else {
-            throw RowProblem("both 'prompt' and 'messages'; keep one or set data.prompt_column")
         }
         switch value {
         case .string(let text) where name != "messages":
             guard !text.isEmpty else { throw RowProblem("'\(name)' is empty") }
-            self = .text(text)
-        case .list(let items):
-            self = .messages(try ChatMessage.list(items, column: name))
-            try requirePrompt(name)
+            return (.text(text), name)
+        case .array(let items):
+            let messages = try ChatMessage.list(items, column: name)
+            guard messages.last?.role != "assistant" else {
+                throw RowProblem("'\(name)' ends with an assistant message: there is nothing left to answer")
+            }
+            return (.messages(messages), name)
         default:
             throw RowProblem("'\(name)' is \(value.kind); expected a string or a list of messages")
-        }
-    }
-
-    private func requirePrompt(_ column: String) throws(RowProblem) {
-        guard case .messages(let messages) = self, messages.last?.role != "assistant" else {
-            throw RowProblem("'\(column)' ends with an assistant message: there is nothing left to answer")
-        }
-    }
-}
-
-extension ChatMessage {
-    private static let countMax = 1024
-
-    /// Reads a conversation.
-    static func list(_ items: [DataValue], column: String) throws(RowProblem) -> [ChatMessage] {
-        guard (1...countMax).contains(items.count) else {
-            throw RowProblem("'\(column)' has \(items.count) messages; expected 1 to \(countMax)")
-        }
-        var messages: [ChatMessage] = []
-        for (index, item) in items.enumerated() {
-            guard case .mapping(let fields) = item, case .string(let role) = fields["role"],
-                case .string(let content) = fields["content"]
-            else { throw RowProblem("'\(column)[\(index)]' has no strings 'role' and 'content'") }
-            guard ["system", "user", "assistant", "tool"].contains(role) else {
-                throw RowProblem(
-                    "'\(column)[\(index)].role' is '\(role)', not system, user, assistant or tool")
-            }
-            var reasoning: String?
-            if case .string(let text) = fields["reasoning_content"] { reasoning = text }
-            messages.append(ChatMessage(role: role, content: content, reasoningContent: reasoning))
-        }
-        return messages
-    }
-}
-
-extension [String: DataValue] {
-    /// The reference answer: a string, or a number as it reads. `answer` and `solution` must agree where both
-    /// are.
-    fileprivate func answer(column: String?) throws(RowProblem) -> String? {
-        var found: String?
-        for name in column.map({ [$0] }) ?? ["answer", "solution"] {
-            let text: String
-            switch self[name] {
-            case nil, .null: continue
-            case .string(let value): text = value
-            case .integer(let value): text = String(value)
-            case .number(let value): text = value.description
-            case .some(let other):
-                throw RowProblem("'\(name)' is \(other.kind); expected a string or a number")
-            }
-            if let found, found != text {
-                throw RowProblem("'answer' and 'solution' differ; set data.answer_column")
-            }
-            found = text
-        }
-        return found
-    }
-
-    /// The row's id, or one made of its line number.
-    func identifier(lineNumber: Int) throws(RowProblem) -> String {
-        switch self["id"] {
-        case nil, .null: return "row-\(lineNumber)"
-        case .integer(let value): return String(value)
-        case .string(let text):
-            guard (1...256).contains(text.utf8.count), text.unicodeScalars.allSatisfy({ $0.value >= 32 })
-            else {
-                throw RowProblem("'id' must have 1 to 256 bytes and no control characters")
-            }
-            return text
-        case .some(let other): throw RowProblem("'id' is \(other.kind); expected a string or an integer")
         }
     }
 }

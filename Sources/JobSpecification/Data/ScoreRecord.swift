@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+package import RuntimeSupport
 
-/// One row of a score job's data.
+/// One row of a score job's data, or of data that is learned from.
 package struct ScoreRecord: Equatable, Sendable {
     /// What is scored.
     package enum Content: Equatable, Sendable {
@@ -17,6 +18,8 @@ package struct ScoreRecord: Equatable, Sendable {
     /// The row's `id`, or `row-N` with its line number.
     package let id: String
     package let content: Content
+    /// Schemas of the row's own tools, for the chat template; nil without any.
+    package let tools: JSONValue?
     /// Line in the file, from 1.
     package let lineNumber: Int
 }
@@ -24,27 +27,42 @@ package struct ScoreRecord: Equatable, Sendable {
 extension ScoreRecord {
     private static let columns = ["token_ids", "input_ids", "text", "messages"]
 
-    init(_ row: [String: DataValue], data: DataSection, lineNumber: Int) throws(RowProblem) {
+    init(_ row: JSONObject, data: DataSection, lineNumber: Int) throws(RowProblem) {
         self.lineNumber = lineNumber
-        id = try row.identifier(lineNumber: lineNumber)
+        id = try RowColumns.identifier(of: row, lineNumber: lineNumber)
+        tools = try row.tools()
         if PreferencePair.isIn(row) {
             content = .pair(try PreferencePair(row, promptColumn: data.promptColumn))
-            return
+        } else if RowColumns.has(row, "completion") {
+            content = try Self.completion(row, data)
+        } else {
+            content = try Self.whole(row, data)
         }
-        if let text = row["completion"], text != .null {
-            for name in Self.columns where row[name] != nil && row[name] != .null {
-                throw RowProblem(
-                    "both 'completion' and '\(name)'; keep 'prompt' and 'completion' or the other")
-            }
-            guard case .string(let text) = text, !text.isEmpty else {
-                throw RowProblem("'completion' is \(text.kind) or empty; expected a text")
-            }
-            content = .completion(
-                prompt: try PromptContent(row, column: data.promptColumn ?? "prompt"), text: text)
-            return
+    }
+
+    private static func completion(_ row: JSONObject, _ data: DataSection) throws(RowProblem) -> Content {
+        for name in columns where RowColumns.has(row, name) {
+            throw RowProblem("both 'completion' and '\(name)'; keep 'prompt' and 'completion' or the other")
         }
-        let names = data.promptColumn.map { [$0] } ?? Self.columns
-        let present = names.filter { row[$0] != nil && row[$0] != .null }
+        let prompt = try PromptContent.read(row, column: data.promptColumn).0
+        switch (row["completion"] ?? .null, prompt) {
+        case (.string(let text), _) where !text.isEmpty: return .completion(prompt: prompt, text: text)
+        case (.array(let items), .messages(let messages)):
+            let completion = try ChatMessage.list(items, column: "completion")
+            guard completion.last?.role == "assistant" else {
+                throw RowProblem("'completion' does not end with an answer of the assistant")
+            }
+            return .messages(messages + completion)
+        case (.array, .text):
+            throw RowProblem("'completion' has messages but the prompt is a text; make both the same")
+        case (let other, _):
+            throw RowProblem("'completion' is \(other.kind) or empty; expected a text or a list of messages")
+        }
+    }
+
+    private static func whole(_ row: JSONObject, _ data: DataSection) throws(RowProblem) -> Content {
+        let names = data.promptColumn.map { [$0] } ?? columns
+        let present = names.filter { RowColumns.has(row, $0) }
         guard let name = present.first, let value = row[name] else {
             throw RowProblem(
                 "no column \(names.map { "'\($0)'" }.joined(separator: " or ")), nor 'prompt' and 'completion', nor 'chosen' and 'rejected'"
@@ -56,22 +74,19 @@ extension ScoreRecord {
         switch value {
         case .string(let text):
             guard !text.isEmpty else { throw RowProblem("'\(name)' is empty") }
-            content = .text(text)
-        case .list(let items):
-            if case .mapping = items.first {
-                content = .messages(try ChatMessage.list(items, column: name))
-            } else {
-                content = .tokens(try Self.tokens(items, column: name))
-            }
+            return .text(text)
+        case .array(let items):
+            return items.first?.objectValue != nil
+                ? .messages(try ChatMessage.list(items, column: name)) : .tokens(try tokens(items, column: name))
         default: throw RowProblem("'\(name)' is \(value.kind); expected token ids, a text or messages")
         }
     }
 
-    private static func tokens(_ items: [DataValue], column: String) throws(RowProblem) -> [Int32] {
+    private static func tokens(_ items: [JSONValue], column: String) throws(RowProblem) -> [Int32] {
         var ids: [Int32] = []
         ids.reserveCapacity(items.count)
         for (index, item) in items.enumerated() {
-            guard case .integer(let value) = item, let id = Int32(exactly: value), id >= 0 else {
+            guard let value = item.intValue, let id = Int32(exactly: value), id >= 0 else {
                 throw RowProblem("'\(column)[\(index)]' is not a token id")
             }
             ids.append(id)

@@ -29,6 +29,9 @@ package struct DroppedGroupsSection: Equatable, Sendable {
     package let truncated: TruncatedPolicy
     package let failed: FailedPolicy
 
+    /// Share of a job's groups that may fail (`max_failed_groups`), unless the job says otherwise.
+    package static let failedGroupsMax = 0.1
+
     /// Reads the section; nil is an absent one.
     package init(_ reader: YAMLReader?) throws(JobError) {
         let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "dropped_groups")

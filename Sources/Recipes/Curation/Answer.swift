@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
+internal import Rewards
+internal import RuntimeSupport
 internal import Tokenization
 
 /// One answer of a finished rollout job, as `rollouts/text.jsonl` has it.
@@ -11,12 +13,15 @@ package struct Answer: Equatable, Sendable {
     package let query: String
     package let reference: String?
     package let completion: String
+    /// The weighted sum of all rewards.
     package let reward: Double
+    /// Each reward's own value; empty in runs that did not write them.
+    package let rewards: [String: Double]
     package let isTruncated: Bool
 
     package init(
         id: String, sibling: Int = 0, query: String, reference: String?, completion: String, reward: Double,
-        isTruncated: Bool = false
+        rewards: [String: Double] = [:], isTruncated: Bool = false
     ) {
         self.id = id
         self.sibling = sibling
@@ -24,6 +29,7 @@ package struct Answer: Equatable, Sendable {
         self.reference = reference
         self.completion = completion
         self.reward = reward
+        self.rewards = rewards
         self.isTruncated = isTruncated
     }
 
@@ -34,19 +40,29 @@ package struct Answer: Equatable, Sendable {
     /// Whether a think block was begun and ended, or none begun.
     package var isWellFormed: Bool { ThinkingParser.split(text: completion).state != .unfinished }
 
-    /// The answers of a run, in order of its rows; those without a result are left out.
+    /// How right the answer is: what the rewards that check answers say, whatever else the job rewards; the sum of all
+    /// where none of them does.
+    package var correctness: Double { RewardRegistry.correctness(rewards) ?? reward }
+    package var isSolved: Bool { correctness >= 1 }
+
+    /// The answers of a run, in order of its rows, those that were cut off included; what has no result is left out.
     /// - Throws: ``CurationError``.
     package static func read(_ run: URL) throws -> [Answer] {
         let url = run.appendingPathComponent("rollouts/text.jsonl")
         return try Rows.read(url).compactMap { row in
-            guard row["outcome"] as? String == "ok", let id = row["id"] as? String,
+            let outcome = row["outcome"] as? String
+            guard outcome == "ok" || outcome == "truncated", let id = row["id"] as? String,
                 let completion = row["completion"] as? String
             else { return nil }
             return Answer(
                 id: id, sibling: row["sibling"] as? Int ?? 0, query: row["prompt"] as? String ?? "",
                 reference: row["answer"] as? String, completion: completion,
-                reward: (row["reward"] as? NSNumber)?.doubleValue ?? 0,
-                isTruncated: row["finish_reason"] as? String == "length")
+                reward: row.number("reward") ?? 0,
+                rewards: Dictionary(
+                    (row["rewards"] as? Rows.Row)?.object.members.compactMap { member in
+                        member.value.doubleValue.map { (member.key, $0) }
+                    } ?? [], uniquingKeysWith: { first, _ in first }),
+                isTruncated: outcome == "truncated" || row["finish_reason"] as? String == "length")
         }
     }
 }

@@ -97,7 +97,7 @@ package struct Checklists: Sendable {
     ///   - graded: the run over them.
     package func kept(_ demonstrations: [Rows.Row], prompts: [Rows.Row], graded: [Answer]) -> Curated {
         let counts = Dictionary(
-            prompts.enumerated().map { (Rows.id($1, $0), ($1["item_count"] as? NSNumber)?.intValue ?? 0) },
+            prompts.enumerated().map { (Rows.id($1, $0), $1["item_count"] as? Int ?? 0) },
             uniquingKeysWith: { first, _ in first })
         let texts = Dictionary(graded.map { ($0.id, $0.response) }, uniquingKeysWith: { first, _ in first })
         var report = FilterReport(

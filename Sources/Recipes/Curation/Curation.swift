@@ -2,6 +2,7 @@
 //
 // From queries and answers to training data: each function takes rows and gives rows with a report. Order in, order out;
 // what is random depends on ids alone, so every file that is split, balanced or mixed twice comes out the same.
+internal import RuntimeSupport
 
 /// Rows that stay and why the others went.
 package struct Curated {
@@ -24,11 +25,13 @@ package enum Curation {
     ///
     /// - Parameters:
     ///   - passRates: of answers without thinking, by id; queries above `solvedShare` are left out.
+    ///   - reviews: what a person said of queries; corrected references are taken over.
     ///   - balancedCount: rows that stay in all, no domain with more than its even share; nil: all.
     package static func queries(
         _ rows: [Rows.Row], reserve: [Rows.Row] = [], passRates: [String: PassRate] = [:], solvedShare: Double = 0,
-        balancedCount: Int? = nil
+        reviews: Reviews = Reviews(), balancedCount: Int? = nil
     ) -> Curated {
+        let rows = reviews.corrected(rows)
         var report = FilterReport(
             "Query filters", reasons: QueryFilter.allCases.map { ($0.rawValue, nil) } + [("balance", nil)])
         let reserved = Set(reserve.map(Rows.query))
@@ -36,6 +39,7 @@ package enum Curation {
         for (index, row) in rows.enumerated() {
             let id = Rows.id(row, index)
             var reason = QueryFilter.reason(row)
+            if reviews.hasWrongReference(id) { reason = .wrongReference }
             if reason == nil, reserved.contains(Rows.query(row)) { reason = .reserved }
             if reason == nil, let rate = passRates[id], rate.share > solvedShare { reason = .solvedWithoutThinking }
             if let reason {
@@ -72,24 +76,37 @@ package enum Curation {
 
     /// Demonstrations out of a run's answers: the six filters, then at most `perQuery` answers to a query.
     ///
-    /// - Parameter keepsUnsolved: whether answers to queries that none solved may stay.
-    /// - Returns: demonstrations, and the queries that no answer solved, for `apus data review`.
+    /// - Parameters:
+    ///   - reviews: what a person said of queries: answers that were judged by a wrong reference are left out.
+    ///   - keepsUnsolved: whether answers to queries that none solved may stay.
+    /// - Returns: demonstrations, and the queries that no answer solved and nobody has reviewed, for `apus data review`.
     package static func answers(
         _ answers: [Answer], queries: [Rows.Row], reserve: [Rows.Row] = [],
-        thresholds: [ResponseFilter: Double] = [:], perQuery: Int = 1, keepsUnsolved: Bool = false
+        thresholds: [ResponseFilter: Double] = [:], perQuery: Int = 1, reviews: Reviews = Reviews(),
+        keepsUnsolved: Bool = false
     ) -> (demonstrations: Curated, review: [Rows.Row]) {
         func threshold(_ filter: ResponseFilter) -> Double { thresholds[filter] ?? filter.standardThreshold }
         let index = Shingles(reserve.map(Rows.query))
-        let rates = PassRate.of(answers)
+        let queries = reviews.corrected(queries)
+        let rates = PassRate.of(answers.filter { !reviews.isOutdated($0) })
         var report = FilterReport(
             "Response filters",
-            reasons: [("never_solved", nil)] + ResponseFilter.allCases.map { ($0.rawValue, threshold($0)) }
+            reasons: [("wrong_reference", nil), ("truncated", nil), ("never_solved", nil)]
+                + ResponseFilter.allCases.map { ($0.rawValue, threshold($0)) }
                 + [("per_query", nil)])
         let byID = Dictionary(
             queries.enumerated().map { (Rows.id($1, $0), $1) }, uniquingKeysWith: { first, _ in first })
         var rows: [Rows.Row] = []
         var taken: [String: Int] = [:]
         for answer in answers {
+            if reviews.isOutdated(answer) {
+                report.remove("wrong_reference", id: answer.id, text: answer.completion)
+                continue
+            }
+            if answer.isTruncated {
+                report.remove("truncated", id: answer.id, text: answer.completion)
+                continue
+            }
             if !keepsUnsolved, rates[answer.id]?.solved == 0 {
                 report.remove("never_solved", id: answer.id, text: answer.completion)
                 continue
@@ -106,7 +123,7 @@ package enum Curation {
                 rows.append(demonstration(answer, byID[answer.id]))
             }
         }
-        let unsolved = rates.filter { $0.value.solved == 0 }.keys.sorted()
+        let unsolved = rates.filter { $0.value.solved == 0 && !reviews.has($0.key) }.keys.sorted()
         let review = unsolved.map { id -> Rows.Row in
             var row = byID[id] ?? ["id": id]
             row["answers"] = answers.filter { $0.id == id }.prefix(3).map(\.response)
@@ -117,12 +134,12 @@ package enum Curation {
 
     private static func demonstration(_ answer: Answer, _ query: Rows.Row?) -> Rows.Row {
         var messages =
-            query?["messages"] as? [Rows.Row] ?? [["role": "user", "content": query.map(Rows.query) ?? answer.query]]
+            query.flatMap(Rows.messages) ?? [["role": "user", "content": query.map(Rows.query) ?? answer.query]]
         var last: Rows.Row = ["role": "assistant", "content": answer.response]
         if !answer.thinking.isEmpty { last["reasoning_content"] = answer.thinking }
         messages.append(last)
         var row: Rows.Row = ["id": "\(answer.id)/\(answer.sibling)", "messages": messages]
-        for column in ["domain", "task"] { row[column] = row[column] ?? query?[column] }
+        for column in ["domain", "task", "tools"] { row.object[column] = query?.object[column] }
         return row
     }
 
@@ -132,18 +149,25 @@ package enum Curation {
     ///
     /// - Parameters:
     ///   - usedIDs: of the cold start's rows.
+    ///   - reviews: what a person said of queries; corrected references are taken over.
     ///   - most: pass rate above which a query is not challenging.
     package static func pairs(
-        _ rows: [Rows.Row], passRates: [String: PassRate], usedIDs: Set<String>, most: Double, count: Int?
+        _ rows: [Rows.Row], passRates: [String: PassRate], usedIDs: Set<String>, reviews: Reviews = Reviews(),
+        most: Double, count: Int?
     ) -> Curated {
+        let rows = reviews.corrected(rows)
         var report = FilterReport(
             "Query-verifier pairs",
-            reasons: ["used", "not_measured", "not_learnable", "not_challenging", "balance"].map { ($0, nil) })
+            reasons: ["wrong_reference", "used", "not_measured", "not_learnable", "not_challenging", "balance"].map {
+                ($0, nil)
+            })
         var kept: [(id: String, row: Rows.Row, rate: Double)] = []
         for (index, row) in rows.enumerated() {
             let id = Rows.id(row, index)
             let query = Rows.query(row)
-            if usedIDs.contains(id) {
+            if reviews.hasWrongReference(id) {
+                report.remove("wrong_reference", id: id, text: query)
+            } else if usedIDs.contains(id) {
                 report.remove("used", id: id, text: query)
             } else if let rate = passRates[id] {
                 if rate.solved == 0 {
@@ -191,7 +215,7 @@ package enum Curation {
     }
 }
 
-/// How often a query was solved.
+/// How often a query was solved, of all answers to it: one that was cut off counts as it was judged.
 package struct PassRate: Equatable, Sendable {
     package var solved: Int
     package var count: Int
@@ -207,7 +231,7 @@ package struct PassRate: Equatable, Sendable {
         var rates: [String: PassRate] = [:]
         for answer in answers {
             rates[answer.id, default: PassRate(solved: 0, count: 0)].count += 1
-            if answer.reward >= 1 { rates[answer.id]!.solved += 1 }
+            if answer.isSolved { rates[answer.id]!.solved += 1 }
         }
         return rates
     }

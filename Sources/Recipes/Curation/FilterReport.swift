@@ -81,7 +81,7 @@ package struct FilterReport: Codable, Equatable, Sendable {
 
     /// Writes `NAME.json`, `NAME.md` and the counts as `metrics.jsonl`.
     package func write(to directory: URL, name: String) throws {
-        try Rows.write([figures], to: directory.appendingPathComponent("metrics.jsonl"))
+        try Rows.write([Rows.Row(figures)], to: directory.appendingPathComponent("metrics.jsonl"))
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         try encoder.encode(self).write(to: directory.appendingPathComponent("\(name).json"))

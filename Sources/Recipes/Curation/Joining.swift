@@ -7,7 +7,7 @@ package enum Joining {
     package static func join(_ files: [(label: String, rows: [Rows.Row])], column: String) -> [Rows.Row] {
         files.flatMap { label, rows in
             rows.enumerated().map { index, row in
-                row.merging([column: label, "id": "\(label)/\(Rows.id(row, index))"]) { $1 }
+                row.merging([column: label, "id": "\(label)/\(Rows.id(row, index))"])
             }
         }
     }
@@ -25,16 +25,16 @@ package enum Joining {
     /// Rows of `training` whose id or query (without regard to case, white space and thinking flags) is one of `evaluation`.
     package static func overlap(training: [Rows.Row], evaluation: [Rows.Row]) -> Overlap {
         // An id that a file does not write is a number of a line, and no name.
-        let ids = Set(evaluation.compactMap { $0["id"] as? String })
+        let ids = Set(evaluation.compactMap(Rows.writtenID))
         let queries = Set(evaluation.map { plain(Rows.query($0)) }).subtracting([""])
         var (sameID, sameQuery) = (0, 0)
         var example: String?
         for row in training {
-            let hasID = (row["id"] as? String).map(ids.contains) ?? false
+            let hasID = Rows.writtenID(row).map(ids.contains) ?? false
             let hasQuery = queries.contains(plain(Rows.query(row)))
             if hasID { sameID += 1 }
             if hasQuery { sameQuery += 1 }
-            if hasID || hasQuery, example == nil { example = row["id"] as? String ?? Rows.query(row) }
+            if hasID || hasQuery, example == nil { example = Rows.writtenID(row) ?? Rows.query(row) }
         }
         return Overlap(ids: sameID, queries: sameQuery, example: example)
     }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import RuntimeSupport
 
 /// Why a query is left out of the cold start (Qwen3 technical report, 4.1, where a large model judges; here rules, which
 /// a user can read).
@@ -13,12 +14,14 @@ package enum QueryFilter: String, CaseIterable, Sendable {
     case solvedWithoutThinking = "solved_without_thinking"
     /// Kept back for validation.
     case reserved
+    /// A reviewer found its reference answer wrong.
+    case wrongReference = "wrong_reference"
 
     /// The first of the text's own reasons; nil when it may stay.
     package static func reason(_ row: Rows.Row) -> QueryFilter? {
         let query = Rows.query(row)
         if asksForText(query) { return .generalText }
-        if Rows.reference(row) == nil, row["tests"] == nil { return .unverifiable }
+        if Rows.reference(row) == nil, row.object["tests"]?.isTrue != true { return .unverifiable }
         if hasSeveralQuestions(query) { return .multipleQuestions }
         return nil
     }

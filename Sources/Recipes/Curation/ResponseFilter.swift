@@ -7,7 +7,7 @@ internal import Rewards
 
 /// A reason to leave an answer out of the cold start.
 package enum ResponseFilter: String, CaseIterable, Sendable {
-    /// (1) The final answer is not the reference's: 1 less the reward.
+    /// (1) The final answer is not the reference's: 1 less the value of the reward that checks it.
     case incorrect
     /// (2) Substantial repetition: the share of pieces of eight words (or forty characters) that came before.
     case repetition
@@ -34,7 +34,7 @@ package enum ResponseFilter: String, CaseIterable, Sendable {
     /// How strongly the reason applies.
     package func score(_ answer: Answer, reserve: Shingles) -> Double {
         switch self {
-        case .incorrect: answer.isWellFormed ? min(1, max(0, 1 - answer.reward)) : 1
+        case .incorrect: answer.isWellFormed ? min(1, max(0, 1 - answer.correctness)) : 1
         case .repetition: max(Repetition.share(answer.thinking), Repetition.share(answer.response))
         case .guesswork: Guesswork.score(answer)
         case .inconsistency: FinalAnswer.disagree(answer.thinking, answer.response) ? 1 : 0

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
+internal import RuntimeSupport
 
 /// The rows that a suite asks: read in a public form, a share of them taken, put into the prompt.
 package struct EvaluationData {
@@ -50,9 +51,9 @@ package struct EvaluationData {
     private func asked(_ row: Rows.Row) throws(CurationError) -> Rows.Row {
         guard row["messages"] == nil, let question = row["question"] as? String else { return row }
         var text = prompt ?? "{question}"
-        for (name, value) in row where name != "question" {
-            guard text.contains("{\(name)}") else { continue }
-            text = text.replacingOccurrences(of: "{\(name)}", with: value as? String ?? "\(value)")
+        for member in row.object.members where member.key != "question" && text.contains("{\(member.key)}") {
+            text = text.replacingOccurrences(
+                of: "{\(member.key)}", with: member.value.stringValue ?? member.value.compactText)
         }
         // Last: a question may hold braces of its own.
         text = text.replacingOccurrences(of: "{question}", with: question)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
+internal import RuntimeSupport
 
 /// A run without a single judged answer.
 package struct EvaluationFailure: Error, CustomStringConvertible { package let description: String }
@@ -27,7 +28,7 @@ package struct EvaluationScore {
         var questions = try self.rows(rows)
         var samples = Samples()
         let lines = try Rows.read(run.appendingPathComponent("rollouts/text.jsonl"))
-        let groupSize = (lines.compactMap { ($0["sibling"] as? NSNumber)?.intValue }.max() ?? 0) + 1
+        let groupSize = (lines.compactMap { $0["sibling"] as? Int }.max() ?? 0) + 1
         var (tokens, truncated) = (0.0, 0)
         for line in lines {
             guard let id = line["id"] as? String, questions[id] != nil else { continue }
@@ -35,9 +36,9 @@ package struct EvaluationScore {
                 for _ in 0..<groupSize { samples.fail(id, reason) }
                 continue
             }
-            tokens += (line["tokens"] as? NSNumber)?.doubleValue ?? 0
+            tokens += line.number("tokens") ?? 0
             if line["outcome"] as? String == "truncated" { truncated += 1 }
-            if let reward = (line["reward"] as? NSNumber)?.doubleValue {
+            if let reward = line.number("reward") {
                 samples.judge(id, threshold.map { reward >= $0 ? 1 : 0 } ?? reward)
             } else if line["outcome"] as? String == "truncated" {
                 // Cut off is wrong: the model had its chance.
@@ -72,9 +73,9 @@ package struct EvaluationScore {
                 let number = Int(id[slash...].dropFirst())
             else { continue }
             if let reason = line["failed"] as? String { reasons[String(id[..<slash])] = reason }
-            guard let values = line["logprobs"] as? [NSNumber] else { continue }
+            guard let values = line.object["logprobs"]?.arrayValue else { continue }
             // The prompt's part is the same for every choice, so it need not be taken off.
-            sums[String(id[..<slash]), default: [:]][number] = values.reduce(0) { $0 + $1.doubleValue }
+            sums[String(id[..<slash]), default: [:]][number] = values.reduce(0) { $0 + ($1.doubleValue ?? 0) }
         }
         var samples = Samples()
         for (id, row) in questions {
@@ -140,7 +141,7 @@ package struct EvaluationScore {
             questions.keys.sorted().map { id in
                 SampleStatistics.Question(
                     scores: samples.scores[id] ?? [], group: by.flatMap { questions[id]?[$0] }.map { "\($0)" },
-                    difficulty: (questions[id]?["difficulty"] as? NSNumber)?.doubleValue)
+                    difficulty: questions[id]?.number("difficulty"))
             })
         var figures = [
             "score": statistics.mean, "ci95": statistics.halfWidth, "questions": Double(statistics.questions.count),
@@ -169,6 +170,6 @@ package struct EvaluationScore {
 
     /// Writes figures as the last line of a run's metrics.
     package static func write(_ figures: [String: Double], to url: URL) throws {
-        try Rows.write([figures], to: url)
+        try Rows.write([Rows.Row(figures)], to: url)
     }
 }

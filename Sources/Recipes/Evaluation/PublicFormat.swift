@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Foundation
+internal import RuntimeSupport
 
 /// Forms in which public evaluation sets come as JSON lines. Each becomes `question`, `answer` and what its reward reads;
 /// the data themselves are not shipped.
@@ -28,7 +29,10 @@ package enum PublicFormat: String, CaseIterable, Sendable {
         func text(_ names: String...) throws(CurationError) -> String {
             for name in names {
                 if let text = row[name] as? String, !text.isEmpty { return text }
-                if let number = row[name] as? NSNumber { return number.stringValue }
+                switch row.object[name] {
+                case .integer(let text)?, .decimal(let text)?: return text
+                default: continue
+                }
             }
             throw CurationError("row \(index + 1) has no '\(names[0])'; is it of the form \(rawValue)?")
         }
@@ -46,7 +50,7 @@ package enum PublicFormat: String, CaseIterable, Sendable {
             guard let choices = row["choices"] as? [String], (2...26).contains(choices.count) else {
                 throw CurationError("row \(index + 1) has no list 'choices'; is it of the form mmlu?")
             }
-            result.merge(Self.choice(try text("question"), choices, answer: try text("answer"))) { $1 }
+            result = result.merging(Self.choice(try text("question"), choices, answer: try text("answer")))
         case .gpqa:
             let right = try text("Correct Answer")
             let wrong = try (1...3).map { number throws(CurationError) in try text("Incorrect Answer \(number)") }
@@ -59,7 +63,7 @@ package enum PublicFormat: String, CaseIterable, Sendable {
             result["domain"] = row["High-level domain"]
         case .ifeval:
             result["question"] = try text("prompt")
-            result["id"] = (row["key"] as? NSNumber)?.stringValue ?? row["id"]
+            result.object["id"] = row.object["key"] ?? row.object["id"]
         case .bfcl:
             // Multi-turn rows hold a list of turns; the first is asked.
             let turns = row["question"] as? [[Rows.Row]]
@@ -69,11 +73,14 @@ package enum PublicFormat: String, CaseIterable, Sendable {
             result["messages"] = messages
             result["question"] = nil
             let functions = row["function"] as? [Rows.Row] ?? []
-            result["tools"] = functions.map { ["type": "function", "function": $0] }
-            let truth = row["ground_truth"] as? [[String: [String: [Any]]]] ?? []
+            result["tools"] = functions.map { ["type": "function", "function": $0] as Rows.Row }
+            let truth = row.object["ground_truth"]?.arrayValue ?? []
             // The first accepted value of each argument.
-            result["expected_calls"] = truth.flatMap { call in
-                call.map { ["name": $0.key, "arguments": $0.value.compactMapValues(\.first)] as Rows.Row }
+            result["expected_calls"] = truth.flatMap { $0.objectValue?.members ?? [] }.map { call -> Rows.Row in
+                let arguments = (call.value.objectValue?.members ?? []).compactMap { argument in
+                    argument.value.arrayValue?.first.map { JSONObject.Member(key: argument.key, value: $0) }
+                }
+                return ["name": call.key, "arguments": Rows.Row(JSONObject(arguments))]
             }
         case .zebralogic:
             result["question"] = try text("puzzle")
@@ -84,7 +91,7 @@ package enum PublicFormat: String, CaseIterable, Sendable {
             for line in lines where line.count == head.count && !line.isEmpty {
                 grid["House \(line[0])"] = Dictionary(uniqueKeysWithValues: zip(head.dropFirst(), line.dropFirst()))
             }
-            result["answer"] = String(decoding: (try? JSONEncoder().encode(grid)) ?? Data(), as: UTF8.self)
+            result["answer"] = Rows.json(grid).compactText
         case .belebele:
             let choices = try (1...4).map { number throws(CurationError) in try text("mc_answer\(number)") }
             let question = try text("flores_passage") + "\n\n" + text("question")
@@ -96,11 +103,10 @@ package enum PublicFormat: String, CaseIterable, Sendable {
         case .livecodebench:
             result["question"] = try text("question_content")
             let cases = row["public_test_cases"] as? String ?? "[]"
-            let tests = (try? JSONSerialization.jsonObject(with: Data(cases.utf8))) as? [Rows.Row] ?? []
+            let tests = ((try? JSONValue(parsing: cases))?.arrayValue ?? []).compactMap(\.objectValue)
             guard !tests.isEmpty else { throw CurationError("row \(index + 1) has no test cases that can be read") }
-            result["tests"] = tests.map { ["input": $0["input"] ?? "", "output": $0["output"] ?? ""] }
+            result["tests"] = tests.map { ["input": $0["input"] ?? "", "output": $0["output"] ?? ""] as Rows.Row }
         }
-        if let message = result["id"] as? NSNumber { result["id"] = message.stringValue }
         return result
     }
 

@@ -54,6 +54,8 @@ package struct PipelineRunner<Executor: StageExecutor> {
         let job: (Job, URL)?
         let recipe: String
         let inputs: [String: String]
+        /// Files that it reads and no stage makes, with the hashes of their content.
+        let data: [String: String]
     }
 
     /// - Parameter first: the stage from which on everything is made again; nil: whatever is not finished.
@@ -78,8 +80,12 @@ package struct PipelineRunner<Executor: StageExecutor> {
         return try pipeline.stages.map { stage in
             let inputs = recipes.filter { stage.inputs.contains($0.key) }
             let (text, job): (String, (Job, URL)?)
+            let paths: [String]
             switch stage.work {
-            case .command(let arguments): (text, job) = (arguments.joined(separator: "\u{0}"), nil)
+            case .command(let arguments):
+                (text, job) = (arguments.joined(separator: "\u{0}"), nil)
+                // FILE, --option=FILE, LABEL=FILE
+                paths = arguments.flatMap { [$0] + $0.split(separator: "=", maxSplits: 1).dropFirst().map(String.init) }
             case .job(let file, let settings):
                 let url = file.map { URL(fileURLWithPath: $0) }
                 let own = try ["name": stage.name, "output": pipeline.directory(of: stage.name).path].sorted {
@@ -90,12 +96,28 @@ package struct PipelineRunner<Executor: StageExecutor> {
                         source: "stage \(stage.name)")
                 }
                 let read = try readJob(url, settings + own)
+                paths = read.dataPaths
                 (text, job) = (read.resolvedYAML, (read, url ?? pipeline.output.appendingPathComponent(stage.name)))
             }
             let recipe = StageRecord.recipe(text, inputs: inputs)
             recipes[stage.name] = recipe
-            return Order(stage: stage, job: job, recipe: recipe, inputs: inputs)
+            return Order(stage: stage, job: job, recipe: recipe, inputs: inputs, data: try hashes(paths))
         }
+    }
+
+    /// Hashes of the files among `paths` that no stage makes: what a stage makes is in the recipes of its inputs.
+    private func hashes(_ paths: [String]) throws -> [String: String] {
+        let own = pipeline.output.standardizedFileURL.path + "/"
+        var hashes: [String: String] = [:]
+        for path in paths where path.hasPrefix("/") && hashes[path] == nil {
+            let url = URL(fileURLWithPath: path).standardizedFileURL
+            var isDirectory: ObjCBool = false
+            guard !url.path.hasPrefix(own), FileManager.default.fileExists(atPath: url.path, isDirectory: &isDirectory),
+                !isDirectory.boolValue
+            else { continue }
+            hashes[path] = try DataFiles.hash(url)
+        }
+        return hashes
     }
 
     private func forget(_ orders: [Order], from first: String?) throws {
@@ -114,8 +136,16 @@ package struct PipelineRunner<Executor: StageExecutor> {
     }
 
     private func check(_ order: Order) throws {
-        guard let record = StageRecord.read(order.stage.name, in: pipeline.output), record.recipe != order.recipe else {
-            return
+        guard let record = StageRecord.read(order.stage.name, in: pipeline.output) else { return }
+        if record.recipe == order.recipe {
+            // Records of older versions hold no hashes.
+            guard let known = record.data,
+                let path = order.data.keys.sorted().first(where: { known[$0] != order.data[$0] })
+            else { return }
+            throw PipelineError(
+                .badInput,
+                "\(path) has changed since stage \(order.stage.name) in \(pipeline.output.path) was made from it; give --from "
+                    + "\(order.stage.name) to make it and what follows again, or choose another output")
         }
         throw PipelineError(
             .badInput,
@@ -134,7 +164,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
         let processorBegun = executor.processorSeconds
         let directory = pipeline.directory(of: name)
         // Whoever finds something of the stage later knows what it was to become.
-        try StageRecord(recipe: order.recipe, inputs: order.inputs).write(name, in: pipeline.output)
+        try StageRecord(recipe: order.recipe, inputs: order.inputs, data: order.data).write(name, in: pipeline.output)
         // A run's job.yaml is written last: it is whole, and only its record is missing.
         let isWhole = FileManager.default.fileExists(
             atPath: directory.appendingPathComponent(order.job == nil ? "" : "job.yaml").path)
@@ -159,7 +189,8 @@ package struct PipelineRunner<Executor: StageExecutor> {
             }
         }
         let record = StageRecord(
-            recipe: order.recipe, inputs: order.inputs, figures: figures, seconds: Date().timeIntervalSince(begun),
+            recipe: order.recipe, inputs: order.inputs, data: order.data, figures: figures,
+            seconds: Date().timeIntervalSince(begun),
             processorSeconds: executor.processorSeconds.flatMap { now in processorBegun.map { max(0, now - $0) } })
         try record.write(name, in: pipeline.output)
         let shown = order.stage.figures.map { "\($0) \(figures[$0].map { String(format: "%.3f", $0) } ?? "-")" }

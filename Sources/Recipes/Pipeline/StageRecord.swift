@@ -9,6 +9,8 @@ package struct StageRecord: Codable, Equatable, Sendable {
     package let recipe: String
     /// Earlier stages that it read, with their recipes.
     package let inputs: [String: String]
+    /// Files that it read and no stage made: SHA-256 of their content by path; nil in records of older versions.
+    package let data: [String: String]?
     /// The last line of its metrics.
     package let figures: [String: Double]
     /// nil until the stage is finished.
@@ -19,11 +21,12 @@ package struct StageRecord: Codable, Equatable, Sendable {
     package var isFinished: Bool { seconds != nil }
 
     package init(
-        recipe: String, inputs: [String: String], figures: [String: Double] = [:], seconds: Double? = nil,
-        processorSeconds: Double? = nil
+        recipe: String, inputs: [String: String], data: [String: String]? = nil, figures: [String: Double] = [:],
+        seconds: Double? = nil, processorSeconds: Double? = nil
     ) {
         self.recipe = recipe
         self.inputs = inputs
+        self.data = data
         self.figures = figures
         self.seconds = seconds
         self.processorSeconds = processorSeconds

@@ -106,7 +106,7 @@ package enum TaskGenerators {
             for _ in 0..<10_000 {
                 let task = generator.task(&random)
                 guard (CRC32C.of(Array(task.key.utf8)) % 8 == 0) == isForEvaluation else { continue }
-                return task.row.merging(["id": "\(name)-\(seed)-\(index)"]) { own, _ in own }
+                return Rows.Row(dictionaryLiteral: ("id", "\(name)-\(seed)-\(index)")).merging(task.row)
             }
             throw CurationError("\(name): 10000 draws gave no question for this side; allow more kinds of questions")
         }

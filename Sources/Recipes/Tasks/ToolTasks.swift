@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import Foundation
 package import JobSpecification
+internal import RuntimeSupport
 
 /// Questions that need tools (the report's ToolUse): one call of the calculator, a look into the key-value store, or both
 /// in turn. In two styles: English, and a short one for the tiny world. As prompts, or as demonstrations of single
@@ -39,7 +39,7 @@ package struct ToolTasks: TaskGenerator {
         let factor = 2 + random.below(98)
         let product = "\(Int(value)! * factor)"
         let expression = "\(value)*\(factor)"
-        let get = Call(name: "key_value", arguments: ["operation": "get", "key": key], observation: value)
+        let get = Call(name: "key_value", arguments: ["key": key, "operation": "get"], observation: value)
         let multiply = Call(name: "calculator", arguments: ["expression": expression], observation: product)
         let (calls, answer, question): ([Call], String, String) =
             switch kind {
@@ -58,7 +58,7 @@ package struct ToolTasks: TaskGenerator {
                 row: [
                     "messages": TaskGenerators.user(content), "answer": answer, "kind": kind,
                     "environment": kind == "calculate" ? [:] : store,
-                    "expected_calls": calls.map { ["name": $0.name, "arguments": $0.arguments] },
+                    "expected_calls": calls.map { ["name": $0.name, "arguments": $0.arguments] as Rows.Row },
                 ])
         }
         // One turn of the trajectory, as the chat template writes it.
@@ -83,9 +83,7 @@ package struct ToolTasks: TaskGenerator {
     private static let think = "<think>\n\n</think>\n\n"
 
     private static func text(_ call: Call) -> String {
-        let data = try? JSONSerialization.data(
-            withJSONObject: call.arguments, options: [.sortedKeys, .withoutEscapingSlashes])
-        return
-            "<tool_call>\n{\"name\": \"\(call.name)\", \"arguments\": \(String(decoding: data ?? Data(), as: UTF8.self))}\n</tool_call>"
+        let arguments = JSONValue.object(call.arguments.object).compactText
+        return "<tool_call>\n{\"name\": \"\(call.name)\", \"arguments\": \(arguments)}\n</tool_call>"
     }
 }

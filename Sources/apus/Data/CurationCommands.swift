@@ -20,6 +20,12 @@ extension DataCommand {
         try file.map { try Rows.read(URL(fileURLWithPath: $0)) } ?? []
     }
 
+    /// - Parameter queue: a file that need not be there yet.
+    private static func reviews(queue: String?, _ file: String? = nil) throws -> Reviews {
+        let known = queue.flatMap { FileManager.default.fileExists(atPath: $0) ? $0 : nil }
+        return try Reviews(rows(known) + rows(file))
+    }
+
     private static func answers(_ run: String) throws -> [Answer] { try Answer.read(URL(fileURLWithPath: run)) }
 
     struct Split: ParsableCommand {
@@ -51,15 +57,19 @@ extension DataCommand {
         @Option(help: "The validation reserve: its queries are left out.") var reserve: String?
         @Option(help: "A rollout run without thinking: queries that it solved are left out.") var solvedBy: String?
         @Option(help: "Share of its answers that may be right.") var solvedShare = 0.0
+        @Option(help: "A reviewed queue: its verdicts and corrected references count.") var reviewed: String?
         @Option(help: "Rows in all, no domain with more than its even share.") var balance: Int?
 
         func run() throws {
             try reporting(ExitStatus.badInput) {
-                let rates = try solvedBy.map { PassRate.of(try DataCommand.answers($0)) } ?? [:]
+                let reviews = try Reviews(DataCommand.rows(reviewed))
+                let answers = try solvedBy.map { try DataCommand.answers($0) } ?? []
+                let rates = PassRate.of(answers.filter { !reviews.isOutdated($0) })
                 try DataCommand.write(
                     Curation.queries(
                         try DataCommand.rows(file), reserve: try DataCommand.rows(reserve), passRates: rates,
-                        solvedShare: solvedShare, balancedCount: balance), to: target, rowsName: "queries")
+                        solvedShare: solvedShare, reviews: reviews, balancedCount: balance), to: target,
+                    rowsName: "queries")
             }
         }
     }
@@ -82,7 +92,12 @@ extension DataCommand {
             [String] = []
         @Flag(help: "Answers to queries that none solved may stay, for a student that learns from its teacher's texts.")
         var keepUnsolved = false
-        @Option(help: "File for queries that no answer solved; 'apus data review' goes through it.") var review: String?
+        @Option(
+            help:
+                "File for queries that no answer solved; 'apus data review' goes through it. Verdicts that it holds count and stay."
+        )
+        var review: String?
+        @Option(help: "Another reviewed queue: its verdicts and corrected references count.") var reviewed: String?
 
         func run() throws {
             var chosen: [ResponseFilter: Double] = [:]
@@ -98,14 +113,16 @@ extension DataCommand {
                 chosen[filter] = value
             }
             try reporting(ExitStatus.badInput) {
+                let reviews = try DataCommand.reviews(queue: review, reviewed)
                 let result = Curation.answers(
                     try DataCommand.answers(rollouts), queries: try DataCommand.rows(queries),
                     reserve: try DataCommand.rows(reserve), thresholds: chosen, perQuery: perQuery,
-                    keepsUnsolved: keepUnsolved)
+                    reviews: reviews, keepsUnsolved: keepUnsolved)
                 try DataCommand.write(result.demonstrations, to: target, rowsName: "answers")
                 if let review {
-                    try Rows.write(result.review, to: URL(fileURLWithPath: review))
-                    print("\(review): \(result.review.count) queries to review")
+                    let known = try DataCommand.reviews(queue: review).rows
+                    try Rows.write(known + result.review, to: URL(fileURLWithPath: review))
+                    print("\(review): \(result.review.count) queries to review, \(known.count) reviewed before")
                 }
             }
         }
@@ -119,6 +136,7 @@ extension DataCommand {
         @Argument(help: "File to write; a report lies beside it.") var target: String
         @Option(help: "A rollout run of the model that RL starts from.") var measured: String
         @Option(help: "Demonstrations of the cold start: their queries are left out.") var used: String?
+        @Option(help: "A reviewed queue: its verdicts and corrected references count.") var reviewed: String?
         @Option(help: "Pass rate above which a query is not challenging.") var most = 0.9
         @Option(help: "Queries to choose; default: all that qualify.") var count: Int?
 
@@ -128,10 +146,12 @@ extension DataCommand {
                     let id = Rows.id(row, index)
                     return [id, id.split(separator: "/").dropLast().joined(separator: "/")]
                 }
+                let reviews = try Reviews(DataCommand.rows(reviewed))
+                let answers = try DataCommand.answers(measured).filter { !reviews.isOutdated($0) }
                 try DataCommand.write(
                     Curation.pairs(
-                        try DataCommand.rows(file), passRates: PassRate.of(try DataCommand.answers(measured)),
-                        usedIDs: Set(used), most: most, count: count), to: target, rowsName: "pairs")
+                        try DataCommand.rows(file), passRates: PassRate.of(answers), usedIDs: Set(used),
+                        reviews: reviews, most: most, count: count), to: target, rowsName: "pairs")
             }
         }
     }
@@ -265,10 +285,10 @@ extension DataCommand {
                     StandardOutput.flush()
                     guard let line = readLine(), line != "q" else { break }
                     switch line.first {
-                    case "h": rows[index]["verdict"] = "hard"
-                    case "w": rows[index]["verdict"] = "wrong_reference"
+                    case "h": rows[index]["verdict"] = Reviews.Verdict.hard.rawValue
+                    case "w": rows[index]["verdict"] = Reviews.Verdict.wrongReference.rawValue
                     case "r" where line.count > 2:
-                        rows[index]["verdict"] = "corrected"
+                        rows[index]["verdict"] = Reviews.Verdict.corrected.rawValue
                         rows[index]["answer"] = String(line.dropFirst(2))
                     default: continue
                     }

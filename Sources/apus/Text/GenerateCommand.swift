@@ -3,6 +3,7 @@ import ArgumentParser
 import Checkpoints
 import Foundation
 import Qwen3
+import RuntimeSupport
 import Tokenization
 
 /// `apus generate MODEL PROMPT`: samples in this process, without a cluster.

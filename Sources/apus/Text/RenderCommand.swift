@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
 import Foundation
+import RuntimeSupport
 import Tokenization
 
 /// `apus render MODEL messages.json`: the prompt that a conversation becomes.
@@ -36,7 +37,7 @@ struct RenderCommand: ParsableCommand {
             let data =
                 messages == "-"
                 ? FileHandle.standardInput.readDataToEndOfFile() : try Data(contentsOf: URL(fileURLWithPath: messages))
-            let document = try JSONValue(parsing: Array(data))
+            let document = try JSONValue(parsing: Array(data), repeatedKeys: .refused)
             let chat = try tokenizer.chatTemplate(named: template).render(
                 messages: document["messages"] ?? document, tools: document["tools"],
                 addGenerationPrompt: generationPrompt, enableThinking: thinking ? nil : false)

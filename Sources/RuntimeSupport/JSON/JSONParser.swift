@@ -6,25 +6,38 @@ extension JSONValue {
 
     /// Reads one JSON document (RFC 8259) from UTF-8 bytes.
     ///
+    /// - Parameter repeatedKeys: what becomes of a key that an object has twice.
     /// - Throws: ``JSONParseError`` for anything else: text after the document, invalid UTF-8, lone surrogate
     ///   escapes, NaN and infinities, nesting deeper than ``depthMax``.
-    package init(parsing bytes: [UInt8]) throws(JSONParseError) {
-        var parser = JSONParser(bytes: bytes)
+    package init(parsing bytes: [UInt8], repeatedKeys: RepeatedKeys = .lastWins) throws(JSONParseError) {
+        var parser = JSONParser(bytes: bytes, repeatedKeys: repeatedKeys)
         self = try parser.document()
     }
 
     /// Reads one JSON document from a string.
-    package init(parsing text: String) throws(JSONParseError) {
-        try self.init(parsing: Array(text.utf8))
+    package init(parsing text: String, repeatedKeys: RepeatedKeys = .lastWins) throws(JSONParseError) {
+        try self.init(parsing: Array(text.utf8), repeatedKeys: repeatedKeys)
+    }
+
+    /// What becomes of a key that an object has twice.
+    package enum RepeatedKeys: Sendable {
+        /// The last value counts, as in Python: for files that Python's libraries wrote.
+        case lastWins
+        /// The document is refused: for data, where one of the two values would be lost.
+        case refused
     }
 }
 
 /// Recursive-descent reader over bytes; every failure carries its offset.
 struct JSONParser {
     private let bytes: [UInt8]
+    private let repeatedKeys: JSONValue.RepeatedKeys
     private var position = 0
 
-    init(bytes: [UInt8]) { self.bytes = bytes }
+    init(bytes: [UInt8], repeatedKeys: JSONValue.RepeatedKeys) {
+        self.bytes = bytes
+        self.repeatedKeys = repeatedKeys
+    }
 
     mutating func document() throws(JSONParseError) -> JSONValue {
         if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { position = 3 }
@@ -60,6 +73,7 @@ struct JSONParser {
         case UInt8(ascii: "t"): return try word("true", .bool(true))
         case UInt8(ascii: "f"): return try word("false", .bool(false))
         case UInt8(ascii: "n"): return try word("null", .null)
+        case UInt8(ascii: "N"), UInt8(ascii: "I"): throw failure("NaN and Infinity are no JSON; write null")
         default: return try number()
         }
     }
@@ -104,9 +118,20 @@ struct JSONParser {
             members.append(JSONObject.Member(key: key, value: try value(depth: depth + 1)))
             skipBlanks()
             if take(UInt8(ascii: ",")) { continue }
-            if take(UInt8(ascii: "}")) { return .object(JSONObject(members)) }
+            if take(UInt8(ascii: "}")) {
+                let object = JSONObject(members)
+                guard repeatedKeys == .lastWins || object.members.count == members.count else {
+                    throw failure("an object has the key \(Self.repeated(members)) twice")
+                }
+                return .object(object)
+            }
             throw failure("expected ',' or '}' in an object")
         }
+    }
+
+    private static func repeated(_ members: [JSONObject.Member]) -> String {
+        var seen: Set<ExactText> = []
+        return members.first { !seen.insert(ExactText($0.key)).inserted }.map { "'\($0.key)'" } ?? ""
     }
 
     private mutating func take(_ byte: UInt8) -> Bool {
@@ -135,8 +160,8 @@ struct JSONParser {
         }
         let text = String(decoding: bytes[start..<position], as: UTF8.self)
         if isInteger { return .integer(text == "-0" ? "0" : text) }
-        guard let value = Double(text) else { throw failure("'\(text)' is not a number") }
-        return .double(value)
+        guard Double(text) != nil else { throw failure("'\(text)' is not a number") }
+        return .decimal(text)
     }
 
     private mutating func digits() throws(JSONParseError) {

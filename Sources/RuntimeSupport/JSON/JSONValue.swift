@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A JSON document that keeps the order of object members, as chat templates need it: Python prints a
-/// dictionary in the order in which it was written, and the model was trained on that text.
+/// A JSON document that keeps the order of object members and how numbers were written. Chat templates need the order:
+/// Python prints a dictionary in the order in which it was written, and the model was trained on that text.
 ///
 /// Strings compare by their scalars (Python's rule), not by canonical equivalence (Swift's).
 package enum JSONValue: Sendable {
@@ -9,8 +9,8 @@ package enum JSONValue: Sendable {
     case bool(Bool)
     /// A number written without fraction and exponent: its digits, of any length, as Python prints them.
     case integer(String)
-    /// A number written with a fraction or an exponent.
-    case double(Double)
+    /// A number written with a fraction or an exponent: its text as it was written.
+    case decimal(String)
     case string(String)
     case array([JSONValue])
     case object(JSONObject)
@@ -35,6 +35,14 @@ package enum JSONValue: Sendable {
         if case .bool(let value) = self { value } else { nil }
     }
 
+    /// The value of a number, rounded once where it is no `Double`; `nil` for every other kind.
+    package var doubleValue: Double? {
+        switch self {
+        case .integer(let text), .decimal(let text): Double(text)
+        default: nil
+        }
+    }
+
     /// The value of an integer that fits; `nil` for every other kind.
     package var intValue: Int? {
         if case .integer(let digits) = self { Int(digits) } else { nil }
@@ -48,11 +56,11 @@ package enum JSONValue: Sendable {
     package subscript(key: String) -> JSONValue? { objectValue?[key] }
 
     /// What the value is, in words for a message.
-    var kind: String {
+    package var kind: String {
         switch self {
         case .null: "null"
         case .bool: "a Boolean"
-        case .integer, .double: "a number"
+        case .integer, .decimal: "a number"
         case .string: "a string"
         case .array: "a list"
         case .object: "an object"
@@ -60,12 +68,12 @@ package enum JSONValue: Sendable {
     }
 
     /// Python's truth: null, false, zero and everything empty are false.
-    var isTrue: Bool {
+    package var isTrue: Bool {
         switch self {
         case .null: false
         case .bool(let value): value
         case .integer(let digits): digits != "0"
-        case .double(let value): value != 0
+        case .decimal(let text): Double(text) != 0
         case .string(let text): !text.utf8.isEmpty
         case .array(let elements): !elements.isEmpty
         case .object(let object): !object.members.isEmpty
@@ -79,7 +87,7 @@ extension JSONValue: Equatable {
         case (.null, .null): true
         case (.bool(let a), .bool(let b)): a == b
         case (.integer(let a), .integer(let b)): a == b
-        case (.double(let a), .double(let b)): a.bitPattern == b.bitPattern
+        case (.decimal(let a), .decimal(let b)): Double(a)?.bitPattern == Double(b)?.bitPattern
         case (.string(let a), .string(let b)): a.utf8.elementsEqual(b.utf8)
         case (.array(let a), .array(let b)): a == b
         case (.object(let a), .object(let b)): a == b
@@ -94,7 +102,7 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Ex
 {
     package init(stringLiteral value: String) { self = .string(value) }
     package init(integerLiteral value: Int) { self = .integer(String(value)) }
-    package init(floatLiteral value: Double) { self = .double(value) }
+    package init(floatLiteral value: Double) { self = .decimal(PythonNumber.text(value)) }
     package init(booleanLiteral value: Bool) { self = .bool(value) }
     package init(nilLiteral: ()) { self = .null }
     package init(arrayLiteral elements: JSONValue...) { self = .array(elements) }

@@ -41,24 +41,35 @@ package struct JSONObject: Sendable, Equatable {
         self.members = kept
     }
 
-    /// The value of `key`; `nil` when there is none. Takes time proportional to the number of members.
+    /// The value of `key`; `nil` when there is none. A new key comes last, a known one keeps its place, and `nil` takes the
+    /// member away. Takes time proportional to the number of members.
     package subscript(key: String) -> JSONValue? {
-        members.first { $0.key.utf8.elementsEqual(key.utf8) }?.value
+        get { place(of: key).map { members[$0].value } }
+        set {
+            switch (place(of: key), newValue) {
+            case (let place?, let value?): members[place].value = value
+            case (let place?, nil): members.remove(at: place)
+            case (nil, let value?): members.append(Member(key: key, value: value))
+            case (nil, nil): break
+            }
+        }
     }
+
+    private func place(of key: String) -> Int? { members.firstIndex { $0.key.utf8.elementsEqual(key.utf8) } }
 }
 
 /// A string that equals another only when both have the same scalars. Swift's own equality also joins strings
 /// that differ in normalization, which would merge keys and tokens that are different to the tokenizer.
-struct ExactText: Hashable, Sendable {
+package struct ExactText: Hashable, Sendable {
     let text: String
 
-    init(_ text: String) { self.text = text }
+    package init(_ text: String) { self.text = text }
 
-    static func == (left: ExactText, right: ExactText) -> Bool {
+    package static func == (left: ExactText, right: ExactText) -> Bool {
         left.text.utf8.elementsEqual(right.text.utf8)
     }
 
-    func hash(into hasher: inout Hasher) {
+    package func hash(into hasher: inout Hasher) {
         var text = text
         text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
     }

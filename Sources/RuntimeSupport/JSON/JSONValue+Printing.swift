@@ -11,12 +11,12 @@ extension JSONValue {
         return String(decoding: output, as: UTF8.self)
     }
 
-    func appendPythonText(to output: inout [UInt8]) {
+    package func appendPythonText(to output: inout [UInt8]) {
         switch self {
         case .null: output += "null".utf8
         case .bool(let value): output += (value ? "true" : "false").utf8
         case .integer(let digits): output += digits.utf8
-        case .double(let value): output += PythonNumber.text(value).utf8
+        case .decimal(let text): output += PythonNumber.text(Double(text) ?? .nan).utf8
         case .string(let text): Self.appendQuoted(text, to: &output)
         case .array(let elements):
             output.append(UInt8(ascii: "["))
@@ -34,6 +34,36 @@ extension JSONValue {
                 member.value.appendPythonText(to: &output)
             }
             output.append(UInt8(ascii: "}"))
+        }
+    }
+
+    /// The value on one line without spaces, keys in order, numbers as they were written.
+    package var compactText: String {
+        var output: [UInt8] = []
+        appendCompactText(to: &output)
+        return String(decoding: output, as: UTF8.self)
+    }
+
+    private func appendCompactText(to output: inout [UInt8]) {
+        switch self {
+        case .decimal(let text): output += text.utf8
+        case .array(let elements):
+            output.append(UInt8(ascii: "["))
+            for (index, element) in elements.enumerated() {
+                if index > 0 { output.append(UInt8(ascii: ",")) }
+                element.appendCompactText(to: &output)
+            }
+            output.append(UInt8(ascii: "]"))
+        case .object(let object):
+            output.append(UInt8(ascii: "{"))
+            for (index, member) in object.members.enumerated() {
+                if index > 0 { output.append(UInt8(ascii: ",")) }
+                Self.appendQuoted(member.key, to: &output)
+                output.append(UInt8(ascii: ":"))
+                member.value.appendCompactText(to: &output)
+            }
+            output.append(UInt8(ascii: "}"))
+        case .null, .bool, .integer, .string: appendPythonText(to: &output)
         }
     }
 
@@ -60,10 +90,10 @@ extension JSONValue {
 }
 
 /// Python's spelling of floating-point numbers.
-enum PythonNumber {
+package enum PythonNumber {
     /// `repr(value)`: the shortest digits that read back as `value`, with an exponent from 1e16 up and below
     /// 1e-4.
-    static func text(_ value: Double) -> String {
+    package static func text(_ value: Double) -> String {
         guard value.isFinite else { return value.isNaN ? "NaN" : value < 0 ? "-Infinity" : "Infinity" }
         let sign = value.sign == .minus ? "-" : ""
         guard value != 0 else { return sign + "0.0" }
