@@ -162,6 +162,7 @@ let package = Package(
             [
                 "ClusterCore", "ClusterProtocol", "ClusterTransport", "JobSpecification", "RuntimeSupport",
                 "Tokenization",
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ]),
         tests("ClusterPlanning", ["Checkpoints", "JobSpecification"]),

@@ -75,6 +75,16 @@ class Hosts:
         for name in [*map(self.name, range(self.count)), self.switch]:
             sh("ip", "netns", "del", name, check=False)
 
+    # Without a packet filter: one host has no way to another, in both directions.
+
+    def part(self, a, b):
+        for host, other in ((a, b), (b, a)):
+            sh("ip", "-n", self.name(host), "route", "add", "blackhole", f"{self.address(other)}/32")
+
+    def join(self, a, b):
+        for host, other in ((a, b), (b, a)):
+            sh("ip", "-n", self.name(host), "route", "del", "blackhole", f"{self.address(other)}/32")
+
     # Faults on the bridge
 
     def _drop(self, host, chain, side, other):

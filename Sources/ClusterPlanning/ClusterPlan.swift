@@ -128,14 +128,16 @@ package struct ClusterPlan: Sendable, Codable {
         var largest: MemoryPlan?
         for host in request.hosts {
             let plan = MemoryPlan([description], engine, workerCount: workers.count, threadCount: host.cores)
-            guard plan.byteCount <= UInt64(host.memoryByteCount) else {
+            let memory = UInt64(min(host.memoryByteCount, request.resources.memoryByteCountPerWorker ?? .max))
+            guard plan.byteCount <= memory else {
                 let parts = plan.items.sorted { $0.byteCount > $1.byteCount }.prefix(3).map {
                     "\($0.name) \(gibibytes($0.byteCount))"
                 }
                 throw PlanningError(
                     "\(request.model) on \(workers.count) worker\(workers.count == 1 ? "" : "s"): each needs "
-                        + "\(gibibytes(plan.byteCount)), a host has \(gibibytes(UInt64(host.memoryByteCount))): "
-                        + "\(gibibytes(plan.byteCount - UInt64(host.memoryByteCount))) short "
+                        + "\(gibibytes(plan.byteCount)), "
+                        + (memory < host.memoryByteCount ? "resources.memory_per_worker is" : "a host has")
+                        + " \(gibibytes(memory)): \(gibibytes(plan.byteCount - memory)) short "
                         + "(\(parts.joined(separator: ", ")))")
             }
             if plan.byteCount > largest?.byteCount ?? 0 { largest = plan }

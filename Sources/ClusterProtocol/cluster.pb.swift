@@ -641,6 +641,9 @@ package nonisolated struct WirePeerWait: Sendable {
   /// What is to come from it.
   package var reason: String = String()
 
+  /// Whether that takes seconds at most, as an answer does; otherwise as long as the peer's own work.
+  package var isAnswer: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1341,6 +1344,12 @@ package nonisolated struct WireGenerationSettings: @unchecked Sendable {
   package var hasRewardModel: Bool {_storage._rewardModel != nil}
   /// Clears the value of `rewardModel`. Subsequent reads from it will return its default value.
   package mutating func clearRewardModel() {_uniqueStorage()._rewardModel = nil}
+
+  /// Nobody reads which experts were chosen: records come without them.
+  package var dropsRoutes: Bool {
+    get {_storage._dropsRoutes}
+    set {_uniqueStorage()._dropsRoutes = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2797,6 +2806,14 @@ package nonisolated struct WireJournalEntry: Sendable {
     set {change = .snapshotLost(newValue)}
   }
 
+  package var jobForgotten: WireJobForgotten {
+    get {
+      if case .jobForgotten(let v)? = change {return v}
+      return WireJobForgotten()
+    }
+    set {change = .jobForgotten(newValue)}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Change: Equatable, Sendable {
@@ -2812,10 +2829,35 @@ package nonisolated struct WireJournalEntry: Sendable {
     case modelScaled(WireModelScaled)
     case drainBegun(WireDrainBegun)
     case snapshotLost(WireSnapshotLost)
+    case jobForgotten(WireJobForgotten)
 
   }
 
   package init() {}
+}
+
+/// A job that ended some jobs ago: its records and their entries are removed, this is what is still told of it.
+package nonisolated struct WireJobForgotten: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  package var summary: WireJobView {
+    get {_summary ?? WireJobView()}
+    set {_summary = newValue}
+  }
+  /// Returns true if `summary` has been explicitly set.
+  package var hasSummary: Bool {self._summary != nil}
+  /// Clears the value of `summary`. Subsequent reads from it will return its default value.
+  package mutating func clearSummary() {self._summary = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _summary: WireJobView? = nil
 }
 
 /// A checkpoint cannot be read or holds another state: the job goes on from the one before.
@@ -4376,7 +4418,7 @@ nonisolated extension WireBeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WirePeerWait: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".PeerWait"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}milliseconds\0\u{1}reason\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}milliseconds\0\u{1}reason\0\u{3}is_answer\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4387,6 +4429,7 @@ nonisolated extension WirePeerWait: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 1: try { try decoder.decodeSingularStringField(value: &self.peer) }()
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.milliseconds) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.isAnswer) }()
       default: break
       }
     }
@@ -4402,6 +4445,9 @@ nonisolated extension WirePeerWait: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if !self.reason.isEmpty {
       try visitor.visitSingularStringField(value: self.reason, fieldNumber: 3)
     }
+    if self.isAnswer != false {
+      try visitor.visitSingularBoolField(value: self.isAnswer, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4409,6 +4455,7 @@ nonisolated extension WirePeerWait: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.peer != rhs.peer {return false}
     if lhs.milliseconds != rhs.milliseconds {return false}
     if lhs.reason != rhs.reason {return false}
+    if lhs.isAnswer != rhs.isAnswer {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5475,7 +5522,7 @@ nonisolated extension WireRolloutGroup: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".GenerationSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0\u{1}judge\0\u{3}reward_model\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}temperature\0\u{3}top_p\0\u{3}top_k\0\u{3}min_p\0\u{3}repetition_penalty\0\u{3}presence_penalty\0\u{3}max_new_tokens\0\u{3}stop_ids\0\u{1}seed\0\u{3}thinking_limit\0\u{3}usable_vocabulary\0\u{1}rewards\0\u{3}stop_strings\0\u{1}score\0\u{1}thinking\0\u{1}environment\0\u{1}judge\0\u{3}reward_model\0\u{3}drops_routes\0")
 
   fileprivate class _StorageClass {
     var _temperature: Float = 0
@@ -5496,6 +5543,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
     var _environment: WireEnvironmentSettings? = nil
     var _judge: WireJudgeSettings? = nil
     var _rewardModel: WireRewardModelSettings? = nil
+    var _dropsRoutes: Bool = false
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -5524,6 +5572,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       _environment = source._environment
       _judge = source._judge
       _rewardModel = source._rewardModel
+      _dropsRoutes = source._dropsRoutes
     }
   }
 
@@ -5560,6 +5609,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         case 16: try { try decoder.decodeSingularMessageField(value: &_storage._environment) }()
         case 17: try { try decoder.decodeSingularMessageField(value: &_storage._judge) }()
         case 18: try { try decoder.decodeSingularMessageField(value: &_storage._rewardModel) }()
+        case 19: try { try decoder.decodeSingularBoolField(value: &_storage._dropsRoutes) }()
         default: break
         }
       }
@@ -5626,6 +5676,9 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
       try { if let v = _storage._rewardModel {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 18)
       } }()
+      if _storage._dropsRoutes != false {
+        try visitor.visitSingularBoolField(value: _storage._dropsRoutes, fieldNumber: 19)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -5653,6 +5706,7 @@ nonisolated extension WireGenerationSettings: SwiftProtobuf.Message, SwiftProtob
         if _storage._environment != rhs_storage._environment {return false}
         if _storage._judge != rhs_storage._judge {return false}
         if _storage._rewardModel != rhs_storage._rewardModel {return false}
+        if _storage._dropsRoutes != rhs_storage._dropsRoutes {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -8453,7 +8507,7 @@ nonisolated extension WireDone: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JournalEntry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0\u{3}model_scaled\0\u{3}drain_begun\0\u{3}snapshot_lost\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}epoch_started\0\u{3}job_admitted\0\u{3}unit_recorded\0\u{3}group_failed\0\u{3}job_ended\0\u{3}model_registered\0\u{3}step_prepared\0\u{3}step_committed\0\u{3}snapshot_taken\0\u{3}model_scaled\0\u{3}drain_begun\0\u{3}snapshot_lost\0\u{3}job_forgotten\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -8617,6 +8671,19 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
           self.change = .snapshotLost(v)
         }
       }()
+      case 13: try {
+        var v: WireJobForgotten?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .jobForgotten(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .jobForgotten(v)
+        }
+      }()
       default: break
       }
     }
@@ -8676,6 +8743,10 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
       guard case .snapshotLost(let v)? = self.change else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
     }()
+    case .jobForgotten?: try {
+      guard case .jobForgotten(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -8683,6 +8754,45 @@ nonisolated extension WireJournalEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
 
   package static func ==(lhs: WireJournalEntry, rhs: WireJournalEntry) -> Bool {
     if lhs.change != rhs.change {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireJobForgotten: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".JobForgotten"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}summary\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._summary) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    try { if let v = self._summary {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireJobForgotten, rhs: WireJobForgotten) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs._summary != rhs._summary {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -249,7 +249,7 @@ package struct Simulation {
         switch effect {
         case .journal: break
         // No training jobs in the simulation yet.
-        case .buildStep, .sendStep, .sealSnapshot, .removeSnapshots, .discardSnapshot: break
+        case .buildStep, .sendStep, .sealSnapshot, .removeSnapshots, .discardSnapshot, .forget: break
         case .log(let text): say("coordinator: \(text)")
         case .send(let envelope, let peer): send(envelope, to: peer)
         case .grant(let lease, let job, let model, let siblings, let peer):

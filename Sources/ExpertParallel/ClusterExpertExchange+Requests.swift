@@ -14,6 +14,8 @@ struct PendingRequest {
     let byteCount: Int
     /// Bytes of the sums in the answer.
     let answerByteCount: Int
+    /// When this owner was chosen.
+    let since = MonotonicInstant.now
     /// Nil until it was sent.
     var resendAt: MonotonicInstant?
     var firstSent: MonotonicInstant?

@@ -127,8 +127,9 @@ extension ClusterExpertExchange {
 
     private func publishWait(_ since: MonotonicInstant) {
         var (peer, reason): (PeerIdentity?, ExchangeWait.Reason) = (nil, .noHolder)
+        var since = since
         if let oldest = pending.min(by: { $0.key < $1.key })?.value {
-            (peer, reason) = (oldest.owner, oldest.reason)
+            (peer, reason, since) = (oldest.owner, oldest.reason, oldest.since)
         } else if let (owner, exclusion) = excluded.min(by: { $0.key < $1.key }) {
             (peer, reason) = (owner, exclusion.reason)
         }

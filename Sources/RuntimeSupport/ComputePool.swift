@@ -38,6 +38,7 @@ package final class ComputePool: Sendable {
     package func parallel(_ count: Int, priority: Priority = .local, _ body: (Int) -> Void) {
         let mode = ck_thread_setup()
         defer { ck_thread_restore(mode) }
+        WorkProgress.note()
         if priority == .local, threadCount == 1 || count <= 1 {
             for index in 0..<max(count, 0) {
                 loops.helpServing()

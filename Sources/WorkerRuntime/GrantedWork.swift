@@ -94,7 +94,7 @@ extension EngineLoop.FinishedSequence {
             $0.forced = Data(result.forced.map { $0 ? 1 : 0 })
             $0.finishReason = result.finishReason.rawValue
             $0.thinkingTokenCount = UInt32(result.thinkingTokenCount)
-            $0.routedExperts = Data(result.routedExperts)
+            if !group.settings.dropsRoutes { $0.routedExperts = Data(result.routedExperts) }
             let ended = result.finishReason == .stop && group.settings.stopIds.contains(result.tokens.last ?? -1)
             $0.text = host.tokenizer?.decode(ended ? result.tokens.dropLast() : result.tokens[...]) ?? ""
             $0.outcome = result.finishReason == .stop ? "ok" : "truncated"

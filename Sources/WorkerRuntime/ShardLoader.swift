@@ -144,6 +144,7 @@ final class ShardLoader: Sendable {
             }
             activity.withLock { $0 = "loading \(experts.count) experts of layer \(layer)" }
             FailPoint.pass("worker.shard-loading")
+            WorkProgress.note()
             let weights = try loader.experts(layer: layer, owned: experts)
             environment.shards.add(
                 model: deploy.model.id, policyVersion: deploy.model.policyVersion,

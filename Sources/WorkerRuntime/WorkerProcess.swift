@@ -23,6 +23,8 @@ package final class WorkerProcess: @unchecked Sendable {
         case bulkLost(PeerIdentity)
         /// A line about a peer that cannot be reached.
         case trouble(String)
+        /// The exchange connection to another worker stands, or has broken.
+        case link(PeerIdentity, isUp: Bool)
         case finished(WireUnitResult)
         case leaseEnded(UInt64, WireUnitFailed?)
         case shards(WireShardReport)
@@ -56,6 +58,7 @@ package final class WorkerProcess: @unchecked Sendable {
     /// A message of the coordinator found no room among the inputs.
     private let hasMissed: Locked<Bool>
     private var lastSendFailure: MonotonicInstant?
+    private var links = PeerLinks()
     private var exitCode: Int32?
     private var lastRefusal: MonotonicInstant?
 
@@ -84,6 +87,8 @@ package final class WorkerProcess: @unchecked Sendable {
                 switch event {
                 case .connected(let peer, .control): _ = inputs.tryPush(.connected(peer))
                 case .disconnected(let peer, .bulk, _): _ = inputs.tryPush(.bulkLost(peer))
+                case .connected(let peer, .exchange): _ = inputs.tryPush(.link(peer, isUp: true))
+                case .disconnected(let peer, .exchange, _): _ = inputs.tryPush(.link(peer, isUp: false))
                 case .handshakeFailed(let failure, _): _ = inputs.tryPush(.refused(failure))
                 case .dialFailed(_, _, let text), .acceptFailed(_, let text): _ = inputs.tryPush(.trouble(text))
                 default: break
@@ -211,6 +216,7 @@ package final class WorkerProcess: @unchecked Sendable {
             if peer == address?.identity { perform(session.apply(.connected, at: .now)) }
         case .bulkLost(let peer): reassembler.forget(peer: peer)
         case .trouble(let text): logger.warning("\(text)")
+        case .link(let peer, let isUp): links.note(peer, isUp: isUp, .now)
         case .finished(let result): perform(session.apply(.finished(result), at: .now))
         case .leaseEnded(let lease, let failure):
             perform(session.apply(.leaseEnded(lease, failure: failure), at: .now))
@@ -267,7 +273,8 @@ package final class WorkerProcess: @unchecked Sendable {
         let status = engine.status.withLock { $0 }
         let exchange = environment.port.counters.snapshot
         var beat = WireBeat()
-        beat.progress = status.progress + UInt64(exchange.servedRuns)
+        beat.progress = status.progress + UInt64(exchange.servedRuns) + WorkProgress.count
+        beat.unreachable = links.unreachable(.now)
         let loading = loader.activity.withLock { $0 }
         beat.activity = loading.map { status.activity == "idle" ? $0 : "\(status.activity), \($0)" } ?? status.activity
         let hosted = hosts.withLock { Array($0.values) }
@@ -275,13 +282,19 @@ package final class WorkerProcess: @unchecked Sendable {
             guard let waiting = host.exchange?.waiting else { continue }
             beat.waitingFor = describe(waiting)
             beat.waitingMilliseconds = MonotonicInstant.now.milliseconds(since: waiting.since)
+            beat.note(waiting)
         }
         if beat.waitingFor.isEmpty, status.activity == "idle", let waiting = rewards.waiting {
             beat.waitingFor = "verifiers of \(waiting.count) responses"
             beat.waitingMilliseconds = MonotonicInstant.now.milliseconds(since: waiting.since)
         }
         if let activity = training.activity { beat.activity = activity }
-        if let waiting = training.waiting { beat.waitingFor = waiting }
+        for waiting in training.expertWaits { beat.note(waiting) }
+        if let waiting = training.waiting {
+            beat.waitingFor = "\(waiting.peers.map(name).joined(separator: ", ")) \(waiting.reason)"
+            beat.waitingMilliseconds = MonotonicInstant.now.milliseconds(since: waiting.since)
+            beat.note(waiting)
+        }
         for (model, count) in status.freeSlots.sorted(by: { $0.key < $1.key }) {
             var slots = WireFreeSlots()
             slots.model = model
@@ -310,10 +323,11 @@ package final class WorkerProcess: @unchecked Sendable {
     }
 
     private func describe(_ wait: ExchangeWait) -> String {
-        let who = wait.peer.map { peer in
-            routes.number(of: peer).map { "worker \($0)" } ?? "peer \(peer)"
-        }
-        return "experts of layer \(wait.layer) from \(who ?? "anybody"): \(wait.reason.rawValue)"
+        "experts of layer \(wait.layer) from \(wait.peer.map(name) ?? "anybody"): \(wait.reason.rawValue)"
+    }
+
+    private func name(_ peer: PeerIdentity) -> String {
+        routes.number(of: peer).map { "worker \($0)" } ?? "peer \(peer)"
     }
 
     // MARK: - Out
@@ -364,12 +378,14 @@ package final class WorkerProcess: @unchecked Sendable {
             let others = Set(welcome.peers)
             let gone = routes.peers.filter { $0 != transport.identity && !others.contains($0.rawValue) }
             routes.welcome(as: welcome.worker, transport.identity)
+            links.forgetPeers()
             for peer in gone { forget(peer) }
             if welcome.firstTrainingEpoch > 0 { endTraining(epoch: welcome.firstTrainingEpoch - 1) }
         case .allowPeer(let allow):
             let peer = PeerIdentity(allow.identity)
             guard CurveKeyPair.isKey(allow.identity), allowList.add(peer, role: .worker) else { return }
             publish(routes.name(allow.worker, peer))
+            links.expect(peer, .now)
             var reply = WireEnvelope()
             reply.peerAllowed.identity = allow.identity
             reply.protocolVersion = clusterProtocolVersion
@@ -400,6 +416,7 @@ package final class WorkerProcess: @unchecked Sendable {
     }
 
     private func forget(_ peer: PeerIdentity) {
+        links.forget(peer)
         allowList.remove(peer)
         transport.disconnect(from: peer)
     }

@@ -336,4 +336,28 @@ struct CoordinatorTests {
         let targets = stage.coordinator.deployments[1]!.placement.targets
         #expect(targets[1]?.count == 2 && targets[2]?.count == 6, "\(targets)")
     }
+
+    @Test("a record that the journal cannot keep fails its group with the reason, and nobody is shut out")
+    func hugeRecord() {
+        var stage = twoWorkers(1)
+        for _ in 0..<WorkLedger.failureCount {
+            stage.beat("a", incarnation: 1, slots: 1)
+            guard let lease = stage.coordinator.current?.ledger.leases.values.first else { break }
+            var result = stage.result(lease.id, group: 0)
+            result.rollout.routedExperts = Data(count: WireUnitResult.byteCountMax)
+            stage.apply(.result(result, from: PeerIdentity("a")))
+        }
+        #expect(
+            stage.coordinator.state.jobs[1]?.failedGroups[0]?.contains("the journal keeps 900000000 at most") == true)
+        #expect(stage.coordinator.members.count == 2 && stage.coordinator.quarantined.isEmpty)
+    }
+
+    @Test("resources.memory_per_worker is all that a job gets of a worker")
+    func memoryPerWorker() {
+        var stage = Stage()
+        stage.hello("a", incarnation: 1, memory: 1 << 40)
+        stage.admit(trunk: 1 << 30, memoryPerWorker: 1 << 29)
+        let problem = stage.coordinator.state.jobs[1]?.ended?.problem ?? ""
+        #expect(problem.contains("may give the job 512 MiB") && problem.contains("memory_per_worker"), "\(problem)")
+    }
 }

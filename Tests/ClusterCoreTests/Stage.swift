@@ -87,13 +87,14 @@ struct Stage {
 
     mutating func admit(
         groups: UInt32 = 2, siblings: UInt32 = 1, trunk: UInt64 = 1 << 20, experts: UInt32 = 0,
-        expertBytes: UInt64 = 0, path: String = "model"
+        expertBytes: UInt64 = 0, path: String = "model", memoryPerWorker: UInt64 = 0
     ) {
         let admitted = WireJobAdmitted.with {
             $0.job = coordinator.state.nextJob
             $0.name = "job"
             $0.groupCount = groups
             $0.groupSize = siblings
+            $0.memoryByteCountPerWorker = memoryPerWorker
         }
         let model = WireModelDescription.with {
             $0.path = path

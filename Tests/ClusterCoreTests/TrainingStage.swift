@@ -37,6 +37,7 @@ struct TrainingStage {
     var spoiled: Set<String> = []
     /// Whether a worker cannot read a directory.
     var cannotRead: (_ worker: String, _ directory: String) -> Bool = { _, _ in false }
+    var entries: [WireJournalEntry] = []
     /// One line per thing of note, in order.
     var transcript: [String] = []
     /// Called after everything that was done.
@@ -143,7 +144,9 @@ struct TrainingStage {
 
     private mutating func perform(_ effect: Coordinator.Effect) {
         switch effect {
-        case .journal(let entry, _): transcript.append("journal: \(Self.kind(entry))")
+        case .journal(let entry, _):
+            entries.append(entry)
+            transcript.append("journal: \(Self.kind(entry))")
         case .send(let envelope, let peer): obey(envelope, peer.rawValue)
         case .buildStep(let job, let epoch, let version, let members):
             transcript.append("build step \(version + 1) for \(members.count)")
@@ -179,6 +182,7 @@ struct TrainingStage {
             spoiled.remove(directory)
         case .finish(let job): answer(.jobWritten(job: job, problem: nil))
         case .grant: break
+        case .forget(let job): transcript.append("forget \(job)")
         case .log(let text): transcript.append("log: \(text)")
         }
     }
@@ -273,6 +277,7 @@ struct TrainingStage {
         case .snapshotTaken(let taken): "checkpoint \(taken.version)"
         case .snapshotLost(let lost): "lost \(lost.version)"
         case .jobEnded(let ended): ended.status
+        case .jobForgotten(let forgotten): "forgotten \(forgotten.job)"
         default: "other"
         }
     }

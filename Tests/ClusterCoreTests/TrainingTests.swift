@@ -2,6 +2,7 @@
 import ClusterProtocol
 import ClusterTransport
 import RuntimeSupport
+import SwiftProtobuf
 import Testing
 
 @testable import ClusterCore
@@ -207,5 +208,139 @@ struct TrainingTests {
         #expect(again.transcript.contains("journal: lost 4") && again.transcript.contains("discard step-000004"))
         #expect(again.transcript.contains("a begins from 2 as 0 of 2"), "\(again.transcript)")
         #expect(again.job.ended?.status == "done" && again.job.committed == quiet.committed)
+    }
+
+    @Test("of jobs that ended some jobs ago a summary stays; without their detail the journal gives the same state")
+    func forgetting() {
+        var stage = TrainingStage(workers: ["a"])
+        for _ in 0..<4 { stage.admit(steps: 2, every: 1) }
+        #expect(stage.transcript.filter { $0.hasPrefix("forget") } == ["forget 1", "forget 2"])
+        let list = stage.coordinator.jobList(WireListJobs(), stage.now)
+        #expect(list.jobs.map(\.status) == ["done", "done", "done", "done"] && list.jobs.allSatisfy { $0.step == 2 })
+        #expect(stage.job.committed.isEmpty)
+        let kept = stage.entries.filter { ![1, 2].contains($0.detailOfJob ?? 0) }
+        #expect(kept.count == stage.entries.count - 2 * 6)
+        let again = Coordinator(state: DurableState(replaying: kept), incarnation: 9)
+        #expect(again.jobList(WireListJobs(), stage.now) == list)
+    }
+
+    // MARK: - Waits
+
+    private func wait(
+        _ stage: inout TrainingStage, _ name: String, for peers: [String], milliseconds: UInt64, isAnswer: Bool
+    ) {
+        stage.actors[name]!.beat.waits = peers.map { peer in
+            .with {
+                $0.peer = peer
+                $0.milliseconds = milliseconds
+                $0.reason = isAnswer ? "experts of layer 0: no answer yet" : "to finish their cells"
+                $0.isAnswer = isAnswer
+            }
+        }
+    }
+
+    /// Three workers in the middle of a step that nobody finishes.
+    private func amidStep() -> TrainingStage {
+        var stage = TrainingStage(workers: ["a", "b", "c"])
+        for name in ["a", "b", "c"] { stage.actors[name]!.isSilent = true }
+        stage.admit(steps: 2, every: 1)
+        return stage
+    }
+
+    @Test("two workers that cannot reach each other are named within seconds, and the job goes on without one of them")
+    func apart() {
+        var stage = amidStep()
+        func unreachable(_ milliseconds: UInt64) {
+            stage.actors["b"]!.beat.unreachable =
+                milliseconds == 0
+                ? []
+                : [
+                    .with {
+                        $0.peer = "c"; $0.milliseconds = milliseconds
+                    }
+                ]
+        }
+        unreachable(3000)
+        stage.pass(600)
+        var list = WireListJobs()
+        list.job = 1
+        let notes = stage.coordinator.jobList(list, stage.now).jobs[0].notes
+        #expect(notes.count == 1 && notes[0].contains("worker 2 (b") && notes[0].contains("worker 3 (c"), "\(notes)")
+        #expect(stage.transcript.contains { $0.contains("worker 3 (c, pid 0) cannot reach each other") })
+        #expect(stage.coordinator.workerList(stage.now).workers.map { $0.problem.isEmpty } == [true, false, false])
+        #expect(stage.run?.members == [1, 2, 3])
+        unreachable(9000)
+        for name in ["a", "b", "c"] { stage.actors[name]!.isSilent = false }
+        stage.pass(600)
+        #expect(stage.job.ended?.status == "done", "\(stage.transcript)")
+        #expect(stage.transcript.contains { $0.contains("worker 3 (c, pid 0) is left out: it cannot reach worker 2") })
+        #expect(stage.transcript.contains("a begins from 0 as 0 of 2"))
+        unreachable(0)
+        stage.pass(600)
+        #expect(stage.coordinator.members.values.allSatisfy { !$0.isLeftOut })
+    }
+
+    @Test("whom most cannot reach is left out, and nobody where nothing is exchanged")
+    func cover() {
+        var stage = amidStep()
+        for name in ["b", "c"] {
+            stage.actors[name]!.beat.unreachable = [
+                .with {
+                    $0.peer = "a"; $0.milliseconds = 10_000
+                }
+            ]
+        }
+        stage.pass(600)
+        #expect(stage.run?.members == [2, 3])
+        stage.coordinator.end(1, "cancelled", "")
+        stage.pass(600)
+        #expect(stage.coordinator.members.values.allSatisfy { !$0.isLeftOut } && stage.coordinator.apart.count == 2)
+    }
+
+    @Test("an answer that does not come for two minutes: who owes it to most is ended, once")
+    func answers() {
+        var stage = amidStep()
+        wait(&stage, "a", for: ["b"], milliseconds: 100_000, isAnswer: true)
+        wait(&stage, "c", for: ["b"], milliseconds: 100_000, isAnswer: true)
+        stage.pass(600)
+        #expect(stage.coordinator.members.count == 3)
+        wait(&stage, "a", for: ["b"], milliseconds: 121_000, isAnswer: true)
+        wait(&stage, "c", for: ["b"], milliseconds: 121_000, isAnswer: true)
+        stage.pass(600)
+        #expect(stage.number("b") == nil && stage.coordinator.members.count == 2, "\(stage.transcript)")
+        #expect(stage.transcript.contains { $0.contains("worker 1, worker 3 waited more than 120 s for it (experts") })
+        // They ask the next holder; their wait goes on from the same start.
+        wait(&stage, "a", for: ["c"], milliseconds: 122_000, isAnswer: true)
+        stage.pass(600)
+        #expect(stage.coordinator.members.count == 2)
+    }
+
+    @Test(
+        "members that all wait for each other: the epoch ends and says who waited for whom; who waits for one that works, waits"
+    )
+    func everybodyWaits() {
+        var stage = amidStep()
+        let epoch = stage.run?.epoch
+        wait(&stage, "a", for: ["b", "c"], milliseconds: 130_000, isAnswer: false)
+        wait(&stage, "b", for: ["c"], milliseconds: 130_000, isAnswer: false)
+        stage.pass(600)
+        #expect(stage.run?.epoch == epoch)
+        wait(&stage, "c", for: ["a"], milliseconds: 130_000, isAnswer: false)
+        stage.pass(600)
+        #expect(stage.run?.epoch != epoch)
+        let reason = stage.coordinator.current?.restarts?.reason ?? ""
+        #expect(reason.contains("worker 3 waits for worker 1 to finish their cells"), "\(reason)")
+    }
+
+    @Test("a member that stands still for ten minutes is ended, one that gets on is not")
+    func standstill() {
+        var stage = amidStep()
+        for round in 0..<130 {
+            stage.actors["a"]!.beat.progress = UInt64(round)
+            stage.actors["c"]!.beat.progress = UInt64(round)
+            stage.pass(5000)
+        }
+        #expect(stage.number("b") == nil && stage.number("a") == 1 && stage.number("c") == 3)
+        #expect(stage.transcript.contains { $0.contains("no progress for 6") })
     }
 }

@@ -80,7 +80,6 @@ func message(_ text: String, overrides: [JobOverride] = [], rewardNames: [String
                   max_batch_tokens: 2048
                   max_sequences: 64
                   page_size: 64
-                  threads_per_worker: 0
                   workers_min: 1
                 sampling:
                   max_new_tokens: 256
@@ -177,6 +176,11 @@ func message(_ text: String, overrides: [JobOverride] = [], rewardNames: [String
         (
             "reward: [exact, {name: exact, options: {ignore_case: on}}]",
             "reward[1]: 'exact' occurs twice; use its weight (line 6)"
+        ),
+        (
+            "resources: {threads_per_worker: 8}",
+            "resources.threads_per_worker: a worker's threads are its own: start it with --threads (apus run, up and worker "
+                + "have it) and remove the key (line 6)"
         ),
         (
             "resources: {memory_per_worker: 1GiB, kv_cache_bytes: 2GiB}",

@@ -144,7 +144,9 @@ extension Coordinator {
         let hasSettled = firstJoin.map { now.milliseconds(since: $0) > times.settle } ?? false
         let wanted = deployments.isEmpty && !hasSettled ? max(minimum, expectedWorkerCount) : minimum
         if workers.count < wanted, deployments.isEmpty || workers.isEmpty {
-            return "\(wanted - workers.count) more worker\(wanted - workers.count == 1 ? "" : "s") to join"
+            let cutOff = liveWorkers.compactMap { members[$0]?.cutOff }
+            return (["\(wanted - workers.count) more worker\(wanted - workers.count == 1 ? "" : "s") to join"] + cutOff)
+                .joined(separator: "; ")
         }
         // All models when they fit together; otherwise one after the other.
         let models = fits(all, engine, on: workers) ? all : phase
@@ -445,6 +447,9 @@ extension Coordinator {
         if let numericsFingerprint, result.numericsFingerprint != numericsFingerprint {
             return "it was computed with other kernels"
         }
+        if result.byteCount > WireUnitResult.byteCountMax {
+            return "it has \(result.byteCount) bytes, and the journal keeps \(WireUnitResult.byteCountMax) at most"
+        }
         let model = state.models[isScore ? job.admitted.scoreModel : job.admitted.policyModel]
         let version = job.isTraining ? job.policyVersion(ofGroup: sequence.group) : model?.policyVersion
         guard result.policyVersion == version else { return "policy version \(result.policyVersion)" }
@@ -492,6 +497,7 @@ extension Coordinator {
                 }
             })
         log("job \(job) \(status)\(problem.isEmpty ? "" : ": \(problem)")")
+        defer { forgetOldJobs() }
         guard current?.id == job else { return }
         if let run = current?.training {
             for worker in run.members {
@@ -506,6 +512,24 @@ extension Coordinator {
             send(to: member.identity) { $0.withdraw.lease = lease.id }
         }
         current = nil
+    }
+
+    /// Ended jobs whose records are kept: what writes their last files may still be at it.
+    private static let keptJobCount = 2
+
+    /// The journal does not grow with the jobs that have ended.
+    private mutating func forgetOldJobs() {
+        for id in state.endedJobs.dropLast(Self.keptJobCount) {
+            guard let job = state.jobs[id] else { continue }
+            let summary = view(job, MonotonicInstant(nanoseconds: 0))
+            record(
+                .with {
+                    $0.jobForgotten = .with {
+                        $0.job = id; $0.summary = summary
+                    }
+                })
+            emit(.forget(job: id))
+        }
     }
 
     mutating func cancel(_ cancel: WireCancelJob, _ peer: PeerIdentity, _ envelope: WireEnvelope) {

@@ -138,7 +138,7 @@ extension Coordinator {
 
     mutating func note(_ beat: WireBeat, of number: WorkerNumber, _ now: MonotonicInstant) {
         guard var member = members[number] else { return }
-        let isBusy = !(current?.ledger.leases(of: number).isEmpty ?? true)
+        let isBusy = isBusy(number)
         if beat.progress != member.beat.progress || !beat.waitingFor.isEmpty || !isBusy { member.lastProgress = now }
         member.beat = beat
         if beat.isLeaving, !member.isDraining {
@@ -176,10 +176,19 @@ extension Coordinator {
                 bury(member.number, "silent for \(silent) ms")
             } else if let until = member.lostUntil, now > until {
                 bury(member.number, "its connection broke and it did not come back")
-            } else if now.milliseconds(since: member.lastProgress) > times.stall {
-                bury(member.number, "no progress for \(now.milliseconds(since: member.lastProgress) / 1000) s")
+            } else {
+                let stands = now.milliseconds(since: member.lastProgress)
+                let hasLeases = current?.ledger.leases(of: member.number).isEmpty == false
+                guard stands > (hasLeases ? times.stall : times.standstill) else { continue }
+                bury(member.number, "no progress for \(stands / 1000) s (\(member.beat.activity))")
             }
         }
+    }
+
+    /// Whether something is to come from a worker.
+    private func isBusy(_ worker: WorkerNumber) -> Bool {
+        current?.ledger.leases(of: worker).isEmpty == false || current?.training?.owing.contains(worker) == true
+            || deployments.values.contains { $0.isLoading(worker) }
     }
 
     /// Shuts a key out: its results were wrong.

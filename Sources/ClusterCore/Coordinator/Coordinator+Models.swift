@@ -82,6 +82,12 @@ extension Coordinator {
         shortfall(models, engine, on: workers) == nil
     }
 
+    /// What a worker has for the job that runs: its own memory, or what the job may take of it.
+    private func memory(of member: Member) -> UInt64 {
+        let most = current.flatMap { state.jobs[$0.id] }?.admitted.memoryByteCountPerWorker ?? 0
+        return most == 0 ? member.hello.memoryByteCount : min(most, member.hello.memoryByteCount)
+    }
+
     /// A worker's needs with a share of its even part of the experts.
     private func plan(
         _ descriptions: [WireModelDescription], _ engine: WireEngineSettings, _ member: Member, of workerCount: Int,
@@ -98,8 +104,8 @@ extension Coordinator {
     ) -> Double? {
         let fixed = plan(descriptions, engine, member, of: workerCount, share: 0).byteCount
         let even = plan(descriptions, engine, member, of: workerCount).byteCount
-        guard member.hello.memoryByteCount >= fixed else { return nil }
-        return even == fixed ? .infinity : Double(member.hello.memoryByteCount - fixed) / Double(even - fixed)
+        guard memory(of: member) >= fixed else { return nil }
+        return even == fixed ? .infinity : Double(memory(of: member) - fixed) / Double(even - fixed)
     }
 
     /// Nothing is placed on workers without memory for trunk and cache, as long as others have it: a small host that joins
@@ -108,7 +114,7 @@ extension Coordinator {
     mutating func leaveOutSmallWorkers(
         _ models: [UInt32], _ engine: WireEngineSettings, minimum: Int
     ) -> [WorkerNumber] {
-        let workers = liveWorkers
+        let workers = liveWorkers.filter { members[$0]?.cutOff == nil }
         let descriptions = models.compactMap { state.models[$0] }
         let roomy = workers.filter { worker in
             members[worker].map { capacity(descriptions, engine, $0, of: workers.count) != nil } ?? false
@@ -116,11 +122,11 @@ extension Coordinator {
         // With too few of them the job waits, and says for what.
         let used = roomy.count < minimum ? workers : roomy
         let isUsed = Set(used)
-        for worker in workers where members[worker]?.isLeftOut == isUsed.contains(worker) {
-            members[worker]!.isLeftOut.toggle()
+        for worker in workers where members[worker]?.hasNoRoom == isUsed.contains(worker) {
+            members[worker]!.hasNoRoom.toggle()
             let name = members[worker]!.name
             log(
-                members[worker]!.isLeftOut
+                members[worker]!.hasNoRoom
                     ? "\(name) is left out: \(shortfall(models, engine, on: [worker]) ?? "it has no room")"
                     : "\(name) is used again")
         }
@@ -159,14 +165,17 @@ extension Coordinator {
         for worker in workers {
             guard let member = members[worker] else { continue }
             let plan = plan(descriptions, engine, member, of: workers.count)
-            if member.hello.memoryByteCount >= plan.byteCount { continue }
+            if memory(of: member) >= plan.byteCount { continue }
             let hasRoom = capacity(descriptions, engine, member, of: workers.count) != nil
             if isShared, hasRoom, descriptions.contains(where: { $0.expertCount > 0 }) { continue }
             let isTraining = descriptions.contains(where: \.hasTraining)
-            return "\(member.name) has \(gibibytes(member.hello.memoryByteCount)), its part needs "
+            let limit = memory(of: member)
+            let has = limit < member.hello.memoryByteCount ? "may give the job" : "has"
+            return "\(member.name) \(has) \(gibibytes(limit)), its part needs "
                 + "\(gibibytes(plan.byteCount)) with \(workers.count) worker\(workers.count == 1 ? "" : "s"): add "
                 + "workers, lower resources.kv_cache_bytes\(isTraining ? ", cell_tokens or wave_cells" : " or replicas")"
-                + ", or raise the worker's --memory (apus plan shows the parts)"
+                + ", or raise \(limit < member.hello.memoryByteCount ? "resources.memory_per_worker" : "the worker's --memory") "
+                + "(apus plan shows the parts)"
         }
         return nil
     }

@@ -26,8 +26,9 @@ extension Coordinator {
         }
     }
 
-    private func view(_ job: JobRecord, _ now: MonotonicInstant) -> WireJobView {
-        .with {
+    func view(_ job: JobRecord, _ now: MonotonicInstant) -> WireJobView {
+        if let summary = job.summary { return summary }
+        return .with {
             $0.id = job.id
             $0.name = job.admitted.name
             $0.kind = job.admitted.kind
@@ -79,9 +80,19 @@ extension Coordinator {
 
     /// What a person should know of the workers while a job runs, beside what it waits for.
     private func notes() -> [String] {
-        members.values.sorted { $0.number < $1.number }.compactMap { member in
-            loadProblem(member.number).map { "\(member.name) is left aside and tries again: it \($0)" }
-        }
+        apart.sorted().prefix(5).map(text)
+            + members.values.sorted { $0.number < $1.number }.flatMap { member in
+                [
+                    member.cutOff,
+                    loadProblem(member.number).map { "\(member.name) is left aside and tries again: it \($0)" },
+                ]
+                .compactMap(\.self)
+            }
+    }
+
+    private func problem(of member: Member) -> String {
+        let pairs = apart.sorted().filter { $0.contains(member.number) }.map(text)
+        return (pairs + [loadProblem(member.number).map { "it " + $0 }].compactMap(\.self)).joined(separator: "; ")
     }
 
     func workerList(_ now: MonotonicInstant) -> WireWorkerList {
@@ -130,7 +141,7 @@ extension Coordinator {
             $0.status =
                 member.lostUntil != nil
                 ? "lost" : member.isDraining ? "draining" : member.isLeftOut ? "left out" : "live"
-            $0.problem = loadProblem(member.number).map { "it " + $0 } ?? ""
+            $0.problem = problem(of: member)
             $0.activity = member.beat.activity
             $0.waitingFor = member.beat.waitingFor
             $0.waitingMilliseconds = member.beat.waitingMilliseconds

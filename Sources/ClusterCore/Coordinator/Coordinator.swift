@@ -46,6 +46,8 @@ package struct Coordinator: Sendable {
         case removeSnapshots(job: UInt64, keeping: [UInt64])
         /// Take away the name of a checkpoint that cannot be used, so that another one can have it.
         case discardSnapshot(directory: String)
+        /// Remove a job's rows, records and the entries that are its detail.
+        case forget(job: UInt64)
         /// Write the output files of a job whose units are all done.
         case finish(job: UInt64)
         case log(String)
@@ -92,6 +94,10 @@ package struct Coordinator: Sendable {
     /// Of the first worker; all others must match.
     var numericsFingerprint: String?
     var firstJoin: MonotonicInstant?
+    /// Workers that have no connection to each other.
+    var apart: Set<WorkerPair> = []
+    /// When a wait that was too long was last ended.
+    var waitsCheckedAt: MonotonicInstant?
     var deployments: [UInt32: Deployment] = [:]
     var placementEpochs = PlacementEpochs()
     /// Of each model that was undeployed the last number given out before: reports up to it are of what is gone.
@@ -141,11 +147,15 @@ package struct Coordinator: Sendable {
             let next = fault == .epochStays ? max(1, state.epoch) : state.epoch + 1
             record(.with { $0.epochStarted.epoch = next })
             placementEpochs.begin(coordinatorEpoch: next)
+            // An earlier process may have died over the last one.
+            if let job = state.lastForgotten { emit(.forget(job: job)) }
         }
         switch event {
         case .tick:
             forgiveOwnPause(now)
             checkMembers(now)
+            checkReachability(now)
+            endLongWaits(now)
             releaseDrained()
         case .message(let envelope, let peer, let role): receive(envelope, from: peer, role: role, now)
         case .connectionLost(let peer): connectionLost(peer, now)

@@ -96,6 +96,11 @@ struct Deployment: Sendable {
         return wish(worker, [], &epochs)
     }
 
+    /// Whether `worker` has been asked for something and has not answered yet.
+    func isLoading(_ worker: WorkerNumber) -> Bool {
+        unanswered[worker]?.isEmpty == false && problems[worker] == nil
+    }
+
     /// Whether `worker` can run the model now.
     func isReady(_ worker: WorkerNumber) -> Bool {
         trunkReady.contains(worker) && (model.expertCount == 0 || placement.isComplete)

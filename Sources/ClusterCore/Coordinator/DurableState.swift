@@ -34,6 +34,8 @@ package struct JobRecord: Sendable {
     package private(set) var snapshots: [WireSnapshotTaken] = []
     /// Those that could not be used.
     private(set) var lostSnapshots: [WireSnapshotLost] = []
+    /// What is told of a job whose records are removed.
+    private(set) var summary: WireJobView?
     package private(set) var tokenCount: UInt64 = 0
     /// Groups of which two recorded responses differ in their reward.
     private var groupRewards: [Int: (first: Double, differs: Bool)] = [:]
@@ -152,6 +154,21 @@ package struct JobRecord: Sendable {
         if isCounted { count(group, 1) }
     }
     mutating func end(_ ended: WireJobEnded) { self.ended = ended }
+
+    /// Keeps nothing but what is told of an ended job.
+    mutating func apply(_ forgotten: WireJobForgotten) {
+        guard ended != nil else { return }
+        summary = forgotten.summary
+        rollouts = [:]
+        scores = [:]
+        failedGroups = [:]
+        prepared = [:]
+        committed = [:]
+        snapshots = []
+        groupRewards = [:]
+        missingRollouts = []
+        missingScores = []
+    }
     mutating func apply(_ step: WireStepPrepared) { prepared[step.version] = step }
     mutating func apply(_ step: WireStepCommitted) { committed[step.version] = step.digest }
 
@@ -185,6 +202,9 @@ package struct DurableState: Sendable {
     package private(set) var epoch: UInt64 = 0
     package private(set) var jobs: [UInt64: JobRecord] = [:]
     package private(set) var models: [UInt32: WireModelDescription] = [:]
+    /// Those of them that have ended and are not forgotten, in the order of their ends.
+    private(set) var endedJobs: [UInt64] = []
+    private(set) var lastForgotten: UInt64?
     /// Copies of the experts of models that an operator has scaled.
     package private(set) var replicas: [UInt32: UInt32] = [:]
     /// Incarnations that an operator has drained, the last of each key.
@@ -212,10 +232,31 @@ package struct DurableState: Sendable {
         case .stepCommitted(let step): jobs[step.job]?.apply(step)
         case .snapshotTaken(let taken): jobs[taken.job]?.apply(taken)
         case .snapshotLost(let lost): jobs[lost.job]?.apply(lost)
-        case .jobEnded(let ended): jobs[ended.job]?.end(ended)
+        case .jobEnded(let ended):
+            jobs[ended.job]?.end(ended)
+            endedJobs.append(ended.job)
+        case .jobForgotten(let forgotten):
+            jobs[forgotten.job]?.apply(forgotten)
+            endedJobs.removeAll { $0 == forgotten.job }
+            lastForgotten = forgotten.job
         case .modelScaled(let scaled): replicas[scaled.model] = scaled.replicas
         case .drainBegun(let drain): drained[drain.identity] = drain.incarnation
         case nil: break
+        }
+    }
+}
+
+extension WireJournalEntry {
+    /// The job whose detail this is: once that is forgotten, so can this be.
+    package var detailOfJob: UInt64? {
+        switch change {
+        case .unitRecorded(let recorded): recorded.job
+        case .groupFailed(let failed): failed.job
+        case .stepPrepared(let step): step.job
+        case .stepCommitted(let step): step.job
+        case .snapshotTaken(let taken): taken.job
+        case .snapshotLost(let lost): lost.job
+        default: nil
         }
     }
 }

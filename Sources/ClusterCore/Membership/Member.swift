@@ -18,7 +18,11 @@ package struct Member: Sendable {
     /// It takes no more work, and what it holds goes to others; then it is told to end.
     package var isDraining = false
     /// It has no memory for its part of the job's models, and others have: nothing is placed on it.
-    package var isLeftOut = false
+    var hasNoRoom = false
+    /// Why the others go on without it: workers that it cannot reach.
+    var cutOff: String?
+    /// Nothing is placed on it.
+    package var isLeftOut: Bool { hasNoRoom || cutOff != nil }
     /// Sequences granted since the last beat, per model: the beat's free slots are older than them.
     package var grantedSinceBeat: [UInt32: Int] = [:]
     /// What it last said it holds, by model.
@@ -50,6 +54,14 @@ package struct ClusterTimes: Sendable {
     package var silenceAfterLoss: UInt64 = 750
     /// A worker with leases that beats but makes no progress and waits for nobody for this long is stuck.
     package var stall: UInt64 = 120_000
+    /// As `stall`, for a worker that loads, trains or writes a checkpoint: files may be slow.
+    package var standstill: UInt64 = 600_000
+    /// Two workers that have no connection to each other are named after this time, and after the second one of them is
+    /// left out where they need each other.
+    package var unreachable: UInt64 = 2500
+    package var cutOff: UInt64 = 8000
+    /// A wait for another worker's answer that is longer than this has gone wrong.
+    package var answer: UInt64 = 120_000
     /// A lease older than this is given to an idle worker as well when nothing else is left to do.
     package var straggler: UInt64 = 20_000
     /// After a training epoch that failed the next one waits this long, after another failure twice as long, and so on.

@@ -71,13 +71,7 @@ extension Coordinator {
     }
 
     private func waiting(_ run: TrainingRun, _ what: String) -> String {
-        let missing: [WorkerNumber]
-        switch run.phase {
-        case .gradients: missing = run.members.filter { run.sealed[$0] == nil }
-        case .applying: missing = run.members.filter { run.applied[$0] == nil }
-        default: missing = run.missing
-        }
-        return "step \(run.version + 1): \(names(missing)) \(what)"
+        return "step \(run.version + 1): \(names(run.owing)) \(what)"
     }
 
     // MARK: - Epochs

@@ -79,6 +79,16 @@ struct TrainingRun: Sendable {
         answered = []
     }
 
+    /// Members that have not answered the order of this phase.
+    var owing: [WorkerNumber] {
+        switch phase {
+        case .loading, .snapshot: missing
+        case .gradients: members.filter { sealed[$0] == nil }
+        case .applying: members.filter { applied[$0] == nil }
+        case .ready, .building, .sealing: []
+        }
+    }
+
     var missing: [WorkerNumber] { members.filter { !answered.contains($0) } }
 }
 

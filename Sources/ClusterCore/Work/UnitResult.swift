@@ -25,6 +25,22 @@ extension WireUnitResult {
         if case .rollout(let r) = record { UInt32(r.tokens.count / 4) } else { 0 }
     }
 
+    /// What a record may have: SQLite keeps no more than 10^9 bytes in one piece.
+    package static let byteCountMax = 900_000_000
+
+    /// Its large parts.
+    var byteCount: Int {
+        switch record {
+        case .rollout(let r):
+            r.tokens.count + r.logProbs.count + r.entropies.count + r.forced.count + r.routedExperts.count
+                + r.text.utf8.count + r.environmentState.utf8.count
+        case .score(let r):
+            r.logProbs.count + r.entropies.count + r.topIds.count + r.topLogProbs.count + r.tailMass.count
+                + r.fullLogProbs.count
+        case nil: 0
+        }
+    }
+
     /// The weighted sum of rewards of a usable response.
     package var totalReward: Double? {
         guard case .rollout(let r) = record, !r.rewards.isEmpty else { return nil }

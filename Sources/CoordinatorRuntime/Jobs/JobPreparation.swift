@@ -112,6 +112,11 @@ struct JobPreparation {
         guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
         let longest = rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens
         try requireCache(job.resources, model, tokens: longest)
+        if let teacher, let outputs = job.teacher?.outputs {
+            try requireRecord(
+                outputs, teacher, tokens: min(job.sampling.maxNewTokens, model.contextLength),
+                remedy: "lower sampling.max_new_tokens")
+        }
         try requireRoom(rewardModel, job.resources, for: min(longest, model.contextLength))
         var settings = try self.settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
@@ -304,6 +309,8 @@ struct JobPreparation {
         }
         guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
         try requireCache(job.resources, model, tokens: rows.map(\.tokens.count).max()!)
+        try requireRecord(
+            job.outputs, model, tokens: rows.map(\.tokens.count).max()!, remedy: "cut the data's texts")
         let settings = WireGenerationSettings.with {
             $0.score = job.outputs.wire
             $0.score.temperature = Float(job.temperature)
@@ -339,6 +346,18 @@ struct JobPreparation {
         }
     }
 
+    /// What a model says of one sequence is kept in one piece, which has a largest size.
+    func requireRecord(_ outputs: TeacherOutputs, _ model: ModelFiles, tokens: Int, remedy: String) throws {
+        let perToken = outputs.byteCountPerToken(vocabulary: model.checkpoint.configuration.vocabularySize)
+        let most = (WireUnitResult.byteCountMax - (1 << 20)) / perToken
+        guard tokens <= most else {
+            throw SubmissionError(
+                description:
+                    "\(submission.file): outputs: of one sequence \(most) tokens can be kept with \(perToken) bytes each, "
+                    + "the longest may have \(tokens); \(remedy) or ask for outputs: {top_k: 64}")
+        }
+    }
+
     func requireCache(_ resources: ResourcesSection, _ model: ModelFiles, tokens: Int) throws {
         let needed = min(tokens, model.contextLength) * model.cacheByteCountPerToken
         guard needed <= resources.kvCacheByteCount else {
@@ -351,6 +370,15 @@ struct JobPreparation {
 }
 
 extension TeacherOutputs {
+    /// What a record has for each token.
+    func byteCountPerToken(vocabulary: Int) -> Int {
+        switch self {
+        case .sampled: 8
+        case .topK(let count): 12 + 8 * count
+        case .full: 8 + 4 * vocabulary
+        }
+    }
+
     var wire: WireScoreSettings {
         .with {
             switch self {

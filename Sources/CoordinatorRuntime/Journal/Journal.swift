@@ -28,9 +28,10 @@ struct JobRow {
     var json: String
 }
 
-/// The coordinator's durable memory. Used by one thread at a time.
-final class Journal {
-    private let database: DatabaseQueue
+/// The coordinator's durable memory. Any thread reads, in a transaction of its own; writers take turns, and nobody's turn is
+/// long: the main loop waits for one.
+final class Journal: Sendable {
+    private let database: DatabasePool
     private let lock: Int32
     private let path: String
 
@@ -47,13 +48,10 @@ final class Journal {
                 description: "\(directory.path): another coordinator has used this state directory for "
                     + "\(Self.lockSeconds) s; stop it or choose another --state")
         }
-        var configuration = Configuration()
-        configuration.prepareDatabase { database in
-            try database.execute(sql: "PRAGMA journal_mode = WAL")
-            try database.execute(sql: "PRAGMA synchronous = FULL")
-        }
         do {
-            database = try DatabaseQueue(path: path, configuration: configuration)
+            database = try DatabasePool(path: path)
+            // What is acknowledged must survive a power failure too; the pool's own setting would not.
+            try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
             try database.write { try Self.createTables($0) }
         } catch {
             throw JournalError(
@@ -78,13 +76,25 @@ final class Journal {
     private static func createTables(_ database: Database) throws {
         try database.execute(
             sql: """
-                CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, content BLOB NOT NULL);
+                CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, content BLOB NOT NULL, job INTEGER);
                 CREATE TABLE IF NOT EXISTS record (job INTEGER, is_score INTEGER, grp INTEGER, sibling INTEGER,
                     content BLOB NOT NULL, PRIMARY KEY (job, is_score, grp, sibling)) WITHOUT ROWID;
                 CREATE TABLE IF NOT EXISTS row (job INTEGER, grp INTEGER, id TEXT NOT NULL, tokens BLOB NOT NULL,
                     json TEXT NOT NULL, PRIMARY KEY (job, grp)) WITHOUT ROWID;
                 CREATE TABLE IF NOT EXISTS setting (job INTEGER PRIMARY KEY, content BLOB NOT NULL);
                 """)
+        // Of entries that are a job's detail; journals of earlier versions have none.
+        if try !database.columns(in: "entry").contains(where: { $0.name == "job" }) {
+            try database.execute(sql: "ALTER TABLE entry ADD COLUMN job INTEGER")
+        }
+        try database.execute(sql: "CREATE INDEX IF NOT EXISTS entry_job ON entry (job) WHERE job IS NOT NULL")
+    }
+
+    /// SQLite's number for how much is synced: 2 is every commit.
+    func synchronousSetting() throws(JournalError) -> Int {
+        do {
+            return try database.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA synchronous") ?? -1 }
+        } catch { throw failure(error) }
     }
 
     /// All entries, oldest first.
@@ -102,10 +112,10 @@ final class Journal {
         FailPoint.pass("journal.before-sync")
         defer { FailPoint.pass("journal.after-sync") }
         try writing { database in
-            let insertEntry = try database.cachedStatement(sql: "INSERT INTO entry (content) VALUES (?)")
+            let insertEntry = try database.cachedStatement(sql: "INSERT INTO entry (content, job) VALUES (?, ?)")
             let insertRecord = try database.cachedStatement(sql: "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)")
             for (entry, record) in batch {
-                try insertEntry.execute(arguments: [Data(entry.encoded())])
+                try insertEntry.execute(arguments: [Data(entry.encoded()), entry.detailOfJob])
                 guard let record else { continue }
                 let (sequence, isScore) = record.sequence
                 try insertRecord.execute(
@@ -121,16 +131,46 @@ final class Journal {
         }
     }
 
-    /// Stores what a job works on, before it is admitted.
+    /// Rows of one transaction.
+    private static let batchRowCount = 1000
+
+    /// Stores what a job works on, before it is admitted. In many transactions: a million rows are not to hold up the
+    /// records of the job that runs. What a process left half done is replaced.
     func store(job: UInt64, settings: WireGenerationSettings, rows: [JobRow]) throws(JournalError) {
+        try remove("row", of: job)
         try writing { database in
-            try database.execute(sql: "DELETE FROM row WHERE job = ?", arguments: [job])
             try database.execute(
                 sql: "INSERT OR REPLACE INTO setting VALUES (?, ?)", arguments: [job, try settings.serializedData()])
-            for row in rows {
+        }
+        for first in stride(from: 0, to: rows.count, by: Self.batchRowCount) {
+            try writing { database in
+                let insert = try database.cachedStatement(sql: "INSERT INTO row VALUES (?, ?, ?, ?, ?)")
+                for row in rows[first..<min(rows.count, first + Self.batchRowCount)] {
+                    try insert.execute(
+                        arguments: [job, row.group, row.id, Data(littleEndian: row.tokens), row.json])
+                }
+            }
+        }
+    }
+
+    /// Removes what an ended job worked on and what came of it; its admission, end and summary stay.
+    func forget(job: UInt64) throws(JournalError) {
+        try remove("row", of: job)
+        try remove("record", of: job)
+        try remove("entry", of: job, by: "id")
+        try writing { try $0.execute(sql: "DELETE FROM setting WHERE job = ?", arguments: [job]) }
+    }
+
+    /// Removes a job's part of a table, some rows at a time.
+    private func remove(_ table: String, of job: UInt64, by key: String = "grp") throws(JournalError) {
+        var isEmpty = false
+        while !isEmpty {
+            try writing { database in
                 try database.execute(
-                    sql: "INSERT INTO row VALUES (?, ?, ?, ?, ?)",
-                    arguments: [job, row.group, row.id, Data(littleEndian: row.tokens), row.json])
+                    sql: "DELETE FROM \(table) WHERE job = ? AND \(key) IN "
+                        + "(SELECT DISTINCT \(key) FROM \(table) WHERE job = ? LIMIT ?)",
+                    arguments: [job, job, Self.batchRowCount])
+                isEmpty = database.changesCount == 0
             }
         }
     }

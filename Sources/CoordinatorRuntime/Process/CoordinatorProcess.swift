@@ -19,6 +19,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         case event(TransportEvent)
         case prepared(PreparedSubmission, job: UInt64, client: PeerIdentity, request: UInt64)
         case refused(SubmissionError, client: PeerIdentity, request: UInt64)
+        /// A record lies in the intake.
+        case result
         case written(job: UInt64, problem: String?)
         /// A line about something that a thread could not do.
         case trouble(String)
@@ -40,6 +42,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         case seal(JobRecord, version: UInt64, directory: String)
         case remove(output: String, keeping: [UInt64])
         case discard(directory: String)
+        case forget(UInt64)
     }
 
     private let configuration: CoordinatorConfiguration
@@ -48,8 +51,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private let inputs = BoundedQueue<Input>(itemCountMax: 65_536, byteCountMax: 512 << 20)
     private let transport: ZeroMQTransport
     private var coordinator: Coordinator
-    private var reassembler = BulkReassembler(
-        transferByteCountMax: 1 << 30, totalByteCountMax: 4 << 30, openCountMax: 4096)
+    private let intake = RecordIntake()
     private let submissions = BoundedQueue<(WireSubmitJob, UInt64, PeerIdentity, UInt64)>(
         itemCountMax: 256, byteCountMax: 256 << 20)
     private let outputs = BoundedQueue<JobOutputOrder>(itemCountMax: 4096, byteCountMax: 1 << 30)
@@ -90,8 +92,10 @@ package final class CoordinatorProcess: @unchecked Sendable {
         let options = ZeroMQConfiguration(
             security: .curve(keys: configuration.keys, allowList: configuration.allowList),
             listen: Self.earlierEndpoints(configuration) ?? configuration.listen,
-            deliveries: .direct { message in _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount)
-            },
+            deliveries: ChannelDeliveries(
+                control: .direct { message in
+                    _ = inputs.tryPush(.message(message), byteCount: message.chargedByteCount)
+                }, exchange: .direct { _ in }, bulk: .queue(intake.chunks)),
             onEvent: { _ = inputs.tryPush(.event($0)) })
         transport = try Self.listen(options, otherwise: configuration.listen)
         stepSender = StepSender(transport) { _ = inputs.tryPush(.trouble($0)) }
@@ -159,6 +163,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             endWorkers()
         }
         submissions.close()
+        intake.close()
         outputs.close()
         trainingWork.close()
         stepSender.close()
@@ -186,6 +191,10 @@ package final class CoordinatorProcess: @unchecked Sendable {
         case .event(let event): take(event, &events)
         case .trouble(let text): logger.warning("\(text)")
         case .message(let message): take(message, &events)
+        case .result:
+            // Workers send again what is not acknowledged: while the disk is full nothing more is taken in.
+            guard let (result, peer) = intake.take(), blocked.isEmpty else { return }
+            events.append(.result(result, from: peer))
         case .prepared(let prepared, let job, let client, let request):
             settings[job] = prepared.settings
             for warning in prepared.warnings.prefix(5) { logger.warning("job \(job): \(warning)") }
@@ -218,7 +227,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private func take(_ event: TransportEvent, _ events: inout [Coordinator.Event]) {
         switch event {
         case .disconnected(let peer, let channel, _):
-            if channel == .bulk { reassembler.forget(peer: peer) }
+            if channel == .bulk { intake.forget(peer) }
             if channel == .control { events.append(.connectionLost(peer)) }
         case .handshakeFailed(let failure, let suppressed):
             logger.warning("a connection was refused: \(failure)\(suppressed > 0 ? " (and \(suppressed) more)" : "")")
@@ -232,28 +241,18 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private func take(_ message: Message, _ events: inout [Coordinator.Event]) {
         guard let role = configuration.allowList.role(of: message.peer) else { return }
         do {
-            switch message.channel {
-            case .control:
-                let envelope = try WireEnvelope(encoded: message.parts.flatMap(\.bytes))
-                if case .submitJob(let submission) = envelope.body, role == .submit || role == .admin {
-                    return submit(submission, envelope, from: message.peer)
-                }
-                if case .stop = envelope.body, role == .admin {
-                    isStopping = true
-                    isClusterEnding = true
-                    var done = WireEnvelope()
-                    done.done = WireDone()
-                    return send(done, to: message.peer, request: envelope.request)
-                }
-                events.append(.message(envelope, from: message.peer, role: role))
-            case .bulk:
-                // Workers send again what is not acknowledged: while the disk is full nothing more is taken in.
-                guard blocked.isEmpty else { return }
-                guard role == .worker, let transfer = try reassembler.accept(message) else { return }
-                let result = try WireUnitResult(encoded: transfer.content)
-                events.append(.result(result, from: message.peer))
-            case .exchange: break
+            let envelope = try WireEnvelope(encoded: message.parts.flatMap(\.bytes))
+            if case .submitJob(let submission) = envelope.body, role == .submit || role == .admin {
+                return submit(submission, envelope, from: message.peer)
             }
+            if case .stop = envelope.body, role == .admin {
+                isStopping = true
+                isClusterEnding = true
+                var done = WireEnvelope()
+                done.done = WireDone()
+                return send(done, to: message.peer, request: envelope.request)
+            }
+            events.append(.message(envelope, from: message.peer, role: role))
         } catch {
             logger.warning("a message of \(message.peer) was dropped: \(error)")
         }
@@ -325,6 +324,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 guard let record = coordinator.state.jobs[job] else { continue }
                 order(.remove(output: record.admitted.output, keeping: versions))
             case .discardSnapshot(let directory): order(.discard(directory: directory))
+            case .forget(let job): order(.forget(job))
             case .finish(let job):
                 guard let record = coordinator.state.jobs[job] else { continue }
                 _ = outputs.tryPush(JobOutputOrder(job: record, models: coordinator.state.models))
@@ -342,7 +342,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             _ = inputs.tryPush(.built(order, .failure(SubmissionError(description: problem, exitCode: 4))))
         case .seal(let job, let version, let directory):
             _ = inputs.tryPush(.sealed(job: job.id, version: version, directory: directory, problem: problem))
-        case .remove, .discard: logger.warning("\(problem): an old checkpoint stays")
+        case .remove, .discard, .forget: logger.warning("\(problem): an old checkpoint or old records stay")
         }
     }
 
@@ -515,8 +515,13 @@ package final class CoordinatorProcess: @unchecked Sendable {
     }
 
     private func startThreads() {
+        let allowList = configuration.allowList
+        threads.append(
+            intake.start(isWorker: { allowList.role(of: $0) == .worker }, logger: logger) { [inputs] in
+                _ = inputs.push(.result, until: .distantFuture)
+            })
         let (submissions, outputs, inputs, logger) = (submissions, outputs, inputs, logger)
-        let shared = UncheckedBox(journal)
+        let journal = journal
         threads.append(
             .start(name: "job-reader") {
                 while let (submission, job, client, request) = submissions.pop() {
@@ -524,7 +529,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
                         let prepared = try JobPreparation(submission: submission).run(job: job)
                         try prepared.checkGrants()
                         do throws(JournalError) {
-                            try shared.value.store(job: job, settings: prepared.settings, rows: prepared.rows)
+                            try journal.store(job: job, settings: prepared.settings, rows: prepared.rows)
                         } catch {
                             throw SubmissionError(description: error.description, exitCode: 4)
                         }
@@ -541,7 +546,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 while let work = trainingWork.pop() {
                     switch work {
                     case .build(let order):
-                        let result = Self.build(order, shared.value)
+                        let result = Self.build(order, journal)
                         _ = inputs.push(.built(order, result), until: .distantFuture)
                     case .seal(let job, let version, let directory):
                         var (name, problem): (String, String?) = (directory, nil)
@@ -562,6 +567,10 @@ package final class CoordinatorProcess: @unchecked Sendable {
                             logger.warning("an old checkpoint could not be removed: \(error)")
                         }
                     case .discard(let directory): SavedCheckpoints.discard(directory)
+                    case .forget(let job):
+                        do { try journal.forget(job: job) } catch {
+                            logger.warning("the records of job \(job) could not be removed: \(error)")
+                        }
                     }
                 }
             })
@@ -571,9 +580,9 @@ package final class CoordinatorProcess: @unchecked Sendable {
                     var problem: String?
                     do {
                         if order.job.isTraining {
-                            try TrainingOutput(journal: shared.value, job: order.job, models: order.models).write()
+                            try TrainingOutput(journal: journal, job: order.job, models: order.models).write()
                         } else {
-                            try JobOutput(journal: shared.value, job: order.job, models: order.models).write()
+                            try JobOutput(journal: journal, job: order.job, models: order.models).write()
                         }
                     } catch {
                         problem = "its output could not be written: \(error)"
@@ -582,11 +591,4 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 }
             })
     }
-}
-
-/// Carries a value that its owner has made safe for several threads (a serial database queue).
-private struct UncheckedBox<Value>: @unchecked Sendable {
-    // @unchecked: whoever boxes a value has made it safe for several threads.
-    let value: Value
-    init(_ value: Value) { self.value = value }
 }

@@ -75,9 +75,11 @@ extension JobPreparation {
         admitted.optimizerOnDisk = job.optimizer.store == .disk
         admitted.refillMax = UInt32(job.refillMax)
         if sources.count > 1 { admitted.sources = sources }
-        let settings = try settings(
+        var settings = try self.settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
             environment: job.environment, judge: job.judge, rewardModel: rewardModel, tokenizer, model)
+        // Hundreds of bytes a token, for nothing but the replay of routing.
+        settings.dropsRoutes = !job.replaysRoutes
         return PreparedSubmission(
             admitted: admitted, policy: try trained(model, job, rows, teachers.files),
             scorer: try (teachers.files.first ?? reference)?.description,

@@ -13,18 +13,28 @@ internal import SwiftProtobuf
 package enum ReplayFiles {
     /// Below the run's directory.
     package static let directoryName = "replay"
+    /// Bytes of one file, about.
+    static let partByteCountMax = 256 << 20
 
     /// The recorded steps of a run, in order.
     /// - Throws: one line about the file.
     package static func read(_ run: URL) throws -> [WireStepReplay] {
         let directory = run.appendingPathComponent(directoryName, isDirectory: true)
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
-        return try names.filter { $0.hasSuffix(".pb") }.sorted().map { name in
+        var steps: [WireStepReplay] = []
+        // A large step goes on in step-000003.pb.0001 and so on, right behind step-000003.pb.
+        for name in names.filter({ $0.contains(".pb") && !$0.hasSuffix(".partial") }).sorted() {
             let url = directory.appendingPathComponent(name)
             do {
-                return try WireStepReplay(serializedBytes: Data(contentsOf: url))
+                let part = try WireStepReplay(serializedBytes: Data(contentsOf: url, options: .mappedIfSafe))
+                if name.hasSuffix(".pb") {
+                    steps.append(part)
+                } else if !steps.isEmpty {
+                    steps[steps.count - 1].messages += part.messages
+                }
             } catch { throw JournalError(description: "\(url.path): is no recorded step: \(error)") }
         }
+        return steps
     }
 
     static func write(
@@ -40,7 +50,6 @@ package enum ReplayFiles {
             ).build()
             let replay = WireStepReplay.with {
                 $0.checkpoint = checkpoint
-                $0.messages = built.messages[0]
                 $0.prepared = prepared
                 $0.digest = digest
                 $0.guides = job.models.filter { $0 != job.admitted.policyModel }.compactMap { models[$0] }
@@ -56,10 +65,45 @@ package enum ReplayFiles {
                     $0.weightDecay = built.plan.weightDecay
                 }
             }
-            let digits = String(version + 1)
-            let name = "step-\(String(repeating: "0", count: max(0, 6 - digits.count)))\(digits).pb"
-            try DurableFile.write([UInt8](replay.serializedData()), to: directory.appendingPathComponent(name))
+            try write(replay, built.messages[0], to: directory, step: version + 1)
         }
+    }
+
+    /// One step, with its messages in as many files as they need.
+    static func write(
+        _ replay: WireStepReplay, _ messages: [WireEnvelope], to directory: URL, step: UInt64,
+        byteCountMax: Int = partByteCountMax
+    ) throws {
+        for (number, messages) in parts(of: messages, byteCountMax: byteCountMax).enumerated() {
+            var part = number == 0 ? replay : WireStepReplay()
+            part.messages = messages
+            let name = "step-\(padded(step, 6)).pb" + (number == 0 ? "" : ".\(padded(number, 4))")
+            try DurableFile.write([UInt8](part.serializedData()), to: directory.appendingPathComponent(name))
+        }
+    }
+
+    private static func padded(_ number: some BinaryInteger, _ width: Int) -> String {
+        let digits = String(number)
+        return String(repeating: "0", count: max(0, width - digits.count)) + digits
+    }
+
+    /// What goes into one file: protobuf reads and writes less than 2 GiB, and a step with recorded routes can have more.
+    static func parts(
+        of messages: [WireEnvelope], byteCountMax: Int = partByteCountMax
+    ) -> [[WireEnvelope]] {
+        var parts: [[WireEnvelope]] = [[]]
+        var size = 0
+        for message in messages {
+            // Its own size, and field and length before it.
+            let count = message.encoded().count + 16
+            if size + count > byteCountMax, size > 0 {
+                parts.append([])
+                size = 0
+            }
+            parts[parts.count - 1].append(message)
+            size += count
+        }
+        return parts
     }
 
     /// Versions whose state is at hand, with the checkpoint's place in the run.

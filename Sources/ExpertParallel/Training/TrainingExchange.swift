@@ -31,12 +31,20 @@ package enum TrainingExchangeError: Error, CustomStringConvertible {
     }
 }
 
+/// What the training thread waits for.
+package struct TrainingWait: Sendable {
+    package let peers: [PeerIdentity]
+    /// What is to come from them.
+    package let reason: String
+    package let since: MonotonicInstant
+}
+
 /// The members' side channel. All methods but ``cancel()`` and ``waiting`` on the training thread.
 package final class TrainingExchange: @unchecked Sendable {
     // @unchecked: `flags` is locked, the rest belongs to the training thread.
     private struct Flags {
         var isCancelled = false
-        var waiting: String?
+        var waiting: TrainingWait?
     }
 
     private struct Point: Hashable {
@@ -91,7 +99,14 @@ package final class TrainingExchange: @unchecked Sendable {
     package func cancel() { flags.withLock { $0.isCancelled = true } }
 
     /// What the training thread waits for; nil while it does not wait.
-    package var waiting: String? { flags.withLock { $0.waiting } }
+    package var waiting: TrainingWait? { flags.withLock { $0.waiting } }
+
+    private func wait(_ peers: [PeerIdentity], _ reason: String) {
+        flags.withLock { flags in
+            let earlier = flags.waiting.flatMap { $0.reason == reason ? $0.since : nil }
+            flags.waiting = TrainingWait(peers: peers, reason: reason, since: earlier ?? .now)
+        }
+    }
 
     package func begin(epoch: UInt32, members: [PeerIdentity], rank: Int) {
         self.epoch = epoch
@@ -128,7 +143,7 @@ package final class TrainingExchange: @unchecked Sendable {
     /// - Parameter counts: added up over all members; every member passes as many.
     /// - Returns: the sums.
     package func meet(
-        version: UInt64, point: Int, _ counts: [Int64] = [], name: (PeerIdentity) -> String = { "\($0)" }
+        version: UInt64, point: Int, _ counts: [Int64] = []
     ) throws(TrainingExchangeError) -> [Int64] {
         let payload =
             counts.isEmpty ? nil : Payload(counts.flatMap { withUnsafeBytes(of: $0.littleEndian, Array.init) })
@@ -153,7 +168,7 @@ package final class TrainingExchange: @unchecked Sendable {
                 }
                 return sums
             }
-            flags.withLock { $0.waiting = "\(missing.map(name).joined(separator: ", ")) to finish their cells" }
+            wait(missing, "to finish their cells")
             try pump(milliseconds: 50)
             if MonotonicInstant.now >= repeatAt {
                 // A lost connection may have taken it.
@@ -235,7 +250,7 @@ package final class TrainingExchange: @unchecked Sendable {
             if isStalled {
                 throw TrainingExchangeError.stalled("gradients of segment \(key.segment) from \(peer) did not come")
             }
-            flags.withLock { $0.waiting = "gradients from \(peer)" }
+            wait([peer], "to send gradients")
             try pump(milliseconds: 20)
         }
         flags.withLock { $0.waiting = nil }
@@ -282,7 +297,7 @@ package final class TrainingExchange: @unchecked Sendable {
         while let first = installation?.missing.min() {
             if let error = installation?.error { throw error }
             if isStalled { throw TrainingExchangeError.stalled("weights of block \(first) did not come") }
-            flags.withLock { $0.waiting = "other members' weights" }
+            wait(others, "to send new weights")
             try pump(milliseconds: 20)
         }
         flags.withLock { $0.waiting = nil }
@@ -309,10 +324,10 @@ package final class TrainingExchange: @unchecked Sendable {
                 switch error.code {
                 case .backpressure:
                     // The peer may be waiting for room here: take what it sent.
-                    flags.withLock { $0.waiting = "\(peer) to take gradients" }
+                    wait([peer], "to take gradients or weights")
                     try pump(milliseconds: 0)
                 case .unknownPeer:
-                    flags.withLock { $0.waiting = "a connection to \(peer)" }
+                    wait([peer], "to be connected")
                     try pump(milliseconds: 20)
                 default: throw .transport(error)
                 }

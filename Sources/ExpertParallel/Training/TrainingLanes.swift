@@ -57,6 +57,9 @@ final class TrainingLanes {
 
     func cancel() { for lane in lanes { lane.exchange?.cancel() } }
 
+    /// What lanes wait for; from any thread.
+    var waits: [ExchangeWait] { lanes.compactMap { $0.exchange?.waiting } }
+
     /// Calls `body` once per item, items in order as lanes become free, and returns when all are done or one has thrown.
     func each<Item: Sendable>(_ items: [Item], _ body: @escaping (Lane, Item) throws -> Void) throws {
         let workers = min(lanes.count, items.count)

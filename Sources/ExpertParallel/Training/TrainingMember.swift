@@ -119,6 +119,9 @@ package final class FrozenModel: @unchecked Sendable {
 
     /// Ends waits; from any thread.
     package func cancel() { lanes.cancel() }
+
+    /// What its lanes wait for; from any thread.
+    package var waits: [ExchangeWait] { lanes.waits }
 }
 
 /// The frozen models of a step.
@@ -196,15 +199,19 @@ package final class TrainingMember {
         training.set(model: modelID, nil)
         var checksums: [UInt32] = []
         for index in segments.segments.indices {
+            WorkProgress.note()
             let isOwn = segments.owner(of: index, memberCount: epoch.members.count) == epoch.rank
+            guard isOwn else {
+                let master = try snapshot.master(ofSegment: index, segments)
+                withExtendedLifetime(master) { refresh(segment: index, master.floats()) }
+                continue
+            }
             let state = try snapshot.segment(index, segments)
             refresh(segment: index, state.master)
-            if isOwn {
-                checksums.append(state.checksum)
-                state.rest()
-                segmentStates[index] = state
-                segmentGradients[index] = try PageBuffer(byteCount: state.count * 4)
-            }
+            checksums.append(state.checksum)
+            state.rest()
+            segmentStates[index] = state
+            segmentGradients[index] = try PageBuffer(byteCount: state.count * 4)
         }
         guard let experts else {
             lanes.follow(nil)
@@ -216,6 +223,7 @@ package final class TrainingMember {
         store.collect(model: modelID, as: version)
         let held = store.experts(model: modelID, policyVersion: version)
         for id in ownedExperts {
+            WorkProgress.note()
             let state = try snapshot.expert(id, expertLayouts[id]!)
             guard let weights = held?.layers[id.layer]?.experts[id.expert] else {
                 throw TrainingExchangeError.stalled("expert \(id.expert) of layer \(id.layer) is not loaded here")
@@ -243,6 +251,9 @@ package final class TrainingMember {
         experts?.cancel()
         lanes.cancel()
     }
+
+    /// What its lanes wait for; from any thread.
+    package var waits: [ExchangeWait] { lanes.waits }
 
     private var ownedExperts: [ExpertGradients.ExpertID] {
         expertLayouts.keys.filter { epoch.experts.contains($0.expert) }.sorted()

@@ -70,6 +70,26 @@ package struct TrainingSnapshot {
         return result
     }
 
+    /// The master weights alone of a segment, for who does not own it: a third of what its owner reads.
+    /// - Throws: ``CheckpointError``, ``MemoryError``.
+    package func master(ofSegment index: Int, _ segments: TrunkSegments) throws -> PageBuffer {
+        let segment = segments.segments[index]
+        let result = try PageBuffer(byteCount: segment.elements.count * 4)
+        if let state {
+            let file = try SafetensorsFile(state.appendingPathComponent(Self.segmentFile(index)))
+            try file.tensor("master").withFloatBytes(shape: [segment.elements.count]) { source, _ in
+                result.floats().update(from: source.assumingMemoryBound(to: Float.self), count: segment.elements.count)
+            }
+            return result
+        }
+        for block in segments.layout.blocks[segment.blocks] {
+            let entry = segments.layout.entries[block.entry]
+            try loader.masterRows(
+                entry.tensor, rows: block.rows, into: result.floats() + block.offset - segment.elements.lowerBound)
+        }
+        return result
+    }
+
     private func read(_ url: URL, prefix: String, into state: OptimizerState) throws {
         let file = try SafetensorsFile(url)
         for (name, target) in [("master", state.master), ("first", state.first), ("second", state.second)] {

@@ -6,8 +6,6 @@ package struct ResourcesSection: Equatable, Sendable {
     package let workerCountMin: Int
     /// Bytes of memory of a worker that the job may take, weights included; nil is what the worker offers.
     package let memoryByteCountPerWorker: Int?
-    /// Compute threads of a worker; 0 is one per core.
-    package let threadsPerWorker: Int
     /// Bytes of key/value cache on a worker.
     package let kvCacheByteCount: Int
     /// Tokens of one cache page: a power of two that divides the attention segment of 256.
@@ -24,9 +22,15 @@ package struct ResourcesSection: Equatable, Sendable {
             "workers_min", "memory_per_worker", "threads_per_worker", "kv_cache_bytes", "page_size",
             "max_batch_tokens", "max_sequences",
         ])
+        // Jobs of earlier versions have the key with its only value that was ever true.
+        if let threads = fields["threads_per_worker"], try threads.integer(0...1024) != 0 {
+            throw fields.error(
+                "threads_per_worker",
+                "a worker's threads are its own: start it with --threads (apus run, up and worker have it) and remove the "
+                    + "key")
+        }
         workerCountMin = try fields.integer("workers_min", 1...1024, default: 1)
         memoryByteCountPerWorker = try fields["memory_per_worker"]?.byteCount((1 << 24)...(1 << 46))
-        threadsPerWorker = try fields.integer("threads_per_worker", 0...1024, default: 0)
         kvCacheByteCount = try fields["kv_cache_bytes"]?.byteCount((1 << 16)...(1 << 46)) ?? (1 << 30)
         if let memoryByteCountPerWorker, kvCacheByteCount > memoryByteCountPerWorker {
             throw fields.error(
@@ -50,7 +54,7 @@ package struct ResourcesSection: Equatable, Sendable {
         .section([
             "workers_min": .integer(workerCountMin),
             "memory_per_worker": memoryByteCountPerWorker.map { .integer($0) },
-            "threads_per_worker": .integer(threadsPerWorker), "kv_cache_bytes": .integer(kvCacheByteCount),
+            "kv_cache_bytes": .integer(kvCacheByteCount),
             "page_size": .integer(pageSize), "max_batch_tokens": .integer(maxBatchTokens),
             "max_sequences": .integer(maxSequences),
         ])

@@ -62,7 +62,10 @@ struct SnapshotWriter {
             url,
             tensors: tensors.map { TensorDescription(name: $0.name, elementType: .float32, shape: [count]) })
         do {
-            for tensor in tensors { try writer.append(tensor.name, tensor.bytes) }
+            for tensor in tensors {
+                try writer.append(tensor.name, tensor.bytes)
+                WorkProgress.note()
+            }
             try writer.finish()
         } catch {
             writer.abandon()
@@ -79,6 +82,7 @@ struct SnapshotWriter {
             url, tensors: tensors.map { TensorDescription(name: $0.name.rawValue, elementType: type, shape: $0.shape) })
         do {
             for tensor in tensors {
+                WorkProgress.note()
                 let count = tensor.elementCount
                 let wide = try PageBuffer(byteCount: count * 4)
                 values(tensor, wide.floats())

@@ -74,7 +74,13 @@ final class TrainingHost: @unchecked Sendable {
 
     /// For the beat.
     var activity: String? { control.withLock { $0.activity } }
-    var waiting: String? { control.withLock { $0.exchange }?.waiting }
+    /// What is to come from other members of the epoch.
+    var waiting: TrainingWait? { control.withLock { $0.exchange }?.waiting }
+    /// Experts that its cells, or those of frozen models, wait for.
+    var expertWaits: [ExchangeWait] {
+        let (member, frozen) = control.withLock { ($0.member, $0.frozen) }
+        return (member?.waits ?? []) + frozen.flatMap(\.waits)
+    }
 
     // MARK: - Orders, on the engine's thread
 
