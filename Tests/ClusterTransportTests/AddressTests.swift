@@ -79,7 +79,7 @@ struct AddressTests {
 
     @Test("a wildcard is listened on, but what is published is an address that others reach, or what the operator says")
     func wildcards() throws {
-        try exchange(listening: "0.0.0.0") { bound in
+        try exchange(listening: "0.0.0.0") { (bound) throws in
             #expect(bound.host == "0.0.0.0")
             let local = ChannelEndpoints.anyPort(on: "127.0.0.1")
             #expect(try bound.advertised(as: nil, towards: local).host == "127.0.0.1")
