@@ -36,7 +36,7 @@ import Testing
             message(rolloutText(), overrides: [bad])
                 == "sampling.top_p: 2 is not in (0, 1] (from --set sampling.top_p=2)")
         let unknown = try JobOverride(argument: "sampling.topp=2")
-        #expect(message(rolloutText(), overrides: [unknown]).contains("from -o sampling.topp=2"))
+        #expect(message(rolloutText(), overrides: [unknown]).contains("from --set sampling.topp=2"))
         let below = try JobOverride(argument: "name.x=2")
         #expect(message(rolloutText(), overrides: [below]).contains("below a single value"))
         #expect(throws: JobError.self) { try JobOverride(argument: "seed") }
