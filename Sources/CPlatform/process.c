@@ -65,23 +65,40 @@ static void default_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void close_others_on_exec(void) {
-    if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0) return;
+static void close_others_on_exec(unsigned first) {
+    if (close_range(first, ~0U, CLOSE_RANGE_CLOEXEC) == 0) return;
     struct rlimit r;
     int end = getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < 65536 ? (int)r.rlim_cur : 65536;
-    for (int fd = 3; fd < end; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+    for (int fd = (int)first; fd < end; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-static int redirect(int stdin_fd, int stdout_fd, int stderr_fd) {
-    // Copies above 2 first, for a parent that runs with 0, 1 or 2 closed.
-    int in = fcntl(stdin_fd, F_DUPFD, 3), out = fcntl(stdout_fd, F_DUPFD, 3), error = fcntl(stderr_fd, F_DUPFD, 3);
-    if (in < 0 || out < 0 || error < 0) return -1;
-    return dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(error, 2) < 0 ? -1 : 0;
+static int redirect(const int *descriptors, int count) {
+    // Copies above all targets first: what comes may lie where another is to go.
+    int copies[CP_DESCRIPTOR_COUNT_MAX];
+    for (int i = 0; i < count; i++) {
+        copies[i] = fcntl(descriptors[i], F_DUPFD_CLOEXEC, CP_DESCRIPTOR_COUNT_MAX);
+        if (copies[i] < 0) return -1;
+    }
+    for (int i = 0; i < count; i++) {
+        if (dup2(copies[i], i) < 0) return -1;
+    }
+    return 0;
+}
+
+// The system calls themselves: those of the C library tell all threads of the process, of which this is none.
+int cp_become_user(uint32_t user) {
+    if (user == 0 || geteuid() != 0) return 0;
+    if (syscall(SYS_setgroups, 0, NULL) != 0 || syscall(SYS_setresgid, user, user, user) != 0) return -1;
+    return (int)syscall(SYS_setresuid, user, user, user);
 }
 
 pid_t cp_spawn_limited(
-    const char *path, char *const argv[], char *const envp[], int stdin_fd, int stdout_fd, int stderr_fd,
+    const char *path, char *const argv[], char *const envp[], const int *descriptors, int descriptor_count,
     const struct cp_process_limits *limits) {
+    if (descriptor_count < 3 || descriptor_count > CP_DESCRIPTOR_COUNT_MAX) {
+        errno = EINVAL;
+        return -1;
+    }
     int report[2];  // closed by a successful execve; otherwise carries errno
     if (pipe2(report, O_CLOEXEC) != 0) return -1;
     sigset_t all, before;
@@ -93,12 +110,13 @@ pid_t cp_spawn_limited(
     // CLONE_SIGHAND), and no handler of ours can run in it because all signals are blocked until they are default.
     pid_t pid = vfork();
     if (pid == 0) {
-        // The report descriptor may be 0, 1 or 2 when the parent runs with those closed: move it out of the way.
-        int reporter = fcntl(report[1], F_DUPFD_CLOEXEC, 3);
+        // The report descriptor may lie where another is to go: move it out of the way.
+        int reporter = fcntl(report[1], F_DUPFD_CLOEXEC, CP_DESCRIPTOR_COUNT_MAX);
         default_signals();
-        if (reporter >= 0 && setpgid(0, 0) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0
-            && redirect(stdin_fd, stdout_fd, stderr_fd) == 0) {
-            close_others_on_exec();
+        // Another user clears the signal of the parent's death: first the one, then the other.
+        if (reporter >= 0 && setpgid(0, 0) == 0 && cp_become_user(limits->user) == 0
+            && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && redirect(descriptors, descriptor_count) == 0) {
+            close_others_on_exec((unsigned)descriptor_count);
             if (getppid() != parent) _exit(127);  // the parent died before prctl
             if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && set_limits(limits) == 0) execve(path, argv, envp);
         }
@@ -108,6 +126,8 @@ pid_t cp_spawn_limited(
         _exit(127);
     }
     int vfork_error = errno;
+    // The child's change of user took this from the memory that both share.
+    if (limits->user != 0 && geteuid() == 0) prctl(PR_SET_DUMPABLE, 1);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(report[1]);
     if (pid < 0) {

@@ -503,11 +503,64 @@ package nonisolated struct WireHello: Sendable {
   /// What it holds already, from before a break or a coordinator's restart.
   package var shards: [WireShardReport] = []
 
+  /// What it can do for jobs that judge responses.
+  package var judging: WireJudgingAbility {
+    get {_judging ?? WireJudgingAbility()}
+    set {_judging = newValue}
+  }
+  /// Returns true if `judging` has been explicitly set.
+  package var hasJudging: Bool {self._judging != nil}
+  /// Clears the value of `judging`. Subsequent reads from it will return its default value.
+  package mutating func clearJudging() {self._judging = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
   fileprivate var _endpoints: WireEndpoints? = nil
+  fileprivate var _judging: WireJudgingAbility? = nil
+}
+
+package nonisolated struct WireJudgingAbility: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Why it cannot run programs of models; empty: it can.
+  package var programProblem: String = String()
+
+  /// Why it cannot run the parsers of rewards, and tools; empty: it can.
+  package var parserProblem: String = String()
+
+  /// Hosts of judges that jobs may ask, HOST or HOST:PORT; * is any.
+  package var judgeHosts: [String] = []
+
+  /// Variables of its environment that may be sent to them; * is any.
+  package var judgeVariables: [String] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// What a worker must be able to do to judge a job's responses.
+package nonisolated struct WireJudgingNeeds: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var programs: Bool = false
+
+  package var parsers: Bool = false
+
+  /// HOST:PORT of the judge's endpoint; empty for none.
+  package var judgeHost: String = String()
+
+  package var judgeVariable: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 package nonisolated struct WireHeldLease: Sendable {
@@ -3145,6 +3198,15 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
     set {_uniqueStorage()._dataHashes = newValue}
   }
 
+  package var judging: WireJudgingNeeds {
+    get {_storage._judging ?? WireJudgingNeeds()}
+    set {_uniqueStorage()._judging = newValue}
+  }
+  /// Returns true if `judging` has been explicitly set.
+  package var hasJudging: Bool {_storage._judging != nil}
+  /// Clears the value of `judging`. Subsequent reads from it will return its default value.
+  package mutating func clearJudging() {_uniqueStorage()._judging = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -4109,7 +4171,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Hello"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{3}numerics_fingerprint\0\u{1}host\0\u{3}process_id\0\u{3}thread_count\0\u{3}memory_byte_count\0\u{1}endpoints\0\u{1}leases\0\u{1}shards\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{3}numerics_fingerprint\0\u{1}host\0\u{3}process_id\0\u{3}thread_count\0\u{3}memory_byte_count\0\u{1}endpoints\0\u{1}leases\0\u{1}shards\0\u{2}\u{b}judging\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4126,6 +4188,7 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 7: try { try decoder.decodeSingularMessageField(value: &self._endpoints) }()
       case 8: try { try decoder.decodeRepeatedMessageField(value: &self.leases) }()
       case 9: try { try decoder.decodeRepeatedMessageField(value: &self.shards) }()
+      case 20: try { try decoder.decodeSingularMessageField(value: &self._judging) }()
       default: break
       }
     }
@@ -4163,6 +4226,9 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if !self.shards.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.shards, fieldNumber: 9)
     }
+    try { if let v = self._judging {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 20)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4176,6 +4242,97 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs._endpoints != rhs._endpoints {return false}
     if lhs.leases != rhs.leases {return false}
     if lhs.shards != rhs.shards {return false}
+    if lhs._judging != rhs._judging {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireJudgingAbility: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".JudgingAbility"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}program_problem\0\u{3}parser_problem\0\u{3}judge_hosts\0\u{3}judge_variables\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.programProblem) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.parserProblem) }()
+      case 3: try { try decoder.decodeRepeatedStringField(value: &self.judgeHosts) }()
+      case 4: try { try decoder.decodeRepeatedStringField(value: &self.judgeVariables) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.programProblem.isEmpty {
+      try visitor.visitSingularStringField(value: self.programProblem, fieldNumber: 1)
+    }
+    if !self.parserProblem.isEmpty {
+      try visitor.visitSingularStringField(value: self.parserProblem, fieldNumber: 2)
+    }
+    if !self.judgeHosts.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.judgeHosts, fieldNumber: 3)
+    }
+    if !self.judgeVariables.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.judgeVariables, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireJudgingAbility, rhs: WireJudgingAbility) -> Bool {
+    if lhs.programProblem != rhs.programProblem {return false}
+    if lhs.parserProblem != rhs.parserProblem {return false}
+    if lhs.judgeHosts != rhs.judgeHosts {return false}
+    if lhs.judgeVariables != rhs.judgeVariables {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireJudgingNeeds: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".JudgingNeeds"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}programs\0\u{1}parsers\0\u{3}judge_host\0\u{3}judge_variable\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.programs) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.parsers) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.judgeHost) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.judgeVariable) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.programs != false {
+      try visitor.visitSingularBoolField(value: self.programs, fieldNumber: 1)
+    }
+    if self.parsers != false {
+      try visitor.visitSingularBoolField(value: self.parsers, fieldNumber: 2)
+    }
+    if !self.judgeHost.isEmpty {
+      try visitor.visitSingularStringField(value: self.judgeHost, fieldNumber: 3)
+    }
+    if !self.judgeVariable.isEmpty {
+      try visitor.visitSingularStringField(value: self.judgeVariable, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireJudgingNeeds, rhs: WireJudgingNeeds) -> Bool {
+    if lhs.programs != rhs.programs {return false}
+    if lhs.parsers != rhs.parsers {return false}
+    if lhs.judgeHost != rhs.judgeHost {return false}
+    if lhs.judgeVariable != rhs.judgeVariable {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -9119,7 +9276,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0\u{2}\u{10}judging\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -9146,6 +9303,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _snapshotKeep: UInt32 = 0
     var _failedGroupsMax: Double = 0
     var _dataHashes: [String] = []
+    var _judging: WireJudgingNeeds? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -9180,6 +9338,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _snapshotKeep = source._snapshotKeep
       _failedGroupsMax = source._failedGroupsMax
       _dataHashes = source._dataHashes
+      _judging = source._judging
     }
   }
 
@@ -9222,6 +9381,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 22: try { try decoder.decodeSingularUInt32Field(value: &_storage._snapshotKeep) }()
         case 23: try { try decoder.decodeSingularDoubleField(value: &_storage._failedGroupsMax) }()
         case 24: try { try decoder.decodeRepeatedStringField(value: &_storage._dataHashes) }()
+        case 40: try { try decoder.decodeSingularMessageField(value: &_storage._judging) }()
         default: break
         }
       }
@@ -9306,6 +9466,9 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       if !_storage._dataHashes.isEmpty {
         try visitor.visitRepeatedStringField(value: _storage._dataHashes, fieldNumber: 24)
       }
+      try { if let v = _storage._judging {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 40)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -9339,6 +9502,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._snapshotKeep != rhs_storage._snapshotKeep {return false}
         if _storage._failedGroupsMax != rhs_storage._failedGroupsMax {return false}
         if _storage._dataHashes != rhs_storage._dataHashes {return false}
+        if _storage._judging != rhs_storage._judging {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -2,12 +2,14 @@
 //
 // Asks judges, a model of the cluster through this worker's own engine or an endpoint over HTTP, and reward models. One
 // that does not answer is a failure of the machinery: the response then has no reward, never a reward of 0.
+internal import ClusterCore
 internal import ClusterProtocol
 internal import Crypto
 internal import Foundation
 internal import FoundationNetworking
 internal import Qwen3
 internal import RuntimeSupport
+internal import SwiftProtobuf
 
 /// Why there is no judgement, in one line.
 struct JudgeFailure: Error {
@@ -26,10 +28,14 @@ final class JudgeClient: Sendable {
     }
 
     private let cache = Locked(Cache())
+    private let allowed: WireJudgingAbility
     private let engine: @Sendable (Consultation) -> Result<String, JudgeFailure>
 
-    /// - Parameter engine: asks a model of the cluster.
-    init(engine: @escaping @Sendable (Consultation) -> Result<String, JudgeFailure>) {
+    /// - Parameters:
+    ///   - allowed: the hosts and variables that jobs may name.
+    ///   - engine: asks a model of the cluster.
+    init(allowed: WireJudgingAbility, engine: @escaping @Sendable (Consultation) -> Result<String, JudgeFailure>) {
+        self.allowed = allowed
         self.engine = engine
     }
 
@@ -89,9 +95,16 @@ final class JudgeClient: Sendable {
     }
 
     private func askEndpoint(_ settings: WireJudgeSettings, _ prompt: String) throws(JudgeFailure) -> String {
-        guard let url = URL(string: settings.endpoint + "/chat/completions") else {
+        guard let url = URL(string: settings.endpoint + "/chat/completions"), let host = url.host else {
             throw JudgeFailure(description: "the judge's address '\(settings.endpoint)' is no URL")
         }
+        // The coordinator has looked already; what leaves this host is decided here.
+        let name = host.lowercased().trimmingCharacters(in: CharacterSet(charactersIn: "[]"))
+        let needs = WireJudgingNeeds.with {
+            $0.judgeHost = "\(name):\(url.port ?? (url.scheme == "https" ? 443 : 80))"
+            $0.judgeVariable = settings.keyVariable
+        }
+        if let problem = allowed.problem(needs) { throw JudgeFailure(description: "this worker: \(problem)") }
         var request = URLRequest(url: url, timeoutInterval: Double(settings.timeoutMilliseconds) / 1000)
         request.httpMethod = "POST"
         request.setValue("application/json", forHTTPHeaderField: "Content-Type")
@@ -107,12 +120,16 @@ final class JudgeClient: Sendable {
         ]
         request.httpBody = try? JSONSerialization.data(withJSONObject: body, options: [.sortedKeys])
         var problem = ""
+        var wait = 0.0
         for attempt in 0..<Self.attemptCount {
-            if attempt > 0 { Thread.sleep(forTimeInterval: 0.25 * Double(1 << attempt)) }
+            if attempt > 0 { Thread.sleep(forTimeInterval: max(wait, 0.25 * Double(1 << attempt))) }
+            wait = 0
             switch Self.post(request) {
-            case .success(let (status, data)):
+            case .success(let (status, data, retryAfter)):
                 guard status == 200 else {
                     problem = "status \(status)"
+                    // A judge that says when to come back is asked then, if it is within one question's time.
+                    wait = min(retryAfter ?? 0, request.timeoutInterval)
                     // What is wrong with the question stays wrong.
                     if (400..<500).contains(status), status != 408, status != 429 { break }
                     continue
@@ -133,13 +150,26 @@ final class JudgeClient: Sendable {
         throw JudgeFailure(description: "the judge at \(settings.endpoint) does not answer: \(problem)")
     }
 
-    private static func post(_ request: URLRequest) -> Result<(Int, Data), JudgeFailure> {
-        let answer = Locked<Result<(Int, Data), JudgeFailure>?>(nil)
+    private typealias Answer = Result<(status: Int, body: Data, retryAfter: Double?), JudgeFailure>
+
+    /// Goes where it was sent and nowhere else: another host would get the key.
+    private final class Straight: NSObject, URLSessionTaskDelegate {
+        func urlSession(
+            _ session: URLSession, task: URLSessionTask, willPerformHTTPRedirection response: HTTPURLResponse,
+            newRequest request: URLRequest, completionHandler: @escaping @Sendable (URLRequest?) -> Void
+        ) { completionHandler(nil) }
+    }
+
+    private static let session = URLSession(configuration: .ephemeral, delegate: Straight(), delegateQueue: nil)
+
+    private static func post(_ request: URLRequest) -> Answer {
+        let answer = Locked<Answer?>(nil)
         let done = DispatchSemaphore(value: 0)
-        let task = URLSession.shared.dataTask(with: request) { data, response, error in
+        let task = session.dataTask(with: request) { data, response, error in
             answer.withLock {
-                if let status = (response as? HTTPURLResponse)?.statusCode {
-                    $0 = .success((status, data ?? Data()))
+                if let response = response as? HTTPURLResponse {
+                    let seconds = response.value(forHTTPHeaderField: "Retry-After").flatMap { Double($0) }
+                    $0 = .success((response.statusCode, data ?? Data(), seconds.map { max(0, $0) }))
                 } else {
                     $0 = .failure(JudgeFailure(description: error?.localizedDescription ?? "no answer"))
                 }

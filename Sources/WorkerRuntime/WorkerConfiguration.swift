@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+package import ClusterProtocol
 package import ClusterTransport
 
 /// What a worker process is started with.
@@ -14,6 +15,8 @@ package struct WorkerConfiguration: Sendable {
     package var memoryByteCount: UInt64
     /// Threads that wait for verifiers and judges, and as many for tools.
     package var judgeCount: Int
+    /// What it can do for jobs that judge responses, and what its operator lets them do.
+    package var judging: WireJudgingAbility
     /// Without a word from a coordinator for so many milliseconds the worker ends.
     package var orphanMilliseconds: UInt64
     package var version: String
@@ -21,7 +24,7 @@ package struct WorkerConfiguration: Sendable {
     package init(
         coordinator: @escaping @Sendable () -> PeerAddress?, listen: ChannelEndpoints, advertise: String? = nil,
         keys: CurveKeyPair, threadCount: Int, memoryByteCount: UInt64, judgeCount: Int = 16,
-        orphanMilliseconds: UInt64 = 120_000, version: String
+        judging: WireJudgingAbility = WireJudgingAbility(), orphanMilliseconds: UInt64 = 120_000, version: String
     ) {
         self.coordinator = coordinator
         self.listen = listen
@@ -30,6 +33,7 @@ package struct WorkerConfiguration: Sendable {
         self.threadCount = threadCount
         self.memoryByteCount = memoryByteCount
         self.judgeCount = judgeCount
+        self.judging = judging
         self.orphanMilliseconds = orphanMilliseconds
         self.version = version
     }

@@ -107,7 +107,7 @@ package final class WorkerProcess: @unchecked Sendable {
         sender = RecordSender(transport)
         // The loop is made after those who ask it.
         let loop = Locked<EngineLoop?>(nil)
-        let client = JudgeClient { question in
+        let client = JudgeClient(allowed: configuration.judging) { question in
             guard let engine = loop.withLock({ $0 }) else { return .failure(JudgeFailure(description: "no engine")) }
             engine.consult(question)
             return question.wait()
@@ -155,6 +155,7 @@ package final class WorkerProcess: @unchecked Sendable {
         hello.processID = getpid()
         hello.threadCount = UInt32(configuration.threadCount)
         hello.memoryByteCount = configuration.memoryByteCount
+        hello.judging = configuration.judging
         hello.endpoints.control = endpoints.control
         hello.endpoints.exchange = endpoints.exchange
         hello.endpoints.bulk = endpoints.bulk

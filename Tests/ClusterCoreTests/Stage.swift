@@ -48,9 +48,11 @@ struct Stage {
     }
 
     mutating func hello(
-        _ name: String, incarnation: UInt64, fingerprint: String = "f", memory: UInt64 = 1 << 40, shards: [UInt32] = []
+        _ name: String, incarnation: UInt64, fingerprint: String = "f", memory: UInt64 = 1 << 40, shards: [UInt32] = [],
+        judging: WireJudgingAbility = WireJudgingAbility()
     ) {
         say(name, incarnation: incarnation) {
+            $0.hello.judging = judging
             $0.hello.numericsFingerprint = fingerprint
             $0.hello.host = name
             $0.hello.memoryByteCount = memory
@@ -87,7 +89,8 @@ struct Stage {
 
     mutating func admit(
         groups: UInt32 = 2, siblings: UInt32 = 1, trunk: UInt64 = 1 << 20, experts: UInt32 = 0,
-        expertBytes: UInt64 = 0, path: String = "model", memoryPerWorker: UInt64 = 0
+        expertBytes: UInt64 = 0, path: String = "model", memoryPerWorker: UInt64 = 0,
+        judging: WireJudgingNeeds = WireJudgingNeeds()
     ) {
         let admitted = WireJobAdmitted.with {
             $0.job = coordinator.state.nextJob
@@ -95,6 +98,7 @@ struct Stage {
             $0.groupCount = groups
             $0.groupSize = siblings
             $0.memoryByteCountPerWorker = memoryPerWorker
+            $0.judging = judging
         }
         let model = WireModelDescription.with {
             $0.path = path

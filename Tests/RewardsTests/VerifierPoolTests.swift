@@ -13,6 +13,8 @@ private func makePool(_ change: (inout VerifierConfiguration) -> Void = { _ in }
     configuration.childCount = 1
     configuration.requestMilliseconds = 60_000
     configuration.processCount = 0
+    // The probe's faults leave files for one another, and are looked at from outside.
+    configuration.isSandboxed = false
     change(&configuration)
     return VerifierPool(configuration)
 }
@@ -340,5 +342,95 @@ private func hasAtMost(_ count: Int) throws -> Bool {
             usleep(10_000)
         }
         #expect(state == "gone" || state == "Z")
+    }
+}
+
+/// Children as workers run them: in a sandbox, asking this process to run programs.
+@Suite(
+    "Verifier sandbox", .serialized,
+    .enabled(if: SandboxAvailability.problem == nil, "\(SandboxAvailability.problem ?? "")"))
+struct VerifierSandboxTests {
+    private static func pool(_ change: (inout VerifierConfiguration) -> Void = { _ in }) -> VerifierPool {
+        var configuration = VerifierConfiguration(
+            executable: Bundle.main.bundleURL.appendingPathComponent("apus").path, arguments: ["verifier-child"])
+        configuration.childCount = 1
+        configuration.requestMilliseconds = 60_000
+        change(&configuration)
+        return VerifierPool(configuration)
+    }
+
+    private static func request(_ program: String) -> VerifierRequest {
+        VerifierRequest(
+            id: "a/0/0", terms: [RewardTerm("code_tests", options: ["milliseconds": "2000"]), RewardTerm("exact")],
+            sample: RewardSample(
+                response: program, answer: "7",
+                metadata: ["tests": #"[{"code": "assert add(1, 2) == 3"}, {"code": "assert add(2, 2) == 4"}]"#]))
+    }
+
+    @Test("a child in a sandbox judges, and programs that it asks for are run beside it")
+    func judges() {
+        let pool = Self.pool()
+        defer { pool.close() }
+        let right = pool.verify(Self.request("def add(a, b): return a + b"))
+        #expect(right.outcomes.map { $0.value(keepingTruncated: false) } == [1, 0], "\(right.outcomes)")
+        let wrong = pool.verify(Self.request("import os; os._exit(0)"))
+        #expect(wrong.outcomes.map { $0.value(keepingTruncated: false) } == [0, 0], "\(wrong.outcomes)")
+        // The programs' time is not the child's.
+        let hasty = Self.pool { $0.requestMilliseconds = 1500 }
+        defer { hasty.close() }
+        _ = hasty.verify(
+            VerifierRequest(id: "x", terms: [RewardTerm("exact")], sample: .init(response: "7", answer: "7")))
+        let slow = hasty.verify(
+            Self.request("import time\ndef add(a, b):\n  time.sleep(1.2)\n  return a + b"))
+        #expect(slow.outcomes.first?.value(keepingTruncated: false) == 1, "\(slow.outcomes)")
+    }
+
+    @Test("the child has no capabilities, no further namespaces, a filter, and nothing of the host's")
+    func isolation() throws {
+        let pool = Self.pool()
+        defer { pool.close() }
+        _ = pool.verify(
+            VerifierRequest(id: "x", terms: [RewardTerm("exact")], sample: .init(response: "7", answer: "7")))
+        let child = try #require(Self.verifier())
+        let text = try String(contentsOfFile: "/proc/\(child)/status", encoding: .utf8)
+        func field(_ name: String) -> String? {
+            text.split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace)
+                .dropFirst()
+                .first.map(String.init)
+        }
+        for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            #expect(field(name).flatMap { UInt64($0, radix: 16) } == 0, "\(name)")
+        }
+        #expect(field("Seccomp") == "2" && field("NoNewPrivs") == "1")
+        for namespace in ["user", "mnt", "pid", "net", "ipc", "uts"] {
+            let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/\(namespace)")
+            #expect(try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(child)/ns/\(namespace)") != own)
+        }
+        let mounts = try String(contentsOfFile: "/proc/\(child)/mountinfo", encoding: .utf8)
+        for line in mounts.split(separator: "\n") {
+            let fields = line.split(separator: " ")
+            let (place, options) = (fields[4], fields[5])
+            let isWritable = ["/tmp", "/dev/shm", "/proc"].contains(place) || place.hasPrefix("/dev/")
+            #expect(options.hasPrefix("ro") || isWritable, "\(line)")
+        }
+        let environment = try #require(FileManager.default.contents(atPath: "/proc/\(child)/environ"))
+        #expect(!String(decoding: environment, as: UTF8.self).contains("HOME="))
+    }
+
+    /// The Swift process behind a pool's bubblewrap.
+    private static func verifier() -> Int32? {
+        for entry in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
+            guard let id = Int32(entry),
+                let link = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(id)/exe"),
+                link.hasSuffix("/apus"),
+                let stat = try? String(contentsOfFile: "/proc/\(id)/stat", encoding: .utf8),
+                let parent = stat.split(separator: ")").last?.split(separator: " ").dropFirst().first,
+                let other = try? String(contentsOfFile: "/proc/\(parent)/stat", encoding: .utf8),
+                other.contains("(bwrap)"),
+                other.split(separator: ")").last?.split(separator: " ").dropFirst().first == "\(getpid())"
+            else { continue }
+            return id
+        }
+        return nil
     }
 }

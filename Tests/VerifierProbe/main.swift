@@ -108,6 +108,7 @@ case "host":
     var configuration = VerifierConfiguration(executable: "/proc/self/exe", arguments: [])
     configuration.childCount = 1
     configuration.processCount = 0
+    configuration.isSandboxed = false
     let pool = VerifierPool(configuration)
     let sample = RewardSample(response: "7", answer: "7")
     guard !pool.verify(VerifierRequest(id: "x", terms: [RewardTerm("exact")], sample: sample)).total.isFailure

@@ -4,6 +4,7 @@
 #include "cplatform_address.h"
 #include "cplatform_files.h"
 #include "cplatform_process.h"
+#include "cplatform_sandbox.h"
 #include "cplatform_standard.h"
 
 #include <stddef.h>

@@ -12,18 +12,27 @@ struct cp_process_limits {
     uint64_t file_size_bytes;
     uint64_t open_file_count;
     uint64_t process_count;  // of the user, threads included; no limit on root
+    uint32_t user;           // root becomes this user and group first, without further groups; others stay who they are
 };
 
 /// Whether this program was built with a sanitizer, whose shadow memory takes terabytes of address space.
 int cp_is_sanitized(void);
 
+/// Most descriptors that a child can be given.
+#define CP_DESCRIPTOR_COUNT_MAX 16
+
 /// Starts `path` in a process group of its own, with `limits`, default signal actions, no core dumps, no inherited
-/// descriptor but the three given ones, and SIGKILL when the calling *thread* ends (PR_SET_PDEATHSIG), so call it
-/// from a thread that outlives the child. `argv` and `envp` end with NULL.
+/// descriptor but the given ones (at least three, at most CP_DESCRIPTOR_COUNT_MAX: they become 0, 1, 2, 3 ...), and
+/// SIGKILL when the calling *thread* ends (PR_SET_PDEATHSIG), so call it from a thread that outlives the child. `argv`
+/// and `envp` end with NULL.
 /// Returns the process id, also its group id; -1 and errno when any step up to and including execve failed.
 pid_t cp_spawn_limited(
-    const char *path, char *const argv[], char *const envp[], int stdin_fd, int stdout_fd, int stderr_fd,
+    const char *path, char *const argv[], char *const envp[], const int *descriptors, int descriptor_count,
     const struct cp_process_limits *limits);
+
+/// Makes the calling thread of root another user and group, without further groups, for good; the other threads of the
+/// process stay who they are. 0, or -1 and errno; nothing happens where the caller is not root or `user` is 0.
+int cp_become_user(uint32_t user);
 
 /// A close-on-exec descriptor that is readable once the child has ended; -1 and errno (ENOSYS before Linux 5.3).
 int cp_pidfd_open(pid_t pid);

@@ -54,6 +54,13 @@ extension Coordinator {
 
     mutating func admit(_ prepared: PreparedJob) {
         var admitted = prepared.admitted
+        if let text = judgingShortfall(admitted) {
+            log("job \(admitted.job) (\(admitted.name)) refused: \(text)")
+            return send(to: prepared.client, request: prepared.request) {
+                $0.requestFailed.text = text
+                $0.requestFailed.exitCode = 3
+            }
+        }
         admitted.policyModel = register(prepared.policy)
         admitted.scoreModel = register(prepared.scorer)
         admitted.furtherScoreModels = prepared.furtherScorers.map { register($0) }
@@ -148,6 +155,10 @@ extension Coordinator {
             return (["\(wanted - workers.count) more worker\(wanted - workers.count == 1 ? "" : "s") to join"] + cutOff)
                 .joined(separator: "; ")
         }
+        if job.isTraining || job.hasRollouts, let text = judgingShortfall(job.admitted) {
+            if deployments.isEmpty { end(job.id, "failed", text) }
+            return text
+        }
         // All models when they fit together; otherwise one after the other.
         let models = fits(all, engine, on: workers) ? all : phase
         if let text = shortfall(models, engine, on: workers) {
@@ -232,9 +243,11 @@ extension Coordinator {
             $0 != 0 && member.freeSlots($0) > 0
         }
         guard hasRoom else { return nil }
+        let canJudge = judgingProblem(worker, job.admitted) == nil
         let hasMatters = !current.disputes.isEmpty || !current.canaries.isEmpty
         func canRun(_ unit: WorkUnit) -> Bool {
             let id = model(of: unit, job)
+            if case .rollout = unit, !canJudge { return false }
             return member.freeSlots(id) > 0 && deployments[id]?.isReady(worker) == true
                 && !(hasMatters && isPartial(worker, unit))
         }

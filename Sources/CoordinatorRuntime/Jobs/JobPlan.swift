@@ -9,6 +9,8 @@ package struct JobPlan {
     package let kind: String
     package let rowCount: Int
     package let warnings: [String]
+    /// What workers must be able to do to judge the responses, each in a few words.
+    package let judgingNeeds: [String]
     private let models: [WireModelDescription]
     private let engine: WireEngineSettings
 
@@ -28,6 +30,13 @@ package struct JobPlan {
         warnings = prepared.warnings
         models = [prepared.policy, prepared.scorer].compactMap { $0 } + prepared.furtherScorers
         engine = prepared.admitted.engine
+        let needs = prepared.admitted.judging
+        judgingNeeds =
+            [
+                needs.programs ? "a sandbox for programs of the model" : needs.parsers ? "a sandbox for rewards" : "",
+                needs.judgeHost.isEmpty ? "" : "--judge-host \(needs.judgeHost)",
+                needs.judgeVariable.isEmpty ? "" : "--judge-variable \(needs.judgeVariable)",
+            ].filter { !$0.isEmpty }
     }
 
     /// What each of `workerCount` workers with `threadCount` compute threads needs.

@@ -33,15 +33,22 @@ struct PreparedSubmission {
 /// Reads, checks and tokenizes a submitted job.
 struct JobPreparation {
     let submission: WireSubmitJob
+    /// Where the job may read and write; nil: wherever the coordinator can.
+    var roots: SubmissionRoots?
+
     /// - Throws: ``SubmissionError``.
     func run(job id: UInt64) throws(SubmissionError) -> PreparedSubmission {
         do {
             // The client read and checked the file; this is the same again, in case it is older than we are.
             let job: Job
+            let paths = FilePathLog()
             do {
-                job = try Job.parse(
-                    submission.jobText, rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem)
+                job = try paths.during { () throws(JobError) in
+                    try Job.parse(
+                        submission.jobText, rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem)
+                }
             } catch { throw error.inFile(submission.file) }
+            try roots?.check(paths: paths.paths, outputs: [job.output], file: submission.file)
             var prepared =
                 switch job {
                 case .rollout(let rollout): try prepare(rollout, job, id)
@@ -49,6 +56,7 @@ struct JobPreparation {
                 case .train(let train): try prepare(train, job, id)
                 }
             prepared.admitted.dataHashes = try job.dataHashes()
+            prepared.admitted.judging = WireJudgingNeeds(prepared.settings, rows: prepared.rows)
             return prepared
         } catch let error as SubmissionError {
             throw error

@@ -13,11 +13,14 @@ package struct CoordinatorConfiguration: Sendable {
     package var allowList: AllowList
     /// Workers that will come; the first placement waits for them for a while.
     package var expectedWorkerCount: Int
+    /// Where jobs of `submit` keys may read and write.
+    package var submissionRoots: SubmissionRoots
 
     package init(
         state: URL, listen: ChannelEndpoints, advertise: String? = nil, keys: CurveKeyPair, allowList: AllowList,
-        expectedWorkerCount: Int
+        expectedWorkerCount: Int, submissionRoots: SubmissionRoots = SubmissionRoots()
     ) {
+        self.submissionRoots = submissionRoots
         self.state = state
         self.listen = listen
         self.advertise = advertise

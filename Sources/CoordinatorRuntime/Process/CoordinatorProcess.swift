@@ -52,7 +52,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private let transport: ZeroMQTransport
     private var coordinator: Coordinator
     private let intake = RecordIntake()
-    private let submissions = BoundedQueue<(WireSubmitJob, UInt64, PeerIdentity, UInt64)>(
+    private let submissions = BoundedQueue<(WireSubmitJob, UInt64, PeerIdentity, UInt64, Role)>(
         itemCountMax: 256, byteCountMax: 256 << 20)
     private let outputs = BoundedQueue<JobOutputOrder>(itemCountMax: 4096, byteCountMax: 1 << 30)
     private let trainingWork = BoundedQueue<TrainingWork>(itemCountMax: 4096, byteCountMax: 1 << 30)
@@ -243,7 +243,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         do {
             let envelope = try WireEnvelope(encoded: message.parts.flatMap(\.bytes))
             if case .submitJob(let submission) = envelope.body, role == .submit || role == .admin {
-                return submit(submission, envelope, from: message.peer)
+                return submit(submission, envelope, from: message.peer, role)
             }
             if case .stop = envelope.body, role == .admin {
                 isStopping = true
@@ -258,9 +258,11 @@ package final class CoordinatorProcess: @unchecked Sendable {
         }
     }
 
-    private func submit(_ submission: WireSubmitJob, _ envelope: WireEnvelope, from peer: PeerIdentity) {
+    private func submit(
+        _ submission: WireSubmitJob, _ envelope: WireEnvelope, from peer: PeerIdentity, _ role: Role
+    ) {
         lastJob += 1
-        let order = (submission, lastJob, peer, envelope.request)
+        let order = (submission, lastJob, peer, envelope.request, role)
         guard case .accepted = submissions.tryPush(order, byteCount: submission.jobText.utf8.count) else {
             return send(failure("too many submissions at once; try again", 4), to: peer, request: envelope.request)
         }
@@ -521,12 +523,15 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 _ = inputs.push(.result, until: .distantFuture)
             })
         let (submissions, outputs, inputs, logger) = (submissions, outputs, inputs, logger)
+        let roots = configuration.submissionRoots
         let journal = journal
         threads.append(
             .start(name: "job-reader") {
-                while let (submission, job, client, request) = submissions.pop() {
+                while let (submission, job, client, request, role) = submissions.pop() {
                     do throws(SubmissionError) {
-                        let prepared = try JobPreparation(submission: submission).run(job: job)
+                        let prepared = try JobPreparation(
+                            submission: submission, roots: role == .admin ? nil : roots
+                        ).run(job: job)
                         try prepared.checkGrants()
                         do throws(JournalError) {
                             try journal.store(job: job, settings: prepared.settings, rows: prepared.rows)

@@ -45,8 +45,12 @@ package struct JudgeSection: Equatable, Sendable {
             source = .model(path: try path.filePath(), compute: try fields.choice("compute", default: .bf16))
         case (nil, let endpoint?):
             let url = try endpoint.string(byteCountMax: 2048)
-            guard url.hasPrefix("http://") || url.hasPrefix("https://") else {
+            guard let address = JudgeAddress(url) else {
                 throw endpoint.error(.invalidValue, "expected an address such as https://host/v1")
+            }
+            guard address.isEncrypted || address.isLoopback else {
+                throw endpoint.error(
+                    .invalidValue, "sends responses and the key unencrypted to \(address.host); use https")
             }
             source = .endpoint(
                 url: url, model: try fields.required("model").string(byteCountMax: 256),

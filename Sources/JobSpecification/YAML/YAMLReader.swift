@@ -90,6 +90,7 @@ package struct YAMLReader: Sendable {
     package func filePath() throws(JobError) -> String {
         let text = try string()
         guard !text.contains("\n") else { throw error(.invalidValue, "a path has one line") }
+        FilePathLog.current?.add(text)
         return text
     }
 

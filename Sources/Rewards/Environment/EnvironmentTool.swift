@@ -30,6 +30,9 @@ package enum ToolRegistry {
 
     package static var names: [String] { types.map { $0.name } }
 
+    /// The tool that runs programs.
+    package static var programName: String { PythonTool.name }
+
     /// The list of schemas for the chat template's `tools`, JSON.
     package static func schemas(_ names: [String]) -> String {
         "[" + types.filter { names.contains($0.name) }.map { $0.schema }.joined(separator: ", ") + "]"

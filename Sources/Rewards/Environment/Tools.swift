@@ -67,25 +67,18 @@ struct PythonTool: EnvironmentTool {
 
     func call(_ arguments: ToolArguments, _ state: inout EnvironmentState) throws(ToolError) -> String {
         try arguments.requireOnly(["code"])
-        let result: Sandbox.Result
-        do {
-            result = try Sandbox.run(
-                Python.command, input: Array(try arguments.text("code").utf8),
-                limits: Sandbox.Limits(milliseconds: milliseconds))
-        } catch let error as Sandbox.Unavailable {
+        let result = ProgramRunner.run(
+            ProgramRun(source: try arguments.text("code"), processorMilliseconds: milliseconds))
+        switch result.end {
+        case .ended: break
+        case .processorTime, .asleep: throw ToolError("the program did not end in \(milliseconds) ms")
+        case .starved, .broken, .unavailable, .cancelled:
             // Not the model's doing: no reward may come of it.
-            throw ToolError(EnvironmentRunner.brokenPrefix + error.description)
-        } catch { throw error as? ToolError ?? ToolError("\(error)") }
-        if result.timedOut { throw ToolError("the program did not end in \(milliseconds) ms") }
-        let cut = result.outputByteCount > result.output.count ? "\n[\(result.outputByteCount) bytes in all]" : ""
-        return result.status == 0
-            ? result.text + cut : result.text + cut + "\n[ended with \(result.status.map(String.init) ?? "a signal")]"
+            throw ToolError(EnvironmentRunner.brokenPrefix + result.detail)
+        }
+        let cut = result.outputByteCount > result.output.count ? "\n[\(result.outputByteCount) bytes in all]\n" : ""
+        let text = String(decoding: result.output, as: UTF8.self) + cut + String(decoding: result.error, as: UTF8.self)
+        guard result.status != 0 else { return text }
+        return text + "\n[ended with \(result.status > 128 ? "a signal" : String(result.status))]"
     }
-}
-
-/// How Python is started in a sandbox: isolated, reading the program from standard input or an argument.
-enum Python {
-    static let command = ["/usr/bin/python3", "-I", "-B", "-"]
-
-    static func command(code: String) -> [String] { ["/usr/bin/python3", "-I", "-B", "-c", code] }
 }

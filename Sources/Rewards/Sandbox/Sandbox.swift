@@ -3,32 +3,23 @@ internal import CPlatform
 internal import Glibc
 internal import RuntimeSupport
 
-/// Runs foreign programs under bubblewrap: no network, no files but the system's libraries, an empty temporary
-/// directory in memory, and limits of time, memory, files and output. Without bubblewrap nothing runs at all.
-struct Sandbox: Sendable {
-    /// What one run may use.
+/// What foreign programs run in: bubblewrap with namespaces of its own for users, processes, network, mounts, IPC and host
+/// name, without capabilities, without further namespaces, as user 65534, on a read-only root with nothing but the
+/// system's libraries, under a seccomp filter. Without any of it nothing runs at all.
+///
+/// One sandbox is one process, which may have threads: so RLIMIT_AS bounds its memory and RLIMIT_CPU its time, with the two
+/// temporary directories in memory beside it. Workers that are root start bubblewrap as user 65534, so that a kernel's
+/// fault would not give away the host.
+struct Sandbox {
+    /// What one program may use.
     struct Limits: Equatable, Sendable {
-        var milliseconds: UInt64 = 5_000
-        /// Address space of each process.
+        /// Processor time, all threads.
+        var processorMilliseconds: UInt64 = 5_000
+        /// Address space.
         var memoryByteCount: UInt64 = 1 << 30
-        /// Of the temporary directory, and of one file in it.
+        /// Of /tmp and of /dev/shm, each, and of one file there.
         var diskByteCount: UInt64 = 16 << 20
-        /// Output kept; what follows is read and dropped, so that a chatty program neither blocks nor fills memory.
-        var outputByteCount = 64 << 10
         var openFileCount: UInt64 = 64
-    }
-
-    /// How a run ended.
-    struct Result: Equatable, Sendable {
-        /// Exit status; nil when it was killed, by its deadline or a signal.
-        let status: Int32?
-        let timedOut: Bool
-        /// Standard output and standard error as they came, at most the limit.
-        let output: [UInt8]
-        /// All that was written.
-        let outputByteCount: Int
-
-        var text: String { String(decoding: output, as: UTF8.self) }
     }
 
     /// Why nothing was run; a person must act.
@@ -36,154 +27,204 @@ struct Sandbox: Sendable {
         let description: String
     }
 
-    private static let program = "/usr/bin/bwrap"
-    /// Longest single argument that the kernel takes is 128 KiB.
-    static let argumentByteCountMax = 120 << 10
+    static let program = "/usr/bin/bwrap"
+    static let user: UInt32 = 65_534
+    /// Of a program, those of Python included.
+    static let threadCountMax = 64
 
-    /// Runs `command` (a path under /usr and its arguments) to its end or its deadline.
-    static func run(_ command: [String], input: [UInt8] = [], limits: Limits = Limits()) throws(Unavailable) -> Result {
-        guard command.allSatisfy({ $0.utf8.count <= argumentByteCountMax && !$0.utf8.contains(0) }) else {
-            return Result(
-                status: nil, timedOut: false, output: Array("the program is too long".utf8), outputByteCount: 0)
-        }
-        let arguments =
-            [
-                program, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--setenv", "PATH",
-                "/usr/bin:/bin", "--setenv", "LANG", "C.UTF-8", "--setenv", "PYTHONHASHSEED", "0", "--setenv", "HOME",
-                "/tmp", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
-                "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--size",
-                "\(limits.diskByteCount)", "--tmpfs", "/tmp", "--chdir", "/tmp", "--",
-            ] + command
-        let pipes = try Pipes()
-        var processLimits = cp_process_limits(
-            address_space_bytes: limits.memoryByteCount, cpu_seconds: limits.milliseconds / 1000 + 1,
-            file_size_bytes: limits.diskByteCount, open_file_count: limits.openFileCount, process_count: 0)
-        let processID = withCStrings(arguments) { arguments in
-            withCStrings([]) { environment in
-                cp_spawn_limited(
-                    program, arguments, environment, pipes.input.read, pipes.output.write, pipes.output.write,
-                    &processLimits)
-            }
-        }
-        guard processID > 0 else {
+    /// Descriptors of bubblewrap, beside those that the program gets as 0, 1 and 2.
+    enum Descriptor {
+        static let filter = 3
+        static let information = 4
+        static let order = 5
+        static let harness = 6
+        /// First of those that the program keeps.
+        static let kept = 7
+    }
+
+    /// Options of bubblewrap that all sandboxes share; mounts follow, then ``sealing``.
+    static let isolation = [
+        "--unshare-all", "--unshare-user", "--disable-userns", "--assert-userns-disabled", "--cap-drop", "ALL",
+        "--uid", "\(user)", "--gid", "\(user)", "--hostname", "sandbox", "--die-with-parent", "--new-session",
+        "--as-pid-1", "--clearenv", "--seccomp", "\(Descriptor.filter)", "--info-fd", "\(Descriptor.information)",
+        "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink",
+        "usr/lib64", "/lib64", "--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--ro-bind-try",
+        "/etc/ld.so.cache", "/etc/ld.so.cache", "--proc", "/proc", "--dev", "/dev",
+    ]
+
+    /// Bounds what can be written, and makes everything else read-only.
+    static func sealing(_ diskByteCount: UInt64) -> [String] {
+        [
+            "--size", "\(diskByteCount)", "--tmpfs", "/dev/shm", "--remount-ro", "/dev", "--size", "\(diskByteCount)",
+            "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/", "--",
+        ]
+    }
+
+    /// The seccomp filter in a pipe, to be read once.
+    static func filter() throws(Unavailable) -> Int32 {
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        let count = bytes.withUnsafeMutableBytes { cp_seccomp_filter($0.baseAddress, $0.count) }
+        guard count > 0 else {
             throw Unavailable(
-                description: "cannot start \(program): \(String(cString: strerror(errno))); install bubblewrap")
+                description: "sandboxes need an x86-64 or ARM64 processor: no seccomp filter for this one")
         }
-        pipes.closeChildEnds()
-        defer {
-            // Bubblewrap's death ends everything in its process namespace.
-            kill(-processID, SIGKILL)
-            while waitpid(processID, nil, 0) < 0, errno == EINTR {}
+        return try memoryFile(Array(bytes[..<count]))
+    }
+
+    static func memoryFile(_ bytes: [UInt8]) throws(Unavailable) -> Int32 {
+        let descriptor = bytes.withUnsafeBytes { cp_memory_file($0.baseAddress, $0.count) }
+        guard descriptor >= 0 else {
+            throw Unavailable(description: "no memory file for a sandbox: \(String(cString: strerror(errno)))")
         }
-        let result = pipes.exchange(
-            input, processID, until: MonotonicInstant.now.advanced(byMilliseconds: limits.milliseconds), limits)
-        // Bubblewrap itself says so and exits with 1 before the command runs.
-        if result.status == 1, result.output.starts(with: Array("bwrap: ".utf8)) {
-            throw Unavailable(description: result.text.trimmed + "; allow unprivileged user namespaces")
-        }
-        return result
+        return descriptor
+    }
+
+    /// One line of what bubblewrap or the loader said before the program began.
+    static func unavailable(_ said: String) -> Unavailable {
+        let line = said.split(separator: "\n").first.map(String.init) ?? "bubblewrap ended without a word"
+        let remedy =
+            line.contains("namespace") || line.contains("uid map")
+            ? "; allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, "
+                + "kernel.apparmor_restrict_unprivileged_userns)"
+            : line.contains("nknown option") ? "; bubblewrap 0.8 or later is needed" : ""
+        return Unavailable(description: "no sandbox on this host: \(line)\(remedy)")
     }
 }
 
-/// A child's standard input and output.
-private final class Pipes {
-    struct Ends {
-        var read: Int32
-        var write: Int32
-    }
+/// A Python program in a sandbox, between its start and its end. Belongs to the thread that starts it: the kernel kills
+/// bubblewrap when that thread ends. All that is left of it goes with this value.
+final class SandboxedProgram {
+    /// Of bubblewrap, and its group.
+    let processID: pid_t
+    /// Writable end of its standard input, or -1.
+    private(set) var input: Int32
+    /// Readable ends.
+    let output: Int32
+    let error: Int32
+    private let marker: Int32
+    private let information: Int32
+    /// Readable once bubblewrap has ended.
+    let ended: Int32
+    private var program: pid_t = -1
+    private(set) var hasStarted = false
+    /// Set when there is nothing more to be read.
+    var hasClosedOutput = false
+    var hasClosedError = false
 
-    private(set) var input: Ends
-    private(set) var output: Ends
-
-    init() throws(Sandbox.Unavailable) {
-        var descriptors: [Int32] = [-1, -1, -1, -1]
-        let opened = descriptors.withUnsafeMutableBufferPointer { buffer in
-            // Socket pairs: Glibc's module has no pipe2, and pipe would leak into children of other threads.
-            let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
-            return socketpair(AF_UNIX, kind, 0, buffer.baseAddress!) == 0
-                && socketpair(AF_UNIX, kind, 0, buffer.baseAddress! + 2) == 0
+    /// Starts it.
+    /// - Parameters:
+    ///   - run: what /run.json says, but for the descriptors.
+    ///   - link: a descriptor that the program keeps.
+    init(_ run: SandboxOrder, link: Int32?, hasInput: Bool, limits: Sandbox.Limits) throws(Sandbox.Unavailable) {
+        var order = run
+        order.marker = Sandbox.Descriptor.kept
+        order.link = link == nil ? nil : Sandbox.Descriptor.kept + 1
+        order.threads = Sandbox.threadCountMax
+        var opened: [Int32] = []
+        defer { for descriptor in opened { close(descriptor) } }
+        /// The reading end and the writing end, of which the child's is closed at the end of this.
+        func pipe(childWrites: Bool) throws(Sandbox.Unavailable) -> (ours: Int32, theirs: Int32) {
+            var ends: [Int32] = [-1, -1]
+            guard cp_pipe(&ends) == 0 else {
+                throw Sandbox.Unavailable(description: "no pipe for a sandbox: \(String(cString: strerror(errno)))")
+            }
+            let (ours, theirs) = childWrites ? (ends[0], ends[1]) : (ends[1], ends[0])
+            opened += [ours, theirs]
+            _ = fcntl(ours, F_SETFL, fcntl(ours, F_GETFL) | O_NONBLOCK)
+            return (ours, theirs)
         }
-        input = Ends(read: descriptors[0], write: descriptors[1])
-        output = Ends(read: descriptors[2], write: descriptors[3])
-        guard opened else {
-            throw Sandbox.Unavailable(description: "no pipe for a sandbox: \(String(cString: strerror(errno)))")
+        let input = try pipe(childWrites: false)
+        let output = try pipe(childWrites: true)
+        let error = try pipe(childWrites: true)
+        let information = try pipe(childWrites: true)
+        let marker = try pipe(childWrites: true)
+        let filter = try Sandbox.filter()
+        opened.append(filter)
+        let orderFile = try Sandbox.memoryFile(order.encoded)
+        opened.append(orderFile)
+        let harness = try Sandbox.memoryFile(Array(Harness.source.utf8))
+        opened.append(harness)
+        let descriptors =
+            [input.theirs, output.theirs, error.theirs, filter, information.theirs, orderFile, harness, marker.theirs]
+            + (link.map { [$0] } ?? [])
+        let arguments =
+            [Sandbox.program] + Sandbox.isolation + [
+                "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "LANG", "C.UTF-8", "--setenv", "PYTHONHASHSEED", "0",
+                "--setenv", "HOME", "/tmp", "--ro-bind-data", "\(Sandbox.Descriptor.order)", "/run.json",
+                "--ro-bind-data", "\(Sandbox.Descriptor.harness)", "/harness.py",
+            ] + Sandbox.sealing(limits.diskByteCount) + ["/usr/bin/python3", "-I", "-B", "/harness.py"]
+        var processLimits = cp_process_limits(
+            address_space_bytes: limits.memoryByteCount,
+            // Ends what the watcher does not: it looks more often and strikes first.
+            cpu_seconds: limits.processorMilliseconds / 1000 + 2,
+            file_size_bytes: limits.diskByteCount, open_file_count: limits.openFileCount, process_count: 0,
+            user: Sandbox.user)
+        let processID = withCStrings(arguments) { arguments in
+            withCStrings([]) { environment in
+                cp_spawn_limited(
+                    Sandbox.program, arguments, environment, descriptors, Int32(descriptors.count), &processLimits)
+            }
         }
-        for descriptor in [input.write, output.read] {
-            _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+        guard processID > 0 else {
+            let code = errno
+            throw Sandbox.Unavailable(
+                description: "no sandbox on this host: cannot start \(Sandbox.program): "
+                    + "\(String(cString: strerror(code)))\(code == ENOENT ? "; install bubblewrap" : "")")
         }
+        self.processID = processID
+        (self.input, self.output, self.error) = (input.ours, output.ours, error.ours)
+        (self.information, self.marker) = (information.ours, marker.ours)
+        ended = cp_pidfd_open(processID)
+        let ours: Set = [input.ours, output.ours, error.ours, information.ours, marker.ours]
+        opened.removeAll { ours.contains($0) }
+        if !hasInput { closeInput() }
     }
 
     deinit {
-        for descriptor in [input.read, input.write, output.read, output.write] where descriptor >= 0 {
-            close(descriptor)
-        }
+        // Bubblewrap's death ends the program, the first process of its namespace. Not yet waited for: the id is its own.
+        kill(-processID, SIGKILL)
+        while waitpid(processID, nil, 0) < 0, errno == EINTR {}
+        for descriptor in [input, output, error, marker, information, ended] where descriptor >= 0 { close(descriptor) }
     }
 
-    func closeChildEnds() {
-        close(input.read)
-        close(output.write)
-        input.read = -1
-        output.write = -1
+    func closeInput() {
+        if input >= 0 { close(input) }
+        input = -1
     }
 
-    private func closeInput() {
-        close(input.write)
-        input.write = -1
+    /// The program's process as this host numbers it; nil before it is there.
+    private var inner: pid_t? {
+        if program > 0 { return program }
+        var text = [UInt8](repeating: 0, count: 512)
+        let count = read(information, &text, text.count)
+        guard count > 0 else { return nil }
+        let digits = String(decoding: text[..<count], as: UTF8.self).split(separator: "child-pid\":").last?
+            .drop { $0 == " " }.prefix { $0.isNumber }
+        program = digits.flatMap { pid_t($0) } ?? -1
+        return program > 0 ? program : nil
     }
 
-    /// Feeds the input and gathers the output until the child closes its output or the deadline passes.
-    func exchange(
-        _ bytes: [UInt8], _ processID: pid_t, until deadline: MonotonicInstant, _ limits: Sandbox.Limits
-    ) -> Sandbox.Result {
-        // A program may end without reading its input.
-        cp_block_sigpipe()
-        var sent = 0
-        var kept: [UInt8] = []
-        var total = 0
-        var chunk = [UInt8](repeating: 0, count: 1 << 16)
-        if bytes.isEmpty { closeInput() }
-        while true {
-            let now = MonotonicInstant.now
-            guard now < deadline else {
-                return .init(status: nil, timedOut: true, output: kept, outputByteCount: total)
-            }
-            var descriptors = [
-                pollfd(fd: output.read, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: input.write, events: Int16(POLLOUT), revents: 0),
-            ]
-            _ = poll(&descriptors, 2, Int32(min(deadline.milliseconds(since: now) + 1, 60_000)))
-            if descriptors[1].revents != 0 {
-                let count = bytes.withUnsafeBytes { write(input.write, $0.baseAddress! + sent, bytes.count - sent) }
-                if count > 0 { sent += count }
-                // A program that does not read all of its input is no failure.
-                if sent == bytes.count || (count < 0 && errno != EAGAIN && errno != EINTR) { closeInput() }
-            }
-            if descriptors[0].revents != 0 {
-                let count = read(output.read, &chunk, chunk.count)
-                if count > 0 {
-                    total += count
-                    kept += chunk[..<min(count, max(0, limits.outputByteCount - kept.count))]
-                } else if count == 0 {
-                    return .init(
-                        status: status(processID, until: deadline), timedOut: false, output: kept,
-                        outputByteCount: total)
-                }
-            }
-        }
+    /// Processor time so far.
+    var processorNanoseconds: Int64 { inner.map { max(0, cp_processor_nanoseconds($0)) } ?? 0 }
+
+    /// Whether it waits by its own wish.
+    var isAsleep: Bool { inner.map { cp_is_asleep($0) != 0 } ?? false }
+
+    /// Whether its own code has begun.
+    func lookForStart() {
+        guard !hasStarted else { return }
+        var byte: UInt8 = 0
+        hasStarted = read(marker, &byte, 1) == 1
     }
 
-    /// Of a child that closed its output; nil when a signal ended it or it goes on without output.
-    private func status(_ processID: pid_t, until deadline: MonotonicInstant) -> Int32? {
-        while MonotonicInstant.now < deadline {
-            var information = siginfo_t()
-            if waitid(P_PID, id_t(processID), &information, WEXITED | WNOHANG | WNOWAIT) == 0,
-                information.si_signo == SIGCHLD
-            {
-                return Int(information.si_code) == Int(CLD_EXITED) ? cp_child_status(&information) : nil
-            }
-            usleep(500)
-        }
-        return nil
+    /// Its exit status, 128 and more for a signal; nil while it runs.
+    var status: Int32? {
+        var information = siginfo_t()
+        guard waitid(P_PID, id_t(processID), &information, WEXITED | WNOHANG | WNOWAIT) == 0,
+            information.si_signo == SIGCHLD
+        else { return nil }
+        let status = cp_child_status(&information)
+        return Int(information.si_code) == Int(CLD_EXITED) ? status : 128 + status
     }
 }
 
@@ -197,15 +238,4 @@ func withCStrings<Result>(
         guard let base = buffer.baseAddress else { preconditionFailure("the array holds at least its end") }
         return body(base)
     }
-}
-
-/// Whether programs can be run here at all.
-package enum SandboxAvailability {
-    /// Why not, in one line; nil: they can. Tried once.
-    package static let problem: String? = {
-        do throws(Sandbox.Unavailable) {
-            let result = try Sandbox.run(Python.command(code: "import sys; sys.stdout.write('1\\n')"))
-            return result.text == "1\n" ? nil : "a sandboxed python3 said '\(result.text.trimmed)'; install python3"
-        } catch { return error.description }
-    }()
 }

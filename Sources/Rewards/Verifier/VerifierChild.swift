@@ -15,22 +15,40 @@ package enum VerifierChild {
             return 1
         }
         var environments = EnvironmentRunner()
+        /// Has the parent run a program; the process ends where the parent is gone.
+        @Sendable func ask(_ run: ProgramRun) -> ProgramResult {
+            guard let bytes = try? VerifierFrame.encode(ChildReply.run(run)), write(bytes, output) else { exit(1) }
+            guard case .success(.ran(let result)) = receive(input) else { exit(2) }
+            return result
+        }
+        ProgramRunner.ask(ask)
         while true {
-            guard let header = read(VerifierFrame.headerByteCount, input) else { return 1 }
-            if header.isEmpty { return 0 }
-            let byteCount = VerifierFrame.byteCount(header)
-            guard header.count == VerifierFrame.headerByteCount, byteCount <= VerifierFrame.byteCountMax
-            else { return 2 }
-            guard let body = read(byteCount, input), body.count == byteCount,
-                let request = VerifierFrame.decode(ChildRequest.self, body)
-            else { return 2 }
-            let reply: ChildReply =
-                switch request {
-                case .judge(let request): .judged(self.reply(to: request))
-                case .act(let request): .acted(environments.run(request))
-                }
+            let request: ChildRequest
+            switch receive(input) {
+            case .success(let received): request = received
+            case .failure(let end): return end.status
+            }
+            let reply: ChildReply
+            switch request {
+            case .judge(let request): reply = .judged(self.reply(to: request))
+            case .act(let request): reply = .acted(environments.run(request))
+            case .ran: return 2
+            }
             guard let bytes = try? VerifierFrame.encode(reply), write(bytes, output) else { return 1 }
         }
+    }
+
+    private struct InputEnd: Error { let status: Int32 }
+
+    private static func receive(_ input: Int32) -> Result<ChildRequest, InputEnd> {
+        guard let header = read(VerifierFrame.headerByteCount, input) else { return .failure(InputEnd(status: 1)) }
+        if header.isEmpty { return .failure(InputEnd(status: 0)) }
+        let byteCount = VerifierFrame.byteCount(header)
+        guard header.count == VerifierFrame.headerByteCount, byteCount <= VerifierFrame.byteCountMax,
+            let body = read(byteCount, input), body.count == byteCount,
+            let request = VerifierFrame.decode(ChildRequest.self, body)
+        else { return .failure(InputEnd(status: 2)) }
+        return .success(request)
     }
 
     private static func reply(to request: VerifierRequest) -> VerifierReply {

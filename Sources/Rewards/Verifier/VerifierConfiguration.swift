@@ -10,9 +10,12 @@ package struct VerifierConfiguration: Equatable, Sendable {
         "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin",
         "SWIFT_BACKTRACE": "enable=no",
     ]
+    /// Whether children are in a sandbox: no files but the system's libraries and what they run from, no network, no
+    /// processes of their own. Where the host has none, every request fails with the reason.
+    package var isSandboxed = true
     /// Processes, each with a thread of its own in this one.
     package var childCount = 2
-    /// Wall time of one request in one child.
+    /// Wall time of one request in one child, without the programs that it has run.
     package var requestMilliseconds: UInt64 = 10_000
     /// Wall time from the start of a child to its greeting.
     package var startMilliseconds: UInt64 = 60_000
@@ -29,8 +32,8 @@ package struct VerifierConfiguration: Equatable, Sendable {
     package var openFileCount: UInt64 = 64
     /// Bytes of a file that a child may write.
     package var fileByteCount: UInt64 = 16 << 20
-    /// Processes and threads of the whole user beyond which a child can start none: at 1 it never can. 0 is
-    /// no limit, and there is none on root.
+    /// Processes and threads of the whole user beyond which a child without a sandbox can start none: at 1 it never can.
+    /// 0 is no limit, and there is none on root.
     package var processCount: UInt64 = 1
     /// Where children write errors; nil is /dev/null. The descriptor must stay open as long as the pool.
     package var errorDescriptor: Int32?

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Between a pool and its children: frames of a 4-byte little-endian length and that many bytes of JSON. The
-// child sends a greeting when it is ready, then one reply per request, in order.
+// child sends a greeting when it is ready, then one reply per request, in order. Before its reply it may ask for programs to be
+// run, one after the other.
 internal import Foundation
 
 /// One response to be judged by a verifier process.
@@ -29,11 +30,14 @@ struct VerifierReply: Codable, Equatable, Sendable {
 enum ChildRequest: Codable, Equatable, Sendable {
     case judge(VerifierRequest)
     case act(EnvironmentRequest)
+    /// What came of the program that it wanted run.
+    case ran(ProgramResult)
 
     var id: String {
         switch self {
         case .judge(let request): request.id
         case .act(let request): request.id
+        case .ran: ""
         }
     }
 }
@@ -42,12 +46,14 @@ enum ChildRequest: Codable, Equatable, Sendable {
 enum ChildReply: Codable, Equatable, Sendable {
     case judged(VerifierReply)
     case acted(EnvironmentReply)
+    /// No reply yet: a program is to be run first, outside of the child's own sandbox.
+    case run(ProgramRun)
 }
 
 /// The first frame of a child.
 struct VerifierGreeting: Codable, Equatable, Sendable {
     /// Raised with every change of the messages.
-    static let version = 2
+    static let version = 3
 
     let version: Int
     let rewards: [String]
@@ -62,7 +68,7 @@ struct VerifierGreeting: Codable, Equatable, Sendable {
 
 enum VerifierFrame {
     /// Bytes of one message: far above any response, far below what could hurt.
-    static let byteCountMax = 32 << 20
+    static let byteCountMax = 64 << 20
     static let headerByteCount = 4
 
     static func header(_ byteCount: Int) -> [UInt8] {

@@ -66,7 +66,7 @@ package final class VerifierPool: Sendable {
     package func verify(_ request: VerifierRequest) -> RewardReport {
         switch ask(.judge(request)) {
         case .success(.judged(let reply)): RewardReport(reply.outcomes, terms: request.terms)
-        case .success(.acted): preconditionFailure("a process checks that its reply fits")
+        case .success(.acted), .success(.run): preconditionFailure("a process checks that its reply fits")
         case .failure(.timedOut): RewardReport(all: .verifierTimeout, terms: request.terms)
         case .failure(.failed(let reason)):
             RewardReport(all: .infrastructureError(reason: reason), terms: request.terms)
@@ -80,7 +80,7 @@ package final class VerifierPool: Sendable {
         }
         switch ask(.act(request)) {
         case .success(.acted(let reply)): return reply
-        case .success(.judged): preconditionFailure("a process checks that its reply fits")
+        case .success(.judged), .success(.run): preconditionFailure("a process checks that its reply fits")
         case .failure(.timedOut): return failed("\(request.id): the tools did not answer in time")
         case .failure(.failed(let reason)): return failed(reason)
         }
@@ -148,6 +148,8 @@ private struct Server {
     let counts: Locked<VerifierPool.Counters>
     /// The pool closes: what still waits is refused without starting a child for it.
     private var isClosing = false
+    /// Of the child, beside its own files.
+    private var readable: [String] = []
 
     init(
         configuration: VerifierConfiguration, waiting: BoundedQueue<Ticket>, cancellation: Int32,
@@ -200,24 +202,29 @@ private struct Server {
         return .failure(failure)
     }
 
-    private func exchange(
+    private mutating func exchange(
         _ request: ChildRequest, _ child: inout VerifierProcess?
     ) throws(VerifierFault) -> ChildReply {
-        if child == nil { child = try started() }
-        // The deadline starts with a child that is ready: the start has its own. Tools have their own time.
-        var milliseconds = configuration.requestMilliseconds
-        if case .act(let request) = request {
-            milliseconds += UInt64(request.calls.count) * request.settings.callMilliseconds
+        // What a job's tools read is shown to a child when it starts.
+        var needed: [String] = []
+        if case .act(let request) = request, let corpus = request.settings.corpus, access(corpus, R_OK) == 0 {
+            needed = [corpus]
         }
-        return try child!.exchange(request, until: MonotonicInstant.now.advanced(byMilliseconds: milliseconds))
+        if child == nil || !needed.allSatisfy(readable.contains) {
+            child = nil
+            child = try started(readable: needed)
+            readable = needed
+        }
+        // The deadline starts with a child that is ready: the start has its own.
+        return try child!.exchange(request, milliseconds: configuration.requestMilliseconds)
     }
 
     private func start(_ child: inout VerifierProcess?) {
-        do throws(VerifierFault) { child = try started() } catch { child = nil }
+        do throws(VerifierFault) { child = try started(readable: []) } catch { child = nil }
     }
 
-    private func started() throws(VerifierFault) -> VerifierProcess {
-        let child = try VerifierProcess.start(configuration, cancellation: cancellation)
+    private func started(readable: [String]) throws(VerifierFault) -> VerifierProcess {
+        let child = try VerifierProcess.start(configuration, readable: readable, cancellation: cancellation)
         counts.withLock { $0.started += 1 }
         return child
     }

@@ -31,10 +31,12 @@ struct VerifierProcess: ~Copyable {
     }
 
     /// Starts a child and waits for its greeting.
+    /// - Parameter readable: files that it may read.
     static func start(
-        _ configuration: VerifierConfiguration, cancellation: Int32
+        _ configuration: VerifierConfiguration, readable: [String] = [], cancellation: Int32
     ) throws(VerifierFault) -> VerifierProcess {
-        let (processID, socket) = try spawn(configuration)
+        if configuration.isSandboxed, let problem = SandboxAvailability.problem { throw .broken(problem) }
+        let (processID, socket) = try spawn(configuration, readable)
         let process = VerifierProcess(processID: processID, socket: socket, cancellation: cancellation)
         try process.greet(configuration)
         return process
@@ -63,8 +65,31 @@ struct VerifierProcess: ~Copyable {
         if ended >= 0 { close(ended) }
     }
 
-    /// Gives the child a request and waits for its reply.
-    func exchange(_ request: ChildRequest, until deadline: MonotonicInstant) throws(VerifierFault) -> ChildReply {
+    /// Programs that one request may have run.
+    private static let runCountMax = 10_000
+
+    /// Gives the child a request and waits for its reply. Programs that it wants run are run here, on this thread, and
+    /// their time is not the child's.
+    func exchange(_ request: ChildRequest, milliseconds: UInt64) throws(VerifierFault) -> ChildReply {
+        var deadline = MonotonicInstant.now.advanced(byMilliseconds: milliseconds)
+        try send(request, until: deadline)
+        for _ in 0...Self.runCountMax {
+            let bytes = try receive(until: deadline)
+            guard let reply = VerifierFrame.decode(ChildReply.self, bytes) else { break }
+            guard case .run(let run) = reply else {
+                guard reply.answers(request) else { break }
+                return reply
+            }
+            let started = MonotonicInstant.now
+            let result = ProgramRunner.here(run, cancellation: cancellation)
+            if result.end == .cancelled { throw .cancelled }
+            deadline = deadline.advanced(byMilliseconds: MonotonicInstant.now.milliseconds(since: started))
+            try send(.ran(result), until: deadline)
+        }
+        throw .broken("the verifier's reply is no reply to the request")
+    }
+
+    private func send(_ request: ChildRequest, until deadline: MonotonicInstant) throws(VerifierFault) {
         let body: [UInt8]
         do { body = try VerifierFrame.encode(request) } catch {
             throw .broken("the request is not JSON: \(error)")
@@ -74,11 +99,6 @@ struct VerifierProcess: ~Copyable {
                 "the response has \(body.count) bytes; a verifier takes \(VerifierFrame.byteCountMax)")
         }
         try send(VerifierFrame.header(body.count) + body, until: deadline)
-        let bytes = try receive(until: deadline)
-        guard let reply = VerifierFrame.decode(ChildReply.self, bytes), reply.answers(request) else {
-            throw .broken("the verifier's reply is no reply to the request")
-        }
-        return reply
     }
 
     private func send(_ bytes: [UInt8], until deadline: MonotonicInstant) throws(VerifierFault) {
@@ -125,8 +145,10 @@ struct VerifierProcess: ~Copyable {
             information.si_signo == SIGCHLD
         else { return "the verifier closed its output" }
         let status = cp_child_status(&information)
-        return Int(information.si_code) == Int(CLD_EXITED)
-            ? "the verifier ended with status \(status)" : "the verifier was killed by signal \(status)"
+        let isExit = Int(information.si_code) == Int(CLD_EXITED)
+        // Bubblewrap passes a signal on as a status above 128.
+        if isExit, status <= 128 { return "the verifier ended with status \(status)" }
+        return "the verifier was killed by signal \(isExit ? status - 128 : status)"
     }
 
     private func requireTransient() throws(VerifierFault) {
@@ -159,26 +181,41 @@ struct VerifierProcess: ~Copyable {
 }
 
 extension VerifierProcess {
-    private static func spawn(_ configuration: VerifierConfiguration) throws(VerifierFault) -> (pid_t, Int32) {
+    private static func spawn(
+        _ configuration: VerifierConfiguration, _ readable: [String]
+    ) throws(VerifierFault) -> (pid_t, Int32) {
         var pair: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
             throw .broken("no socket for a verifier: \(String(cString: strerror(errno)))")
         }
         defer { close(pair[1]) }
-        let null = configuration.errorDescriptor == nil ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1
+        let null = open("/dev/null", O_WRONLY | O_CLOEXEC)
         defer { if null >= 0 { close(null) } }
         var limits = cp_process_limits(
             // A child of a sanitized build is sanitized itself and would not start within any limit.
             address_space_bytes: cp_is_sanitized() != 0 ? 0 : configuration.addressSpaceByteCount,
             cpu_seconds: configuration.processorSeconds,
             file_size_bytes: configuration.fileByteCount, open_file_count: configuration.openFileCount,
-            process_count: configuration.processCount)
-        let environment = configuration.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
-        let processID = withCStrings([configuration.executable] + configuration.arguments) { arguments in
-            withCStrings(environment) { environment in
-                cp_spawn_limited(
-                    configuration.executable, arguments, environment, pair[1], pair[1],
-                    configuration.errorDescriptor ?? null, &limits)
+            process_count: configuration.isSandboxed ? 0 : configuration.processCount,
+            // Of root: it runs from files that another user need not be able to reach.
+            user: 0)
+        var environment = configuration.environment
+        var command = [configuration.executable] + configuration.arguments
+        var descriptors = [pair[1], pair[1], configuration.errorDescriptor ?? null]
+        var filter: Int32 = -1
+        defer { if filter >= 0 { close(filter) } }
+        if configuration.isSandboxed {
+            do { filter = try Sandbox.filter() } catch { throw .broken(error.description) }
+            descriptors += [filter, null]
+            let inside = VerifierSandbox(configuration, readable: readable)
+            if !inside.libraryPath.isEmpty { environment["LD_LIBRARY_PATH"] = inside.libraryPath }
+            command = inside.command(environment, configuration.arguments)
+            environment = [:]
+        }
+        let variables = environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        let processID = withCStrings(command) { arguments in
+            withCStrings(variables) { environment in
+                cp_spawn_limited(command[0], arguments, environment, descriptors, Int32(descriptors.count), &limits)
             }
         }
         guard processID > 0 else {

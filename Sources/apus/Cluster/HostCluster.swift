@@ -65,6 +65,7 @@ struct HostCluster {
                     remote.address.relativePath, "--keys", remote.workerKey(number).relativePath, "--listen",
                     RemoteHost.quoted(host.listen ?? facts.server), "--threads", String(threads), "--memory",
                     String(memory), "--drain-seconds", Supervisor.drainSeconds, "--until-input-ends",
+                    "--judge-host", "'*'", "--judge-variable", "'*'",
                 ]
                 children.append(
                     Supervisor.Child(

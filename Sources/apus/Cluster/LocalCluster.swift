@@ -15,6 +15,12 @@ struct LocalClusterOptions: ParsableArguments {
     @Option(help: "Memory of each worker, such as 4GiB. Default: 80 % of what is free, shared out.")
     var memory: String?
 
+    @Flag(
+        help: ArgumentHelp(
+            "Run the parsers of rewards as plain child processes where this host has no sandbox (bubblewrap, user namespaces). Programs of models are refused there all the same."
+        ))
+    var withoutSandbox = false
+
     func validate() throws {
         guard (1...256).contains(workers) else { throw ValidationError("--workers must be 1 to 256") }
     }
@@ -58,7 +64,9 @@ struct LocalCluster {
                     arguments: [
                         "worker", "--join", files.address.path, "--keys", files.workerKey(index).path, "--threads",
                         String(threads), "--memory", String(memory), "--drain-seconds", Supervisor.drainSeconds,
-                    ], log: files.log("worker-\(index)")))
+                        // All of it belongs to who starts it, and so do its jobs.
+                        "--judge-host", "*", "--judge-variable", "*",
+                    ] + (options.withoutSandbox ? ["--without-sandbox"] : []), log: files.log("worker-\(index)")))
         }
         self.files = files
         supervisor = Supervisor(children)

@@ -46,6 +46,9 @@ struct PlanCommand: ParsableCommand {
                     "  \(Format.pad(item.name, 40)) \(Format.pad(Format.bytes(Int(item.byteCount)), 12, right: true))")
             }
             print("  \(Format.pad("in all", 40)) \(Format.pad(Format.bytes(Int(parts.byteCount)), 12, right: true))")
+            if !plan.judgingNeeds.isEmpty {
+                print("  and to judge responses: \(plan.judgingNeeds.joined(separator: ", "))")
+            }
             if let limit = try memory.map(byteCount), limit < parts.byteCount {
                 throw InputError(
                     "\(Format.bytes(Int(limit))) do not suffice; add workers, lower resources.kv_cache_bytes, cell_tokens "

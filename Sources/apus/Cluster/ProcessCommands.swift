@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
 import CPlatform
+import ClusterProtocol
 import ClusterTransport
 import CoordinatorRuntime
 import Dispatch
 import Foundation
 import Logging
+import Rewards
 import RuntimeSupport
+import SwiftProtobuf
 import WorkerRuntime
 
 /// `apus coordinator`: decides and remembers; carries no tensor.
@@ -40,12 +43,31 @@ struct CoordinatorCommand: ParsableCommand {
     @Option(help: "Workers that will come: the first placement waits a while for them.")
     var workers = 1
 
+    @Option(
+        help: ArgumentHelp(
+            "Directory below which jobs of 'submit' keys may read models and data; may be given again. Without one they may read only below --output-root. Jobs of 'admin' keys may read everything.",
+            valueName: "dir"))
+    var dataRoot: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Directory below which jobs of 'submit' keys may write (and read); may be given again. Without one such keys can submit nothing.",
+            valueName: "dir"))
+    var outputRoot: [String] = []
+
     @Flag(help: .hidden)
     var supervised = false
 
     func run() throws {
         if supervised { cp_die_with_parent(SIGTERM) }
         let logger = standardErrorLogger("coordinator")
+        for root in dataRoot + outputRoot {
+            var isDirectory: ObjCBool = false
+            guard FileManager.default.fileExists(atPath: root, isDirectory: &isDirectory), isDirectory.boolValue else {
+                complain("\(root): --data-root and --output-root name directories that exist")
+                throw ExitStatus.badInput
+            }
+        }
         let code = try reporting(ExitStatus.cluster) {
             try requireLimits(.coordinator(workerCount: workers))
             let pair = try reporting(ExitStatus.badInput) { try KeyFile.read(keys) }
@@ -54,7 +76,8 @@ struct CoordinatorCommand: ParsableCommand {
                 CoordinatorConfiguration(
                     state: URL(fileURLWithPath: state, isDirectory: true), listen: try endpoints(listen, ports),
                     advertise: advertise, keys: pair, allowList: allowList,
-                    expectedWorkerCount: workers), logger: logger)
+                    expectedWorkerCount: workers,
+                    submissionRoots: SubmissionRoots(data: dataRoot, output: outputRoot)), logger: logger)
             onSignals([SIGTERM, SIGINT, SIGUSR1]) { process.stop() }
             return process.run()
         }
@@ -97,6 +120,27 @@ struct WorkerCommand: ParsableCommand {
     @Option(help: "Memory for weights and caches, such as 8GiB. Default: 80 % of what is free now.")
     var memory: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Host that jobs may name as a judge's endpoint, HOST or HOST:PORT; may be given again, '*' is any. Default: none.",
+            valueName: "host"))
+    var judgeHost: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Environment variable of this worker that jobs may send to a judge as its key; may be given again, '*' is any. Default: none.",
+            valueName: "name"))
+    var judgeVariable: [String] = []
+
+    @Option(help: "Responses that are judged at the same time. Default: half the cores, 2 to 8.")
+    var verifiers: Int?
+
+    @Flag(
+        help: ArgumentHelp(
+            "Run the parsers of rewards as plain child processes where this host has no sandbox (bubblewrap, user namespaces). Programs of models are refused there all the same."
+        ))
+    var withoutSandbox = false
+
     @Option(help: "Time to finish what is in hand after SIGTERM or SIGUSR1; the rest is given back.")
     var drainSeconds = 30.0
 
@@ -111,6 +155,7 @@ struct WorkerCommand: ParsableCommand {
 
     func validate() throws {
         guard (0...86_400).contains(drainSeconds) else { throw ValidationError("--drain-seconds must be 0 to 86400") }
+        if let verifiers, !(1...1024).contains(verifiers) { throw ValidationError("--verifiers must be 1 to 1024") }
         guard (1...86_400).contains(orphanSeconds) else { throw ValidationError("--orphan-seconds must be 1 to 86400") }
     }
 
@@ -143,17 +188,37 @@ struct WorkerCommand: ParsableCommand {
             let isOpen = advertise == nil && listen.map(HostAddress.isWildcard) ?? true
             let facing = isOpen ? try hostTowardsCoordinator(file, logger) : nil
             let host = listen ?? facing ?? "127.0.0.1"
-            let judge = VerifierJudge(executable: Supervisor.executable.path, childCount: 2)
+            let (judge, ability) = judging(logger)
             let process = try WorkerProcess(
                 WorkerConfiguration(
                     coordinator: { (try? CoordinatorAddress(file: file))?.peer }, listen: try endpoints(host, ports),
                     advertise: advertise ?? facing, keys: pair, threadCount: threads, memoryByteCount: memory,
-                    orphanMilliseconds: UInt64(orphanSeconds * 1000), version: Version.current),
+                    judging: ability, orphanMilliseconds: UInt64(orphanSeconds * 1000), version: Version.current),
                 judge: judge, logger: logger)
             started.withLock { $0 = process }
             return process.run()
         }
         if code != 0 { throw ExitCode(code) }
+    }
+
+    /// Who judges responses here, and what jobs may expect of it.
+    private func judging(_ logger: Logger) -> (VerifierJudge, WireJudgingAbility) {
+        let problem = SandboxAvailability.problem
+        if let problem {
+            let consequence = withoutSandbox ? "parsers of rewards run without one" : "jobs with rewards are refused"
+            logger.warning("\(problem): \(consequence)")
+        }
+        let cores = ProcessInfo.processInfo.activeProcessorCount
+        let judge = VerifierJudge(
+            executable: Supervisor.executable.path, childCount: verifiers ?? min(8, max(2, cores / 2)),
+            isSandboxed: problem == nil || !withoutSandbox)
+        let ability = WireJudgingAbility.with {
+            $0.programProblem = problem ?? ""
+            $0.parserProblem = withoutSandbox ? "" : problem ?? ""
+            $0.judgeHosts = judgeHost.map { $0.lowercased() }
+            $0.judgeVariables = judgeVariable
+        }
+        return (judge, ability)
     }
 
     /// The address of this host that faces the coordinator; waits until that one has published its own.

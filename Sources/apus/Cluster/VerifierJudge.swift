@@ -10,11 +10,11 @@ import WorkerRuntime
 struct VerifierJudge: ResponseJudge {
     private let pool: VerifierPool
 
-    init(executable: String, childCount: Int) {
+    init(executable: String, childCount: Int, isSandboxed: Bool) {
         var configuration = VerifierConfiguration(executable: executable, arguments: ["verifier-child"])
         configuration.childCount = childCount
         // Sandboxed programs are processes of their own.
-        configuration.processCount = 0
+        configuration.isSandboxed = isSandboxed
         pool = VerifierPool(configuration)
     }
 
