@@ -108,7 +108,11 @@ let package = Package(
             ]),
         // Layer 7
         library(
-            "Parity", ["Checkpoints", "CKernels", "PostTraining", "Qwen3", "RuntimeSupport", "Tensors", "Tokenization"]),
+            "Parity",
+            [
+                "Checkpoints", "CKernels", "PostTraining", "Qwen3", "Rewards", "RuntimeSupport", "Tensors",
+                "Tokenization",
+            ]),
         library("Benchmarks", ["Checkpoints", "CKernels", "Qwen3", "RuntimeSupport", "Tensors"]),
         library(
             "ClusterPlanning",

@@ -503,6 +503,9 @@ package nonisolated struct WireHello: Sendable {
   /// What it holds already, from before a break or a coordinator's restart.
   package var shards: [WireShardReport] = []
 
+  /// The same of OpenBLAS's products, which only training under fp32 uses: members of one epoch must agree.
+  package var blasFingerprint: String = String()
+
   /// What it can do for jobs that judge responses.
   package var judging: WireJudgingAbility {
     get {_judging ?? WireJudgingAbility()}
@@ -1601,6 +1604,9 @@ package nonisolated struct WireUnitFailed: Sendable {
   /// Whether another worker could do better; otherwise the unit itself is at fault.
   package var isWorkerAtFault: Bool = false
 
+  /// The model computes values that are not finite: where other executions say so too, the job is at its end.
+  package var isModelAtFault: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1812,6 +1818,9 @@ package nonisolated struct WireTrainBegin: Sendable {
   /// Directory in which optimizer state lies on disk; empty: in memory.
   package var diskDirectory: String = String()
 
+  /// Whether the moments of `snapshot` go on; otherwise they begin at zero.
+  package var resumes: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1867,6 +1876,9 @@ package nonisolated struct WireTrainFailed: Sendable {
 
   /// The checkpoint that it was to begin from cannot be read.
   package var isSnapshotUnreadable: Bool = false
+
+  /// The model computes values that are not finite, which no other epoch would change.
+  package var isModelAtFault: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2281,7 +2293,7 @@ package nonisolated struct WireStepApply: Sendable {
 
   package var version: UInt64 = 0
 
-  /// Of the optimizer, from 1.
+  /// Of the optimizer, from 1; 0: the step has no sequence, and weights and moments stay as they are.
   package var number: UInt64 = 0
 
   package var learningRate: Double = 0
@@ -2984,6 +2996,9 @@ package nonisolated struct WireStepPrepared: Sendable {
   /// What the step was built from, JSON with sorted keys.
   package var report: String = String()
 
+  /// It had no sequence: weights and moments stayed as they were.
+  package var skipped: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -3196,6 +3211,17 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
   package var dataHashes: [String] {
     get {_storage._dataHashes}
     set {_uniqueStorage()._dataHashes = newValue}
+  }
+
+  /// The moments of the starting checkpoint go on, after so many updates.
+  package var resumesOptimizer: Bool {
+    get {_storage._resumesOptimizer}
+    set {_uniqueStorage()._resumesOptimizer = newValue}
+  }
+
+  package var earlierUpdates: UInt64 {
+    get {_storage._earlierUpdates}
+    set {_uniqueStorage()._earlierUpdates = newValue}
   }
 
   package var judging: WireJudgingNeeds {
@@ -4171,7 +4197,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Hello"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{3}numerics_fingerprint\0\u{1}host\0\u{3}process_id\0\u{3}thread_count\0\u{3}memory_byte_count\0\u{1}endpoints\0\u{1}leases\0\u{1}shards\0\u{2}\u{b}judging\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{3}numerics_fingerprint\0\u{1}host\0\u{3}process_id\0\u{3}thread_count\0\u{3}memory_byte_count\0\u{1}endpoints\0\u{1}leases\0\u{1}shards\0\u{3}blas_fingerprint\0\u{1}judging\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4188,7 +4214,8 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 7: try { try decoder.decodeSingularMessageField(value: &self._endpoints) }()
       case 8: try { try decoder.decodeRepeatedMessageField(value: &self.leases) }()
       case 9: try { try decoder.decodeRepeatedMessageField(value: &self.shards) }()
-      case 20: try { try decoder.decodeSingularMessageField(value: &self._judging) }()
+      case 10: try { try decoder.decodeSingularStringField(value: &self.blasFingerprint) }()
+      case 11: try { try decoder.decodeSingularMessageField(value: &self._judging) }()
       default: break
       }
     }
@@ -4226,8 +4253,11 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if !self.shards.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.shards, fieldNumber: 9)
     }
+    if !self.blasFingerprint.isEmpty {
+      try visitor.visitSingularStringField(value: self.blasFingerprint, fieldNumber: 10)
+    }
     try { if let v = self._judging {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 20)
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
     } }()
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4242,6 +4272,7 @@ nonisolated extension WireHello: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs._endpoints != rhs._endpoints {return false}
     if lhs.leases != rhs.leases {return false}
     if lhs.shards != rhs.shards {return false}
+    if lhs.blasFingerprint != rhs.blasFingerprint {return false}
     if lhs._judging != rhs._judging {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
@@ -6258,7 +6289,7 @@ nonisolated extension WireWithdraw: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension WireUnitFailed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".UnitFailed"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}reason\0\u{3}is_worker_at_fault\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}reason\0\u{3}is_worker_at_fault\0\u{3}is_model_at_fault\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6269,6 +6300,7 @@ nonisolated extension WireUnitFailed: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.lease) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.reason) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.isWorkerAtFault) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.isModelAtFault) }()
       default: break
       }
     }
@@ -6284,6 +6316,9 @@ nonisolated extension WireUnitFailed: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if self.isWorkerAtFault != false {
       try visitor.visitSingularBoolField(value: self.isWorkerAtFault, fieldNumber: 3)
     }
+    if self.isModelAtFault != false {
+      try visitor.visitSingularBoolField(value: self.isModelAtFault, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6291,6 +6326,7 @@ nonisolated extension WireUnitFailed: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.lease != rhs.lease {return false}
     if lhs.reason != rhs.reason {return false}
     if lhs.isWorkerAtFault != rhs.isWorkerAtFault {return false}
+    if lhs.isModelAtFault != rhs.isModelAtFault {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -6696,7 +6732,7 @@ nonisolated extension WireResultAcknowledgement: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainBegin"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}model\0\u{1}epoch\0\u{1}version\0\u{1}snapshot\0\u{1}members\0\u{1}rank\0\u{1}experts\0\u{3}disk_directory\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}model\0\u{1}epoch\0\u{1}version\0\u{1}snapshot\0\u{1}members\0\u{1}rank\0\u{1}experts\0\u{3}disk_directory\0\u{1}resumes\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6713,6 +6749,7 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 7: try { try decoder.decodeSingularUInt32Field(value: &self.rank) }()
       case 8: try { try decoder.decodeRepeatedUInt32Field(value: &self.experts) }()
       case 9: try { try decoder.decodeSingularStringField(value: &self.diskDirectory) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.resumes) }()
       default: break
       }
     }
@@ -6746,6 +6783,9 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if !self.diskDirectory.isEmpty {
       try visitor.visitSingularStringField(value: self.diskDirectory, fieldNumber: 9)
     }
+    if self.resumes != false {
+      try visitor.visitSingularBoolField(value: self.resumes, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6759,6 +6799,7 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.rank != rhs.rank {return false}
     if lhs.experts != rhs.experts {return false}
     if lhs.diskDirectory != rhs.diskDirectory {return false}
+    if lhs.resumes != rhs.resumes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -6840,7 +6881,7 @@ nonisolated extension WireTrainAbort: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireTrainFailed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainFailed"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}reason\0\u{3}is_snapshot_unreadable\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}reason\0\u{3}is_snapshot_unreadable\0\u{3}is_model_at_fault\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6851,6 +6892,7 @@ nonisolated extension WireTrainFailed: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.epoch) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.reason) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.isSnapshotUnreadable) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.isModelAtFault) }()
       default: break
       }
     }
@@ -6866,6 +6908,9 @@ nonisolated extension WireTrainFailed: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.isSnapshotUnreadable != false {
       try visitor.visitSingularBoolField(value: self.isSnapshotUnreadable, fieldNumber: 3)
     }
+    if self.isModelAtFault != false {
+      try visitor.visitSingularBoolField(value: self.isModelAtFault, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6873,6 +6918,7 @@ nonisolated extension WireTrainFailed: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.epoch != rhs.epoch {return false}
     if lhs.reason != rhs.reason {return false}
     if lhs.isSnapshotUnreadable != rhs.isSnapshotUnreadable {return false}
+    if lhs.isModelAtFault != rhs.isModelAtFault {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -9067,7 +9113,7 @@ nonisolated extension WireModelScaled: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension WireStepPrepared: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".StepPrepared"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}version\0\u{3}sum_of_squares\0\u{3}gradient_scale\0\u{3}learning_rate\0\u{1}sums\0\u{1}maxima\0\u{1}report\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}version\0\u{3}sum_of_squares\0\u{3}gradient_scale\0\u{3}learning_rate\0\u{1}sums\0\u{1}maxima\0\u{1}report\0\u{1}skipped\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -9083,6 +9129,7 @@ nonisolated extension WireStepPrepared: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 6: try { try decoder.decodeRepeatedDoubleField(value: &self.sums) }()
       case 7: try { try decoder.decodeRepeatedDoubleField(value: &self.maxima) }()
       case 8: try { try decoder.decodeSingularStringField(value: &self.report) }()
+      case 9: try { try decoder.decodeSingularBoolField(value: &self.skipped) }()
       default: break
       }
     }
@@ -9113,6 +9160,9 @@ nonisolated extension WireStepPrepared: SwiftProtobuf.Message, SwiftProtobuf._Me
     if !self.report.isEmpty {
       try visitor.visitSingularStringField(value: self.report, fieldNumber: 8)
     }
+    if self.skipped != false {
+      try visitor.visitSingularBoolField(value: self.skipped, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -9125,6 +9175,7 @@ nonisolated extension WireStepPrepared: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.sums != rhs.sums {return false}
     if lhs.maxima != rhs.maxima {return false}
     if lhs.report != rhs.report {return false}
+    if lhs.skipped != rhs.skipped {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -9276,7 +9327,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0\u{2}\u{10}judging\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0\u{3}resumes_optimizer\0\u{3}earlier_updates\0\u{1}judging\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -9303,6 +9354,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _snapshotKeep: UInt32 = 0
     var _failedGroupsMax: Double = 0
     var _dataHashes: [String] = []
+    var _resumesOptimizer: Bool = false
+    var _earlierUpdates: UInt64 = 0
     var _judging: WireJudgingNeeds? = nil
 
       // This property is used as the initial default value for new instances of the type.
@@ -9338,6 +9391,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _snapshotKeep = source._snapshotKeep
       _failedGroupsMax = source._failedGroupsMax
       _dataHashes = source._dataHashes
+      _resumesOptimizer = source._resumesOptimizer
+      _earlierUpdates = source._earlierUpdates
       _judging = source._judging
     }
   }
@@ -9381,7 +9436,9 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 22: try { try decoder.decodeSingularUInt32Field(value: &_storage._snapshotKeep) }()
         case 23: try { try decoder.decodeSingularDoubleField(value: &_storage._failedGroupsMax) }()
         case 24: try { try decoder.decodeRepeatedStringField(value: &_storage._dataHashes) }()
-        case 40: try { try decoder.decodeSingularMessageField(value: &_storage._judging) }()
+        case 25: try { try decoder.decodeSingularBoolField(value: &_storage._resumesOptimizer) }()
+        case 26: try { try decoder.decodeSingularUInt64Field(value: &_storage._earlierUpdates) }()
+        case 27: try { try decoder.decodeSingularMessageField(value: &_storage._judging) }()
         default: break
         }
       }
@@ -9466,8 +9523,14 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       if !_storage._dataHashes.isEmpty {
         try visitor.visitRepeatedStringField(value: _storage._dataHashes, fieldNumber: 24)
       }
+      if _storage._resumesOptimizer != false {
+        try visitor.visitSingularBoolField(value: _storage._resumesOptimizer, fieldNumber: 25)
+      }
+      if _storage._earlierUpdates != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._earlierUpdates, fieldNumber: 26)
+      }
       try { if let v = _storage._judging {
-        try visitor.visitSingularMessageField(value: v, fieldNumber: 40)
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 27)
       } }()
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -9502,6 +9565,8 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._snapshotKeep != rhs_storage._snapshotKeep {return false}
         if _storage._failedGroupsMax != rhs_storage._failedGroupsMax {return false}
         if _storage._dataHashes != rhs_storage._dataHashes {return false}
+        if _storage._resumesOptimizer != rhs_storage._resumesOptimizer {return false}
+        if _storage._earlierUpdates != rhs_storage._earlierUpdates {return false}
         if _storage._judging != rhs_storage._judging {return false}
         return true
       }

@@ -21,6 +21,8 @@ struct PendingRequest {
     var firstSent: MonotonicInstant?
     var sendCount = 0
     var reason = ExchangeWait.Reason.answer
+    /// What the owner said about it.
+    var detail = ""
 }
 
 extension ClusterExpertExchange {

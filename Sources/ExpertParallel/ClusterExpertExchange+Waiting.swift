@@ -122,19 +122,22 @@ extension ClusterExpertExchange {
         case .failed:
             // Another attempt may find memory; it comes with the repetition that is due anyway.
             pending[combine.request]?.reason = .failed
+            pending[combine.request]?.detail = combine.reason
         }
     }
 
     private func publishWait(_ since: MonotonicInstant) {
         var (peer, reason): (PeerIdentity?, ExchangeWait.Reason) = (nil, .noHolder)
-        var since = since
+        var (since, detail) = (since, "")
         if let oldest = pending.min(by: { $0.key < $1.key })?.value {
             (peer, reason, since) = (oldest.owner, oldest.reason, oldest.since)
+            detail = oldest.detail
         } else if let (owner, exclusion) = excluded.min(by: { $0.key < $1.key }) {
             (peer, reason) = (owner, exclusion.reason)
         }
         let wait = ExchangeWait(
-            peer: peer, layer: Int(topic.layer), since: since, reason: reason, requestCount: pending.count)
+            peer: peer, layer: Int(topic.layer), since: since, reason: reason, requestCount: pending.count,
+            detail: reason == .failed ? detail : "")
         flags.withLock { $0.waiting = wait }
     }
 }

@@ -160,9 +160,9 @@ package struct Dispatch: Sendable {
                 while place < subtrees.count, subtrees[place].first + subtrees[place].size <= expert {
                     place += 1
                 }
-                guard expert > previous, assignment.weights[entry].isFinite, place < subtrees.count,
-                    subtrees[place].first <= expert
-                else { throw FrameError("row \(row): expert \(expert) is out of order or in no subtree") }
+                guard expert > previous, place < subtrees.count, subtrees[place].first <= expert else {
+                    throw FrameError("row \(row): expert \(expert) is out of order or in no subtree")
+                }
                 previous = expert
             }
         }
@@ -196,6 +196,8 @@ package struct Combine: Sendable {
     package let sums: [Payload]
     /// Of a backward pass: the gradient of each entry's router weight.
     package let entryGradients: [Float]
+    /// Why there are no sums, where the owner says so.
+    package let reason: String
 
     package init(_ parts: [Payload]) throws(FrameError) {
         guard let first = parts.first else { throw FrameError("an empty message") }
@@ -215,16 +217,28 @@ package struct Combine: Sendable {
         } else {
             entryGradients = []
         }
+        var text: Payload?
+        if header.status == .failed, header.rowCount == 0, rows.count == 1 {
+            text = rows.popFirst()
+            guard text!.byteCount <= ExchangeLimits.reasonByteCount else { throw FrameError("a reason too long") }
+        }
         guard RowParts(rowByteCount: header.width * 4).fits(rows, rows: header.rowCount) else {
             throw FrameError("the sum rows are not what the header says")
         }
         guard ExchangeHeader.isIntact(parts) else { throw FrameError("checksum mismatch") }
+        reason = text.map { String(decoding: $0.bytes, as: UTF8.self) } ?? ""
         topic = header.topic
         request = header.request
         status = header.status
         rowCount = header.rowCount
         width = header.width
         sums = Array(rows)
+    }
+
+    /// The parts of an answer that says why there is none.
+    package static func failed(_ dispatch: Dispatch, _ reason: String) -> [Payload] {
+        let text = Payload(Array(reason.utf8.prefix(ExchangeLimits.reasonByteCount)))
+        return encode(dispatch, status: .failed, sums: [text], rowCount: 0)
     }
 
     /// The parts of an answer to `dispatch`.

@@ -34,9 +34,12 @@ package struct ExchangeWait: Hashable, Sendable, CustomStringConvertible {
     package let reason: Reason
     /// Dispatches without an answer, this one included.
     package let requestCount: Int
+    /// What the peer said about it; empty: nothing.
+    package let detail: String
 
     package var description: String {
         "experts of layer \(layer) from \(peer?.description ?? "anybody"): \(reason.rawValue)"
+            + (detail.isEmpty ? "" : " (\(detail))")
     }
 }
 

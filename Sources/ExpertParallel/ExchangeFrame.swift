@@ -4,7 +4,7 @@
 //
 //   dispatch   header | routing | token rows …     a source asks an owner for sums over subtrees
 //   combine    header | sum rows …                 the owner's answer, one fp32 row per (row, touched
-//                                                  subtree)
+//                                                  subtree); or header | why not
 //   backward   header | routing | token rows … | gradient rows …       the same for the backward pass
 //   backward combine   header | one gradient per entry | sum rows …    sums of input gradients
 //
@@ -41,7 +41,7 @@ package enum CombineStatus: UInt8, Sendable {
     case ok = 0
     /// The owner does not hold these experts (any more); ask for the current placement.
     case notHeld = 1
-    /// The owner could not compute; the reason is in its log.
+    /// The owner could not compute, for a reason that it gives and logs.
     case failed = 2
 }
 
@@ -186,6 +186,7 @@ enum ExchangeLimits {
     /// Bytes of rows in one message, either way; larger batches go in several.
     static let messageByteCount = 4 << 20
     static let partByteCount = 1 << 20
+    static let reasonByteCount = 1024
 }
 
 /// Rows of one size spread over parts of at most 1 MiB, never across a part's end.

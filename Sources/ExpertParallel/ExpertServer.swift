@@ -135,7 +135,7 @@ private final class ServerLoop {
             case .notHeld: answer(item, .notHeld)
             case .refused(let reason):
                 refuse(item.source, "dispatch refused: \(reason)")
-                answer(item, .failed)
+                fail(item, reason)
             }
             return false
         }
@@ -152,7 +152,7 @@ private final class ServerLoop {
         let topic = item.dispatch.topic
         guard let share = item.dispatch.backward, let experts = training.experts(model: topic.model),
             experts.accepts(epoch: share.trainingEpoch, version: topic.policyVersion)
-        else { return answer(item, .failed) }
+        else { return fail(item, "it is in another training epoch or step") }
         let computation =
             backwardComputations[shape]
             ?? ExpertBackward(
@@ -168,7 +168,7 @@ private final class ServerLoop {
             send(answer)
         } catch {
             onTrouble(item.source, "cannot compute experts backward for peers: \(error)")
-            return answer(item, .failed)
+            return fail(item, "\(error)")
         }
         port.counters.update {
             $0.tokensServed += item.dispatch.assignment.rowCount
@@ -190,7 +190,7 @@ private final class ServerLoop {
             try batch.run(computation, weights)
         } catch {
             onTrouble(items[0].source, "cannot compute experts for peers: \(error)")
-            return items.forEach { answer($0, .failed) }
+            return items.forEach { fail($0, "\(error)") }
         }
         port.counters.update {
             $0.tokensServed += batch.rowCount
@@ -208,6 +208,10 @@ private final class ServerLoop {
             EncodedAnswer(
                 peer: item.source, parts: Combine.encode(item.dispatch, status: status, sums: [], rowCount: 0)
             ))
+    }
+
+    private func fail(_ item: QueuedDispatch, _ reason: String) {
+        send(EncodedAnswer(peer: item.source, parts: Combine.failed(item.dispatch, reason)))
     }
 
     private func send(_ answer: EncodedAnswer) {

@@ -86,6 +86,10 @@ struct QueuedDispatch {
         else {
             return .refused("an answer of \(headExperts.count) rows is beyond the limit; send less at a time")
         }
+        // The source's router says so before it asks: this is one that does not look.
+        guard dispatch.assignment.weights.allSatisfy(\.isFinite) else {
+            return .refused("a router's weight is not finite: the model's values are none there")
+        }
         for expert in dispatch.assignment.experts {
             guard expert < weights.experts.count else {
                 return .refused("expert \(expert) of a model that has \(weights.experts.count)")

@@ -9,18 +9,23 @@ package struct Comparison {
 
     package init() {}
 
-    /// Absolute error; with `relative`, divided by the largest expected magnitude where that exceeds 1.
+    /// Logits up to this size have the errors that tolerances are made for; those of larger ones grow with them.
+    private static let usualSize = 32.0
+
+    /// Absolute error, divided by the largest expected magnitude in units of ``usualSize`` where that exceeds 1; with
+    /// `relative`, divided by the largest expected magnitude where that exceeds 1.
     package mutating func add(_ label: String, _ actual: [Float], _ expected: [Float], relative: Bool) {
         let tolerance = relative ? ModelParity.boundaryTolerance : ModelParity.logitTolerance
         guard actual.count == expected.count else {
             worst[label] = (.infinity, tolerance, "\(actual.count) values, expected \(expected.count)")
             return
         }
-        let scale = relative ? max(1, expected.reduce(0) { max($0, abs(Double($1))) }) : 1
+        let largest = expected.reduce(0) { max($0, abs(Double($1))) }
+        let scale = max(1, relative ? largest : largest / Self.usualSize)
         var entry = worst[label] ?? (0, tolerance, "")
         if label == "logits" {
             for (a, b) in zip(actual, expected) {
-                let error = Double(a) - Double(b)
+                let error = (Double(a) - Double(b)) / scale
                 squares[label, default: (0, 0)].sum += error * error
             }
             squares[label, default: (0, 0)].count += expected.count

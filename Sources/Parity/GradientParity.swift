@@ -52,9 +52,10 @@ package struct GradientParity {
     package static let lossTolerance = 2e-5
 
     package func run() throws -> [ParityCase] {
-        let checkpoint = try Checkpoint(
-            directory: root.deletingLastPathComponent().deletingLastPathComponent().appending(
-                path: "models/\(meta.model)"))
+        let directory = root.deletingLastPathComponent().deletingLastPathComponent().appending(
+            path: "models/\(meta.model)")
+        if let problem = try ModelFamily.problem(directory) { return [.skipped("grads", name, problem)] }
+        let checkpoint = try Checkpoint(directory: directory)
         let batches = try FixtureTensors(root.appending(path: "batches.safetensors"))
         var cases: [ParityCase] = []
         let step = try StepOnFixture(checkpoint, pool: pool)

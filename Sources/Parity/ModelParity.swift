@@ -30,6 +30,14 @@ package struct ModelParity {
         checkpoint = try Checkpoint(directory: directory)
     }
 
+    /// The cases of a model directory; one that is skipped where the family is none of Apus's.
+    package static func run(_ directory: URL, pool: ComputePool) throws -> [ParityCase] {
+        if let problem = try ModelFamily.problem(directory) {
+            return [.skipped("models", directory.lastPathComponent, problem)]
+        }
+        return try ModelParity(directory, pool: pool).run()
+    }
+
     package func run() throws -> [ParityCase] {
         let model = try LoadedModel(checkpoint, checkpoint.configuration, .fp32, pool)
         var cases: [ParityCase] = []

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a worker's kernels make of fixed inputs, as one word per kernel. Two hosts with equal fingerprints give equal
-// bits; where they differ the word says which kernel it is.
+// bits; where they differ the word says which kernel it is. Every kernel of generation, scoring and training is here, with
+// the row counts at which kernels change their path; OpenBLAS has a word of its own (BLASFingerprint).
 internal import CKernels
 internal import RuntimeSupport
 
@@ -23,12 +24,14 @@ package enum NumericsFingerprint {
         return left.symmetricDifference(right).map { String($0.prefix { $0 != ":" }) }.sorted()
     }
 
-    // Shapes are no multiples of tiles, so that tails are covered.
-    private static let (rows, inputs, outputs) = (5, 83, 75)
+    // Shapes are no multiples of tiles, so that tails are covered; inputs reach over a cache block.
+    static let (rows, inputs, outputs) = (5, 301, 75)
+    /// One row, a partial tile, the first beyond the streaming path, several tiles, and widened weights.
+    private static let linearRows = [1, 5, 13, 48, 200]
 
     private static func words() -> [(kernel: String, hash: UInt32)] {
         var result: [(String, UInt32)] = []
-        let x = inputValues(rows * inputs, stream: 1)
+        let x = inputValues(linearRows.last! * inputs, stream: 1)
         let weights = inputValues(outputs * inputs, stream: 2)
         for compute in [ComputeType.bf16, .fp32] {
             result.append(("linear-\(compute)", linear(compute, x, weights)))
@@ -37,9 +40,11 @@ package enum NumericsFingerprint {
             ck_rms_norm(
                 compute.kernelValue, x, Int64(inputs), weights, 1e-6, Int64(inputs), Int64(rows), &norm, Int64(inputs))
             result.append(("norm-\(compute)", CRC32C.of(norm)))
+            result += backwardWords(compute, x, weights)
         }
         for (name, kernel) in [("exp", ck_exp), ("log", ck_log), ("sin", ck_sin), ("cos", ck_cos)] {
-            let source = name == "log" ? x.map { abs($0) + 1e-3 } : x.map { $0 * 9 }
+            let few = x.prefix(rows * inputs)
+            let source = name == "log" ? few.map { abs($0) + 1e-3 } : few.map { $0 * 9 }
             var out = [Float](repeating: 0, count: source.count)
             kernel(source, Int64(source.count), &out)
             result.append((name, hash(out)))
@@ -50,7 +55,7 @@ package enum NumericsFingerprint {
         var (maximum, sum, weighted) = (Float(0), 0.0, 0.0)
         ck_softmax_statistics(weights, Int64(weights.count), 0.7, &maximum, &sum, &weighted)
         result.append(("statistics", hash([maximum, Float(sum), Float(weighted)])))
-        return result
+        return result + elementWords(x, weights)
     }
 
     private static func linear(_ compute: ComputeType, _ x: [Float], _ weights: [Float]) -> UInt32 {
@@ -58,17 +63,22 @@ package enum NumericsFingerprint {
         let packed = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 64)
         defer { packed.deallocate() }
         ck_pack(compute.kernelValue, CK_STORED_F32, weights, Int64(outputs), Int64(inputs), 0, Int64(outputs), packed)
-        var y = [Float](repeating: 0, count: rows * outputs)
-        var activation = [UInt8](repeating: 0, count: rows * outputs * compute.byteCount)
+        var checksum = CRC32C()
         withRows(x, compute) { rowsPointer in
-            ck_linear(
-                compute.kernelValue, packed, Int64(outputs), Int64(inputs), rowsPointer, Int64(inputs), Int64(rows),
-                &y, Int64(outputs), 0, Int64(outputs))
-            ck_swiglu(
-                compute.kernelValue, packed, packed, Int64(outputs), Int64(inputs), rowsPointer, Int64(inputs),
-                Int64(rows), &activation, Int64(outputs), 0, Int64(outputs))
+            for rows in linearRows {
+                var y = [Float](repeating: 0, count: rows * outputs)
+                var activation = [UInt8](repeating: 0, count: rows * outputs * compute.byteCount)
+                ck_linear(
+                    compute.kernelValue, packed, Int64(outputs), Int64(inputs), rowsPointer, Int64(inputs),
+                    Int64(rows), &y, Int64(outputs), 0, Int64(outputs))
+                ck_swiglu(
+                    compute.kernelValue, packed, packed, Int64(outputs), Int64(inputs), rowsPointer, Int64(inputs),
+                    Int64(rows), &activation, Int64(outputs), 0, Int64(outputs))
+                y.withUnsafeBytes { checksum.update($0) }
+                activation.withUnsafeBytes { checksum.update($0) }
+            }
         }
-        return hash(y) ^ CRC32C.of(activation)
+        return checksum.value
     }
 
     private static func attention(_ compute: ComputeType) -> UInt32 {
@@ -87,7 +97,7 @@ package enum NumericsFingerprint {
         return CRC32C.of(out)
     }
 
-    private static func withRows(_ values: [Float], _ compute: ComputeType, _ body: (UnsafeRawPointer) -> Void) {
+    static func withRows(_ values: [Float], _ compute: ComputeType, _ body: (UnsafeRawPointer) -> Void) {
         if compute == .fp32 { return values.withUnsafeBytes { body($0.baseAddress!) } }
         var rounded = [UInt16](repeating: 0, count: values.count)
         ck_f32_to_bf16(values, Int64(values.count), &rounded)
@@ -95,7 +105,7 @@ package enum NumericsFingerprint {
     }
 
     /// Numbers in [-1, 1), among them denormals.
-    private static func inputValues(_ count: Int, stream: UInt32) -> [Float] {
+    static func inputValues(_ count: Int, stream: UInt32) -> [Float] {
         (0..<count).map { index in
             let word = Philox.block(counter: (UInt32(index), stream, 0, 0), key: (0x6170_7573, 0)).0
             let value = Float(Int32(bitPattern: word)) * 0x1p-31
@@ -103,7 +113,7 @@ package enum NumericsFingerprint {
         }
     }
 
-    private static func hash(_ values: [Float]) -> UInt32 {
+    static func hash(_ values: [Float]) -> UInt32 {
         var checksum = CRC32C()
         values.withUnsafeBytes { checksum.update($0) }
         return checksum.value

@@ -97,10 +97,13 @@ final class EngineLoop: Sendable {
         /// Questions to judges and reward models under way, by engine request id, with the model asked.
         var consultations: [UInt64: (model: UInt32, question: Consultation)] = [:]
 
-        func drop(consultationsOf model: UInt32) {
+        func drop(consultationsOf model: UInt32, _ reason: String? = nil) {
             for (id, consultation) in consultations where consultation.model == model {
+                let asked = consultation.question.asked
                 consultation.question.finish(
-                    .failure(JudgeFailure(description: "the \(consultation.question.asked) was withdrawn")))
+                    .failure(
+                        JudgeFailure(description: reason.map { "the \(asked): \($0)" } ?? "the \(asked) was withdrawn"))
+                )
                 consultations[id] = nil
             }
         }
@@ -188,13 +191,16 @@ final class EngineLoop: Sendable {
         }
     }
 
-    private func fail(_ grant: WireGrant, _ reason: String, isWorkerAtFault: Bool) {
+    private func fail(
+        _ grant: WireGrant, _ reason: String, isWorkerAtFault: Bool, isModelAtFault: Bool = false
+    ) {
         handlers.onLeaseEnded(
             grant.lease,
             .with {
                 $0.lease = grant.lease
                 $0.reason = reason
                 $0.isWorkerAtFault = isWorkerAtFault
+                $0.isModelAtFault = isModelAtFault
             })
     }
 
@@ -210,16 +216,18 @@ final class EngineLoop: Sendable {
                 }
             }
         } catch {
-            // A cancelled exchange: the model is being dropped, its sequences go with it.
+            // A cancelled exchange: the model is being dropped, its sequences go with it. Or the model is at fault.
             host.engine.cancelAll()
             let id = host.description.id
-            state.drop(consultationsOf: id)
+            let isModelAtFault = error is NotFiniteError
+            state.drop(consultationsOf: id, isModelAtFault ? String(describing: error) : nil)
             let grants = Dictionary(
                 state.jobs.values.filter { $0.grant.model == id }.map { ($0.grant.lease, $0.grant) }
             ) { first, _ in first }
             for (request, job) in state.jobs where job.grant.model == id { state.jobs[request] = nil }
             for grant in grants.values.sorted(by: { $0.lease < $1.lease }) {
-                fail(grant, String(describing: error), isWorkerAtFault: true)
+                fail(
+                    grant, String(describing: error), isWorkerAtFault: !isModelAtFault, isModelAtFault: isModelAtFault)
             }
         }
         status.withLock { $0.progress += 1 }

@@ -41,7 +41,8 @@ final class ModelHost: @unchecked Sendable {
                 policyVersion: deploy.model.policyVersion, port: environment.port, store: environment.shards,
                 routing: environment.routing, pool: environment.pool)
         model = Qwen3Model(
-            configuration: configuration, compute: compute, trunk: trunk, experts: exchange, pool: environment.pool)
+            configuration: configuration, name: checkpoint.directory.path, compute: compute, trunk: trunk,
+            experts: exchange, pool: environment.pool)
         let pageSize = Int(deploy.engine.pageSize)
         let bytesPerPage = pageSize * configuration.keyValueByteCountPerToken(elementByteCount: compute.byteCount)
         let pageCount = max(1, Int(deploy.engine.cacheByteCount) / bytesPerPage)

@@ -119,7 +119,7 @@ final class ShardLoader: Sendable {
         let checkpoint = try Checkpoint(
             directory: directory, configuration: configuration,
             freshHeadSeed: deploy.model.hasFreshHeadSeed ? deploy.model.freshHeadSeed : nil)
-        let identity = try checkpoint.identity().hexadecimal
+        let identity = try checkpoint.identity(withTrainingState: deploy.model.isTrained).hexadecimal
         guard identity == deploy.model.contentHash else {
             throw WorkerError(
                 "\(deploy.model.path) is another checkpoint here than at the coordinator; copy the same files to every host"

@@ -151,6 +151,7 @@ package final class WorkerProcess: @unchecked Sendable {
         var hello = WireHello()
         hello.version = configuration.version
         hello.numericsFingerprint = fingerprint
+        hello.blasFingerprint = BLASFingerprint.current
         hello.host = ProcessInfo.processInfo.hostName
         hello.processID = getpid()
         hello.threadCount = UInt32(configuration.threadCount)

@@ -7,7 +7,8 @@ extension KernelTests {
     /// Shapes that are no multiple of any tile: outputs, inputs, rows.
     static let shapes: [(Int, Int, Int)] = [
         (1, 1, 1), (16, 2, 1), (17, 3, 2), (64, 64, 3), (65, 63, 4), (100, 129, 5), (33, 200, 6), (70, 31, 7),
-        (130, 77, 11), (5, 257, 12), (48, 16, 13), (81, 40, 29),
+        (130, 77, 11), (5, 257, 12), (48, 16, 13), (81, 40, 29), (70, 301, 48), (81, 301, 127), (75, 301, 128),
+        (70, 530, 200),
     ]
     static let computes = [CK_FP32, CK_BF16]
 

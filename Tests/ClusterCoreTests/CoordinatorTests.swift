@@ -21,8 +21,12 @@ struct CoordinatorTests {
         #expect(stage.refusals(to: "old") == [.version])
         stage.hello("a", incarnation: 2)
         #expect(stage.sent(to: "a").contains { if case .welcome = $0.body { true } else { false } })
-        stage.hello("b", incarnation: 3, fingerprint: "other")
+        stage.hello("b", incarnation: 3, fingerprint: "other:1")
         #expect(stage.refusals(to: "b") == [.numerics])
+        let said = stage.sent(to: "b").compactMap {
+            if case .refusal(let refusal) = $0.body { refusal.text } else { nil }
+        }
+        #expect(said.first?.contains("(f, other)") == true, "\(said)")
         stage.beat("c", incarnation: 4)
         #expect(stage.refusals(to: "c") == [.unknownWorker])
     }
@@ -64,6 +68,34 @@ struct CoordinatorTests {
         stage.milliseconds += 20_000
         stage.apply(.tick)
         #expect(stage.coordinator.members.count == 1)
+    }
+
+    @Test("a model whose values are not finite ends the job after three executions; no worker is blamed")
+    func notFinite() {
+        var stage = twoWorkers()
+        for attempt in 1...20 where stage.coordinator.state.jobs[1]!.ended == nil {
+            let lease = stage.coordinator.current!.ledger.leases.values.min { $0.id < $1.id }
+            guard let lease else {
+                stage.pass(500)
+                for (name, incarnation): (String, UInt64) in [("a", 1), ("b", 2)] {
+                    stage.beat(name, incarnation: incarnation)
+                }
+                continue
+            }
+            #expect(attempt < 20)
+            let name = lease.worker == 1 ? "a" : "b"
+            stage.say(name, incarnation: UInt64(lease.worker)) {
+                $0.unitFailed = .with {
+                    $0.lease = lease.id
+                    $0.reason = "the model /m: the output of layer 3 is not finite"
+                    $0.isModelAtFault = true
+                }
+            }
+        }
+        let ended = stage.coordinator.state.jobs[1]!.ended
+        #expect(ended?.status == "failed" && ended?.problem.contains("layer 3 is not finite") == true)
+        #expect(stage.coordinator.state.jobs[1]!.failedGroups.isEmpty)
+        #expect(stage.coordinator.quarantined.isEmpty && stage.coordinator.members.count == 2)
     }
 
     @Test("the work of a dead worker is given to another, what is recorded is not given again")

@@ -61,7 +61,7 @@ struct TrainingStage {
     var job: JobRecord { coordinator.state.jobs[1]! }
     var run: TrainingRun? { coordinator.current?.training }
 
-    mutating func admit(steps: UInt32, every: UInt32, keep: UInt32 = 2, experts: UInt32 = 0) {
+    mutating func admit(steps: UInt32, every: UInt32, keep: UInt32 = 2, experts: UInt32 = 0, compute: String = "") {
         let admitted = WireJobAdmitted.with {
             $0.job = coordinator.state.nextJob
             $0.name = "job"
@@ -76,6 +76,7 @@ struct TrainingStage {
             $0.contentHash = "h"
             $0.trunkByteCount = 1 << 20
             $0.isTrained = true
+            $0.compute = compute
             $0.expertCount = experts
         }
         apply(
@@ -83,11 +84,12 @@ struct TrainingStage {
                 .init(admitted: admitted, policy: model, scorer: nil, client: PeerIdentity("client"), request: 1)))
     }
 
-    mutating func join(_ name: String) {
+    mutating func join(_ name: String, blas: String = "") {
         let number = UInt64(actors.count + 1) + milliseconds
         actors[name] = Actor(name: name, incarnation: number)
         say(name) {
             $0.hello.numericsFingerprint = "f"
+            $0.hello.blasFingerprint = blas
             $0.hello.host = name
             $0.hello.memoryByteCount = 1 << 40
         }

@@ -40,6 +40,43 @@ struct TrainingTests {
         #expect(stage.disk == ["/out/checkpoints/step-000002"])
     }
 
+    @Test("members whose OpenBLAS gives other bits do not train together under fp32; the kernel is named")
+    func otherProducts() {
+        for compute in ["fp32", "bf16"] {
+            var stage = TrainingStage(workers: [])
+            stage.join("a", blas: "sgemm:1")
+            stage.join("b", blas: "sgemm:2")
+            stage.admit(steps: 2, every: 1, compute: compute)
+            stage.pass(20_000)
+            guard compute == "fp32" else {
+                #expect(stage.job.ended?.status == "done", "\(stage.transcript)")
+                continue
+            }
+            let waiting = stage.coordinator.current?.waiting?.text ?? ""
+            #expect(stage.job.ended == nil && waiting.contains("sgemm:2") && waiting.contains("(b,"), "\(waiting)")
+        }
+    }
+
+    @Test("a model whose values are not finite ends the job at once, with the reason")
+    func notFinite() {
+        var stage = TrainingStage(workers: ["a", "b"])
+        for name in ["a", "b"] { stage.actors[name]!.isSilent = true }
+        stage.admit(steps: 2, every: 1)
+        let epoch = stage.run!.epoch
+        stage.say("a") {
+            $0.trainFailed = .with {
+                $0.epoch = epoch
+                $0.reason = "the model /m: the output of layer 3 is not finite"
+                $0.isModelAtFault = true
+            }
+        }
+        #expect(stage.job.ended?.status == "failed")
+        #expect(
+            stage.job.ended?.problem
+                == "step 1: the model /m: the output of layer 3 is not finite; no checkpoint was due yet")
+        #expect(stage.coordinator.quarantined.isEmpty && stage.coordinator.members.count == 2)
+    }
+
     @Test("the checkpoint that the journal names is on the disk at every moment, whoever joins", arguments: [1, 2])
     func checkpointStays(keep: UInt32) {
         var stage = TrainingStage(workers: ["a"])

@@ -9,7 +9,7 @@ import Testing
 @Suite("Training on a local cluster", .serialized)
 struct TrainingJobTests {
     /// A cold start that several tests go on from, made once per process.
-    private final class ColdStart: Sendable {
+    final class ColdStart: Sendable {
         let bench: Workbench
         let passed: Double
 
@@ -54,7 +54,7 @@ struct TrainingJobTests {
         }
     }
 
-    private static let mixture = Result { try ColdStart("tiny-world-moe", auxiliary: true) }
+    static let mixture = Result { try ColdStart("tiny-world-moe", auxiliary: true) }
 
     private func learns(_ start: ColdStart) throws {
         let bench = start.bench

@@ -17,6 +17,8 @@ struct TrainingRun: Sendable {
     let placement: @Sendable (_ expert: Int, _ members: Int) -> Int
     var auxiliary = 0.01
     var waveCells = 3
+    /// Steps that have no cell at all.
+    var emptySteps: Set<Int> = []
     /// Over ZeroMQ with these limits; nil: in memory.
     var limits: ChannelLimits?
 
@@ -73,8 +75,9 @@ struct TrainingRun: Sendable {
             TrainingEpoch(number: 1, members: identities, rank: rank, experts: owned), version: 1,
             from: TrainingSnapshot(checkpoint, compute: compute, pool: worker.pool))
         var cells: [[Int: Double]] = []
+        var data = 0
         for step in 0..<steps {
-            let all = Self.cells(configuration, step: step)
+            let all = emptySteps.contains(step) ? [] : Self.cells(configuration, step: data)
             let ranges = identities.indices.map { rank in
                 all.count * rank / identities.count..<all.count * (rank + 1) / identities.count
             }
@@ -90,10 +93,18 @@ struct TrainingRun: Sendable {
             }
             #expect(sealed.problem == nil)
             cells.append(Dictionary(uniqueKeysWithValues: sealed.cells.map { ($0.index, $0.sums[0]) }))
+            if all.isEmpty {
+                #expect(sealed.segments.allSatisfy { $0.sumOfSquares == 0 }, "the last step's gradient is still there")
+                #expect(sealed.experts.allSatisfy { $0.sumOfSquares == 0 })
+                let before = member.ownSegments.map(\.state.checksum) + member.ownExperts.map(\.state.checksum)
+                #expect(member.skip() == before)
+                continue
+            }
+            data += 1
             // A coordinator would add up the norms; a fixed factor shows clipping here.
             _ = try member.apply(
                 AdamWStep(
-                    number: step + 1, learningRate: 3e-3, gradientScale: 0.75,
+                    number: data, learningRate: 3e-3, gradientScale: 0.75,
                     settings: AdamWSettings(weightDecay: 0.1)))
         }
         var state: [String: UInt32] = [:]
@@ -170,6 +181,21 @@ struct TrainingTests {
             #expect(alone.losses[1] < alone.losses[0])
             #expect(try run.run(members: 3, threads: 1, steps: 2) == alone)
             #expect(try run.run(members: 11, threads: 1, steps: 2) == alone)
+        }
+    }
+
+    @Test(
+        "a step without a cell has the gradient zero and leaves weights and moments as they are", arguments: [1, 2, 4])
+    func emptyStep(members: Int) throws {
+        for preset in [ModelPreset.tinyMoE, .tinyDense] {
+            try withCheckpoint(preset) { checkpoint in
+                var run = TrainingRun(checkpoint: checkpoint, compute: .bf16) { $0 % $1 }
+                let straight = try run.run(members: 1, threads: 1, steps: 2)
+                run.emptySteps = [0, 2, 3]
+                let broken = try run.run(members: members, threads: 1, steps: 5)
+                #expect(broken.state == straight.state)
+                #expect(broken.losses == [0, straight.losses[0], 0, 0, straight.losses[1]])
+            }
         }
     }
 

@@ -125,6 +125,31 @@ struct GenerationEngineTests {
         }
     }
 
+    @Test("a think block in a turn that has ended, as a user may write it, does not use up the answer's budget")
+    func thinkingInAnEarlierTurn() throws {
+        let checkpoint = try Checkpoint(directory: Fixtures.url("models/moe_norm_bf16"))
+        let model = try Qwen3Model(checkpoint, compute: .bf16, pool: ComputePool(threadCount: 1))
+        let engine = GenerationEngine(
+            try CachedDecoder(model, pageCount: 40, pageSize: 4), pageCount: 40, pageSize: 4)
+        // 6 opens a block, 5 ends a turn: open from the user's text, from the template, from neither.
+        for (id, prompt): (UInt64, [Int32]) in [
+            (1, [10, 6, 11, 5, 12]), (2, [10, 11, 5, 12, 6]), (3, [10, 11, 5, 12]),
+        ] {
+            let options = GenerationOptions(
+                sampling: SamplingParameters(), maxNewTokens: 12, stopIDs: [5],
+                random: RolloutRandom(runSeed: 3, prompt: 0, sibling: UInt16(id)),
+                thinkingBudget: ThinkingBudget(tokenCount: 2, startID: 6, endID: 4, stopIDs: Self.budgetText))
+            try engine.submit(GenerationRequest(id: id, tokens: prompt, task: .generate(options)))
+        }
+        var forced: [UInt64: Int] = [:]
+        while !engine.isIdle {
+            for result in try engine.step() { forced[result.id] = result.forced.firstIndex(of: true) }
+        }
+        // The template's block ends after two tokens; one that the answer opens itself takes three at least.
+        #expect(forced[2] == 2)
+        for id: UInt64 in [1, 3] { #expect(forced[id] ?? 3 >= 3, "\(forced)") }
+    }
+
     @Test("teacher forcing gives a rollout's own log-probs, bit for bit")
     func scoring() throws {
         let checkpoint = try Checkpoint(directory: Fixtures.url("models/moe_norm_bf16"))

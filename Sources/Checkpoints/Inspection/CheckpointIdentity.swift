@@ -7,13 +7,23 @@ internal import Foundation
 extension Checkpoint {
     /// SHA-256 over config.json and, for each safetensors file in order of name, its size and sixteen samples of
     /// 64 KiB spread over it (its header among them).
+    ///
+    /// - Parameter withTrainingState: the files of the training state count too, where there are any: what training starts
+    ///   from. The same weights with other master weights give other bytes.
     /// - Throws: ``CheckpointError``.
-    package func identity() throws -> ContentHash {
+    package func identity(withTrainingState: Bool = false) throws -> ContentHash {
         var hasher = ContentHasher()
         func add(_ text: String) { Array(text.utf8).withUnsafeBytes { hasher.update($0) } }
-        let names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
-            .filter { $0.hasSuffix(".safetensors") || $0 == "config.json" }.sorted()
-        for name in names {
+        func names(_ path: String) throws -> [String] {
+            try FileManager.default.contentsOfDirectory(atPath: path)
+                .filter { $0.hasSuffix(".safetensors") || $0.hasSuffix(".json") }.sorted()
+        }
+        var all = try names(directory.path).filter { $0.hasSuffix(".safetensors") || $0 == "config.json" }
+        if withTrainingState, hasTrainingState {
+            let training = Self.trainingDirectoryName
+            all += try names(directory.appendingPathComponent(training).path).map { "\(training)/\($0)" }
+        }
+        for name in all {
             let file = try MappedFile(directory.appendingPathComponent(name))
             add("\(name) \(file.byteCount)\n")
             let size = 64 << 10

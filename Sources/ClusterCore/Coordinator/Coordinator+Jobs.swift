@@ -303,6 +303,11 @@ extension Coordinator {
         guard let lease = current?.ledger.leases[failed.lease], lease.worker == worker else { return }
         log("worker \(worker) gave group \(lease.unit.group) back: \(failed.reason)")
         if current?.ledger.failed(failed.lease, countsAgainstUnit: !failed.isWorkerAtFault) == true {
+            // Several executions agree, so it is no host's memory: other groups would end the same way.
+            if failed.isModelAtFault, let id = current?.id {
+                return end(
+                    id, "failed", "\(failed.reason): its weights are damaged or have diverged (apus model verify)")
+            }
             failGroup(lease.unit.group, failed.reason)
         }
     }

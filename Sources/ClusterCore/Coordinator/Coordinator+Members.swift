@@ -56,9 +56,12 @@ extension Coordinator {
             return log("refused \(hello.host), which is in quarantine: \(reason)")
         }
         guard numericsFingerprint == nil || numericsFingerprint == hello.numericsFingerprint else {
+            let theirs = Set(hello.numericsFingerprint.split(separator: " "))
+            let ours = Set(numericsFingerprint!.split(separator: " "))
+            let kernels = Set(theirs.symmetricDifference(ours).map { String($0.prefix { $0 != ":" }) }).sorted()
             let text =
-                "the kernels of \(hello.host) give other bits (\(hello.numericsFingerprint)) than the cluster's "
-                + "(\(numericsFingerprint!)): run the same version of apus on every host, without APUS_ISA overrides"
+                "kernels of \(hello.host) give other bits than the cluster's (\(kernels.joined(separator: ", "))): run the "
+                + "same version of apus on every host, without APUS_ISA overrides"
             refuse(peer, envelope.incarnation, .numerics, text)
             return log("refused a worker: \(text)")
         }

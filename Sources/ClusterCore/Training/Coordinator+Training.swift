@@ -90,6 +90,7 @@ extension Coordinator {
             if !behind.isEmpty { return waiting(for: behind, toLoad: deployment) }
         }
         guard model.expertCount == 0 || deployment.placement.isSettled else { return "experts to settle" }
+        if let text = differingProducts(workers, model) { return text }
         let snapshot = job.snapshot
         let epoch = firstTrainingEpoch
         trainingEpochCount += 1
@@ -115,6 +116,17 @@ extension Coordinator {
         current?.training?.epoch ?? (UInt32(truncatingIfNeeded: state.epoch << 16) | trainingEpochCount + 1)
     }
 
+    /// Under fp32 the weight gradients are OpenBLAS's, whose versions may add in other orders.
+    /// - Returns: what to do where two members would give different bits.
+    private func differingProducts(_ workers: [WorkerNumber], _ model: WireModelDescription) -> String? {
+        guard model.compute == "fp32" else { return nil }
+        let words = workers.compactMap { number in members[number].map { ($0, $0.hello.blasFingerprint) } }
+        guard let first = words.first, let other = words.first(where: { $0.1 != first.1 }) else { return nil }
+        return "members that multiply alike: OpenBLAS gives other bits (sgemm) on \(other.0.name), \(other.1), than on "
+            + "\(first.0.name), \(first.1); install the same version on every host, drain one of the two, or train with "
+            + "compute: bf16"
+    }
+
     private mutating func sendBegin(_ job: JobRecord, _ run: TrainingRun, _ rank: Int) {
         guard let member = members[run.members[rank]], let model = state.models[run.model] else { return }
         let identities = run.members.compactMap { members[$0]?.identity.rawValue }
@@ -128,6 +140,7 @@ extension Coordinator {
                 $0.members = identities
                 $0.rank = UInt32(rank)
                 $0.experts = run.experts[rank].map(UInt32.init)
+                $0.resumes = job.snapshot != nil || job.admitted.resumesOptimizer
                 if job.admitted.optimizerOnDisk { $0.diskDirectory = "\(job.admitted.output)/optimizer" }
             }
         }
@@ -279,6 +292,9 @@ extension Coordinator {
             }
         case .trainFailed(let failed):
             guard failed.epoch == run.epoch else { return }
+            if failed.isModelAtFault, let id = current?.id, let job = state.jobs[id] {
+                return end(id, "failed", "step \(run.version + 1): \(failed.reason); \(lastCheckpoint(job))")
+            }
             guard failed.isSnapshotUnreadable, run.phase == .loading else {
                 return restartTraining("worker \(number): \(failed.reason)", now)
             }
@@ -305,6 +321,10 @@ extension Coordinator {
         }
     }
 
+    private func lastCheckpoint(_ job: JobRecord) -> String {
+        job.snapshot.map { "the last checkpoint is \($0.directory)" } ?? "no checkpoint was due yet"
+    }
+
     private func digest(_ run: TrainingRun) -> Data {
         StepReduction.digest(
             run.members.enumerated().compactMap { rank, worker in run.applied[worker].map { ($0, run.experts[rank]) } })
@@ -314,13 +334,14 @@ extension Coordinator {
         let reports = run.members.compactMap { run.sealed[$0] }
         guard let plan = run.plan else { return nil }
         if let name = reports.map(\.notFinite).first(where: { !$0.isEmpty }) {
-            let kept = job.snapshot.map { "the last checkpoint is \($0.directory)" } ?? "no checkpoint was due yet"
-            end(job.id, "failed", "step \(run.version + 1): the gradient of \(name) is not finite; \(kept)")
+            end(
+                job.id, "failed",
+                "step \(run.version + 1): the gradient of \(name) is not finite; \(lastCheckpoint(job))")
             return nil
         }
         let prepared = StepReduction.prepared(
-            reports, clipNorm: plan.clipNorm, learningRate: plan.learningRate, report: plan.report, job: job.id,
-            version: run.version)
+            reports, clipNorm: plan.clipNorm, learningRate: plan.learningRate, report: plan.report,
+            isSkipped: plan.isSkipped, job: job.id, version: run.version)
         if let earlier = job.prepared[run.version] {
             guard earlier == prepared else {
                 end(

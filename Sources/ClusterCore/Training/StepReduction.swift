@@ -7,10 +7,12 @@ internal import SwiftProtobuf
 package enum StepReduction {
     /// Adds up segments, then experts, then cells.
     ///
-    /// - Parameter clipNorm: largest norm of the gradient; nil: never clipped.
+    /// - Parameters:
+    ///   - clipNorm: largest norm of the gradient; nil: never clipped.
+    ///   - isSkipped: see ``StepPlan``.
     package static func prepared(
-        _ reports: [WireStepSealed], clipNorm: Double?, learningRate: Double, report: String, job: UInt64,
-        version: UInt64
+        _ reports: [WireStepSealed], clipNorm: Double?, learningRate: Double, report: String, isSkipped: Bool,
+        job: UInt64, version: UInt64
     ) -> WireStepPrepared {
         var squares = 0.0
         for segment in reports.flatMap(\.segments).sorted(by: { $0.segment < $1.segment }) {
@@ -38,6 +40,7 @@ package enum StepReduction {
             $0.sums = sums
             $0.maxima = maxima
             $0.report = report
+            $0.skipped = isSkipped
         }
     }
 

@@ -4,7 +4,8 @@ internal import RuntimeSupport
 
 /// What a step's optimizer update needs to know besides the gradients; the shell works it out from the job.
 package struct StepPlan: Sendable, Equatable {
-    /// Of the optimizer, from 1.
+    /// Of the optimizer, from 1; 0 where the step has no sequence: its update is left out, as weights and moments that
+    /// have learned nothing new must not move.
     package var number: UInt64
     package var learningRate: Double
     /// Largest norm of the gradient; nil: never clipped.
@@ -15,6 +16,8 @@ package struct StepPlan: Sendable, Equatable {
     package var weightDecay: Double
     /// What the step was built from, JSON with sorted keys.
     package var report: String
+
+    package var isSkipped: Bool { number == 0 }
 
     package init(
         number: UInt64, learningRate: Double, clipNorm: Double?, beta1: Double, beta2: Double, epsilon: Double,
@@ -95,6 +98,11 @@ struct TrainingRun: Sendable {
 extension JobRecord {
     package var isTraining: Bool { admitted.stepCount > 0 }
     package var stepCount: UInt64 { UInt64(admitted.stepCount) }
+
+    /// Updates that the optimizer has made before the step from `version`: steps that had no sequence made none.
+    package func updateCount(before version: UInt64) -> UInt64 {
+        admitted.earlierUpdates + version - UInt64((0..<version).count { prepared[$0]?.skipped == true })
+    }
 
     /// The batch of rollouts that the step from `version` is made of.
     func batch(of version: UInt64) -> Int { Int(version) / max(1, Int(admitted.updatesPerBatch)) }

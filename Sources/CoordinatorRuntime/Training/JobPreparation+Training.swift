@@ -57,6 +57,12 @@ extension JobPreparation {
                     $0.teacher = UInt32(teachers.ofSources[sources.count])
                 })
         }
+        if !isSupervised, let filter = job.sampling.filter {
+            warnings.append(
+                "\(submission.file): sampling.\(filter): responses are drawn from another distribution than the one that is "
+                    + "trained, whose log-probs are over the whole vocabulary without penalties; remove it unless this is "
+                    + "wanted")
+        }
         if !isSupervised {
             let longest = rows.map(\.tokens.count).max()! + job.sampling.maxNewTokens
             try requireCache(job.resources, model, tokens: longest)
@@ -74,6 +80,10 @@ extension JobPreparation {
         admitted.snapshotKeep = UInt32(job.checkpointKeep)
         admitted.optimizerOnDisk = job.optimizer.store == .disk
         admitted.refillMax = UInt32(job.refillMax)
+        if job.optimizer.resumes {
+            admitted.resumesOptimizer = true
+            admitted.earlierUpdates = try earlierUpdates(model)
+        }
         if sources.count > 1 { admitted.sources = sources }
         var settings = try self.settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
@@ -87,6 +97,18 @@ extension JobPreparation {
             furtherScorers: try teachers.files.dropFirst().map { try $0.description }
                 + [judgeModel(job.judge), rewardModel].compactMap { try $0?.description },
             settings: settings, rows: rows, warnings: warnings)
+    }
+
+    /// Updates behind the moments that `optimizer.resume` goes on with.
+    private func earlierUpdates(_ model: ModelFiles) throws(SubmissionError) -> UInt64 {
+        guard model.checkpoint.freshHeadSeed == nil else {
+            throw SubmissionError(
+                description: "\(submission.file): optimizer.resume: \(model.checkpoint.directory.path) is a language "
+                    + "model, its moments are none of a reward model; remove it")
+        }
+        do { return try TrainingStateRecord(of: model.checkpoint).updates } catch {
+            throw SubmissionError(description: "\(submission.file): optimizer.resume: \(error)")
+        }
     }
 
     /// The job's teachers, each once, and for each file of data which of them is its own.
@@ -120,6 +142,7 @@ extension JobPreparation {
         _ model: ModelFiles, _ job: TrainJob, _ rows: [JobRow], _ teachers: [ModelFiles]
     ) throws -> WireModelDescription {
         var description = try model.description
+        description.contentHash = try model.checkpoint.identity(withTrainingState: true).hexadecimal
         let longest = rows.map(\.tokens.count).max()! + (job.generates ? job.sampling.maxNewTokens : 0)
         description.setTraining(
             model.checkpoint.configuration, job, longest: longest, teachers: teachers.map(\.checkpoint.configuration))

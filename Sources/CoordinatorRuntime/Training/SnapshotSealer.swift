@@ -22,6 +22,8 @@ struct SnapshotSealer {
     func seal() throws -> String {
         let target = URL(fileURLWithPath: String(partial.path.dropLast(".partial".count)), isDirectory: true)
         let source = try Checkpoint(directory: URL(fileURLWithPath: specification.model.path, isDirectory: true))
+        let state = TrainingStateRecord(updates: job.updateCount(before: version))
+        try write(Data((state.text + "\n").utf8), TrainingStateRecord.path)
         var configuration = source.configuration
         configuration.storageType = configuration.storageType ?? .bfloat16
         if specification.method == .reward {
@@ -82,7 +84,7 @@ struct SnapshotSealer {
         var line = JSONLine()
         line.put("files", files)
         line.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
-        line.put("parent", try source.identity().hexadecimal)
+        line.put("parent", try source.identity(withTrainingState: true).hexadecimal)
         line.put("step", Int(version))
         return line.text
     }

@@ -72,7 +72,8 @@ struct StepBuilder {
         }
         let step = step(divisors, rangeEnds: ranges.map { UInt32($0.upperBound) })
         let messages = ranges.map { range in cellMessages(cells[range]) + [envelope { $0.trainStep = step }] }
-        return BuiltStep(plan: plan(report), messages: messages)
+        if sequences.isEmpty { report.put("skipped", 1) }
+        return BuiltStep(plan: plan(report, isSkipped: sequences.isEmpty), messages: messages)
     }
 
     /// Prompts of siblings and of pairs are computed once. The load-balancing loss counts every token of every sequence, as its
@@ -195,20 +196,22 @@ struct StepBuilder {
         guard let target = specification.loss.targetEntropy else { return specification.loss.entropyCoefficient }
         var controller = EntropyController(target: target)
         for earlier in 0..<version {
-            guard let step = job.prepared[earlier] else { continue }
+            // A step without a sequence measured no entropy.
+            guard let step = job.prepared[earlier], !step.skipped else { continue }
             controller.note(entropy: StepMetrics(step).entropy)
         }
         return controller.bonus
     }
 
-    private func plan(_ report: StepReport) -> StepPlan {
+    private func plan(_ report: StepReport, isSkipped: Bool) -> StepPlan {
         let optimizer = specification.optimizer
         let schedule = LearningRateSchedule(
             kind: .init(rawValue: optimizer.schedule.rawValue)!, warmupSteps: optimizer.warmupSteps,
             totalSteps: specification.stepCount, decayStart: optimizer.decayStart,
             finalFraction: optimizer.finalFraction)
         return StepPlan(
-            number: version + 1, learningRate: optimizer.learningRate * schedule.factor(step: Int(version)),
+            number: isSkipped ? 0 : job.updateCount(before: version) + 1,
+            learningRate: optimizer.learningRate * schedule.factor(step: Int(version)),
             clipNorm: optimizer.maxGradientNorm, beta1: optimizer.beta1, beta2: optimizer.beta2,
             epsilon: optimizer.epsilon, weightDecay: optimizer.weightDecay, report: report.json)
     }

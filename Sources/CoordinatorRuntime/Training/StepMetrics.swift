@@ -77,7 +77,9 @@ package struct StepMetrics {
         values["step"] = Double(step.version + 1)
         values["learning_rate"] = step.learningRate
         values["grad_norm"] = step.sumOfSquares.squareRoot()
-        values["loss"] = sum(.policyLoss) + sum(.crossEntropyLoss) + sum(.preferenceLoss) + divergence
+        if !step.skipped {
+            values["loss"] = sum(.policyLoss) + sum(.crossEntropyLoss) + sum(.preferenceLoss) + divergence
+        }
         let pairs = sum(.preferencePairs)
         if pairs > 0 {
             values["accuracy"] = sum(.correctPairs) / pairs
@@ -85,7 +87,7 @@ package struct StepMetrics {
             values["mean_reward"] = sum(.scalars) / (2 * pairs)
             values["max_reward"] = maximum(.scalarHighest)
             values["min_reward"] = -maximum(.scalarLowest)
-        } else {
+        } else if !step.skipped {
             values["entropy"] = entropy
         }
         if auxiliary != 0 { values["aux_loss"] = auxiliary }
@@ -115,6 +117,7 @@ package struct StepMetrics {
     /// One line for people.
     package var summary: String {
         let values = values
+        if step.skipped { return "no response to learn from, the update was skipped" }
         func text(_ name: String, _ label: String, _ format: String = "%.3f") -> String? {
             values[name].map { "\(label) " + String(format: format, $0) }
         }

@@ -186,10 +186,11 @@ package final class TrainingExchange: @unchecked Sendable {
     /// - Parameters:
     ///   - own: this member's partial sums over its cells, vectors of the whole trunk.
     ///   - cells: per member its range of cells.
-    ///   - total: called with each own segment and its gradient, valid during the call.
+    ///   - total: called with each own segment and its gradient, valid during the call; nil where the step has no cell,
+    ///     so that the gradient is zero.
     package func reduce(
         version: UInt64, _ own: [PairwiseSum.Item], cells: [Range<Int>], _ segments: TrunkSegments,
-        total: (_ segment: Int, UnsafeMutablePointer<Float>) throws -> Void
+        total: (_ segment: Int, UnsafeMutablePointer<Float>?) throws -> Void
     ) throws {
         for segment in segments.segments.indices {
             let elements = segments.segments[segment].elements
@@ -209,7 +210,10 @@ package final class TrainingExchange: @unchecked Sendable {
                 }
             }
             rows.sort { $0.first < $1.first }
-            guard !rows.isEmpty else { continue }
+            guard !rows.isEmpty else {
+                try total(segment, nil)
+                continue
+            }
             sum(rows.map { (Int32($0.first), $0.base) }, count: elements.count)
             try total(segment, rows[0].base)
         }

@@ -296,7 +296,13 @@ package final class TrainingMember {
         }
         try exchange.reduce(version: version, sum.items, cells: order.ranges, segments) { index, gradient in
             let count = segments.segments[index].elements.count
-            segmentGradients[index]!.floats().update(from: gradient, count: count)
+            let target = segmentGradients[index]!.floats()
+            // What the step before left there is not this step's gradient.
+            if let gradient {
+                target.update(from: gradient, count: count)
+            } else {
+                target.update(repeating: 0, count: count)
+            }
         }
         measure(&sealed)
         return sealed
@@ -359,7 +365,9 @@ package final class TrainingMember {
     /// Counts the whole step's routes in a forward pass of its own, as the loss multiplies frequencies of the global
     /// batch with its probabilities (`load_balancing_loss_func`: over all layers and tokens at once).
     private func auxiliary(_ order: TrainingStepOrder) throws -> Auxiliary? {
-        guard order.auxiliaryCoefficient > 0, experts != nil else { return nil }
+        guard order.auxiliaryCoefficient > 0, experts != nil, order.ranges.contains(where: { !$0.isEmpty }) else {
+            return nil
+        }
         let count = model.configuration.expertCount
         let counts = Locked([Int64](repeating: 0, count: count + 1))
         try lanes.each(order.cells) { lane, cell in
@@ -455,12 +463,31 @@ package final class TrainingMember {
                 hashes.append(expertStates[id]!.checksum)
                 expertStates[id]!.rest()
             }
+        }
+        advance()
+        return hashes
+    }
+
+    /// The next version has the same weights and moments: the step had nothing to learn from.
+    ///
+    /// - Returns: as ``apply(_:)``.
+    package func skip() -> [UInt32] {
+        let states = segmentStates.keys.sorted().map { segmentStates[$0]! } + ownExperts.map(\.state)
+        let hashes = states.map { state in
+            defer { state.rest() }
+            return state.checksum
+        }
+        advance()
+        return hashes
+    }
+
+    private func advance() {
+        if let experts {
             store.renumber(model: modelID, from: version, to: version + 1)
             experts.policyVersion = version + 1
         }
         lanes.follow(experts)
         version += 1
-        return hashes
     }
 
     /// What a block's weights travel as: norms stay fp32, all else is of the compute type.

@@ -6,7 +6,8 @@
 //   training/expert-00000.safetensors      layers.N.master, .first, .second of one expert
 //
 // Files are cut by the model's shapes alone, so any number of members writes and reads the same bytes. Without the
-// training directory (a checkpoint from elsewhere) masters come from the weights and moments are zero.
+// training directory (a checkpoint from elsewhere) masters come from the weights and moments are zero. A job that starts
+// from another's checkpoint takes its masters; moments belong to the job that made them and to its count of updates.
 package import Checkpoints
 package import Foundation
 package import Qwen3
@@ -19,19 +20,25 @@ package struct TrainingSnapshot {
     private let loader: WeightLoader
     private let state: URL?
     private let diskDirectory: String?
+    private let resumes: Bool
 
-    /// - Parameter diskDirectory: where optimizer state is kept; nil: in memory.
+    /// - Parameters:
+    ///   - diskDirectory: where optimizer state is kept; nil: in memory.
+    ///   - resumes: whether moments go on too; otherwise they begin at zero.
     package init(
-        _ checkpoint: Checkpoint, compute: ComputeType, pool: ComputePool, diskDirectory: String? = nil
+        _ checkpoint: Checkpoint, compute: ComputeType, pool: ComputePool, diskDirectory: String? = nil,
+        resumes: Bool = true
     ) {
         self.checkpoint = checkpoint
+        self.resumes = resumes
         self.diskDirectory = diskDirectory
         loader = WeightLoader(checkpoint, compute: compute, pool: pool)
-        let directory = checkpoint.directory.appendingPathComponent(Self.directoryName, isDirectory: true)
-        state = FileManager.default.fileExists(atPath: directory.path) ? directory : nil
+        state =
+            checkpoint.hasTrainingState
+            ? checkpoint.directory.appendingPathComponent(Self.directoryName, isDirectory: true) : nil
     }
 
-    package static let directoryName = "training"
+    package static let directoryName = Checkpoint.trainingDirectoryName
     package static func segmentFile(_ index: Int) -> String { "segment-\(padded(index)).safetensors" }
     package static func expertFile(_ index: Int) -> String { "expert-\(padded(index)).safetensors" }
 
@@ -92,7 +99,8 @@ package struct TrainingSnapshot {
 
     private func read(_ url: URL, prefix: String, into state: OptimizerState) throws {
         let file = try SafetensorsFile(url)
-        for (name, target) in [("master", state.master), ("first", state.first), ("second", state.second)] {
+        let moments = [("first", state.first), ("second", state.second)]
+        for (name, target) in [("master", state.master)] + (resumes ? moments : []) {
             try file.tensor(prefix + name).withFloatBytes(shape: [state.count]) { source, _ in
                 target.update(from: source.assumingMemoryBound(to: Float.self), count: state.count)
             }

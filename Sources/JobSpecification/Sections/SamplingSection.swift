@@ -54,6 +54,15 @@ package struct SamplingSection: Equatable, Sendable {
         self.stop = stop
     }
 
+    /// The first setting that draws from another distribution than softmax(logits / temperature); nil: none.
+    package var filter: String? {
+        if topK > 0 { return "top_k" }
+        if topP < 1 { return "top_p" }
+        if minP > 0 { return "min_p" }
+        if repetitionPenalty != 1 { return "repetition_penalty" }
+        return presencePenalty != 0 ? "presence_penalty" : nil
+    }
+
     package var resolved: ResolvedValue {
         .section([
             "preset": preset.map { .string($0.rawValue) }, "temperature": .number(temperature),

@@ -232,13 +232,16 @@ package struct OptimizerSection: Equatable, Sendable {
     package let decayStart: Double
     package let finalFraction: Double
     package let store: OptimizerStore
+    /// Whether the moments of the starting checkpoint, and its count of updates, go on; otherwise both begin at zero.
+    package let resumes: Bool
 
     init(_ reader: YAMLReader?) throws(JobError) {
         let fields = try (reader ?? .empty("optimizer")).fields([
             "learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm", "lr_scheduler",
             "warmup_steps",
-            "decay_start", "final_fraction", "store",
+            "decay_start", "final_fraction", "store", "resume",
         ])
+        resumes = try fields.boolean("resume", default: false)
         store = try fields.choice("store", default: .memory)
         learningRate = try fields.number("learning_rate", .closed(0, 10), default: 1e-6)
         beta1 = try fields.number("beta1", .closed(0, 0.999999), default: 0.9)
@@ -260,6 +263,7 @@ package struct OptimizerSection: Equatable, Sendable {
             "max_grad_norm": .number(maxGradientNorm ?? 0), "lr_scheduler": .string(schedule.rawValue),
             "warmup_steps": .integer(warmupSteps), "decay_start": .number(decayStart),
             "final_fraction": .number(finalFraction), "store": .string(store.rawValue),
+            "resume": .boolean(resumes),
         ])
     }
 }

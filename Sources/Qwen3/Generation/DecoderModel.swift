@@ -18,10 +18,16 @@ package protocol DecoderModel: AnyObject {
         _ spans: [ForwardSpan], onRouting: (_ row: Int, _ bytes: [UInt8]) -> Void,
         onLogits: (_ row: Int, UnsafeMutablePointer<Float>) -> Void
     ) throws
+
+    /// Where a pass over `spans` went wrong that gave logits which are not finite.
+    func notFinite(_ spans: [ForwardSpan]) -> NotFiniteError
 }
 
 extension DecoderModel {
     package var isRewardModel: Bool { false }
+    package func notFinite(_ spans: [ForwardSpan]) -> NotFiniteError {
+        NotFiniteError(model: "", place: "the head's output")
+    }
 }
 
 /// A model with the cache it runs on.
@@ -44,6 +50,8 @@ package final class CachedDecoder: DecoderModel {
     package var routingByteCount: Int {
         model.configuration.expertCount <= 256 ? sparseLayers.count * model.configuration.expertsPerToken : 0
     }
+
+    package func notFinite(_ spans: [ForwardSpan]) -> NotFiniteError { model.notFinite(spans, cache: cache) }
 
     package func forward(
         _ spans: [ForwardSpan], onRouting: (_ row: Int, _ bytes: [UInt8]) -> Void,

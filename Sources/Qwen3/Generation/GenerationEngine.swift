@@ -133,7 +133,7 @@ package final class GenerationEngine {
     package func dropPrefixes() { blocks.dropPrefixes() }
 
     /// One forward pass; returns the sequences that ended with it.
-    /// - Throws: what the model throws (the step may be repeated).
+    /// - Throws: what the model throws (the step may be repeated), ``NotFiniteError``.
     package func step() throws -> [GenerationResult] {
         let plan = makePlan()
         if plan.isEmpty { return [] }
@@ -226,6 +226,7 @@ package final class GenerationEngine {
     private enum RowOutcome: Sendable {
         case sampled(token: Int32, TokenScore)
         case scored(TokenScore, topIDs: [Int32], topLogProbs: [Float], tailMass: Float, full: [Float])
+        case notFinite
     }
 
     private func run(_ plan: [PlannedSpan], _ spans: [ForwardSpan]) throws {
@@ -252,11 +253,15 @@ package final class GenerationEngine {
                 let outcome = Self.read(logits, vocabulary, sequence, position)
                 outcomes.withLock { $0[row] = outcome }
             })
+        let read = outcomes.withLock { $0 }
+        if read.values.contains(where: { if case .notFinite = $0 { true } else { false } }) {
+            throw model.notFinite(spans)
+        }
         processedTokenCount += rowOwner.count
         for (slot, planned) in plan.enumerated() {
             running[planned.index].computedCount = spans[slot].start + planned.count
         }
-        for (row, outcome) in outcomes.withLock({ $0 }).sorted(by: { $0.key < $1.key }) {
+        for (row, outcome) in read.sorted(by: { $0.key < $1.key }) {
             apply(outcome, to: plan[rowOwner[row].planned].index, position: rowOwner[row].position)
         }
     }
@@ -270,20 +275,23 @@ package final class GenerationEngine {
             if next < sequence.tokens.count {
                 let score = Sampler.score(
                     logits, count: vocabulary, token: sequence.tokens[next], temperature: options.sampling.temperature)
+                guard score.isFinite else { return .notFinite }
                 return .scored(score, topIDs: [], topLogProbs: [], tailMass: 0, full: [])
             }
-            let (token, score) = Sampler.sample(
+            let drawn = Sampler.sample(
                 logits, count: vocabulary, usableCount: min(options.usableVocabulary ?? vocabulary, vocabulary),
                 parameters: options.sampling, prompt: sequence.tokens[..<sequence.promptCount],
                 output: sequence.tokens[sequence.promptCount...],
                 uniform: options.random.uniform(position: next - sequence.promptCount))
-            return .sampled(token: token, score)
+            return drawn.map { .sampled(token: $0.token, $0.score) } ?? .notFinite
         case .score(let options):
             if options.detail == .scalar {
+                guard logits[0].isFinite else { return .notFinite }
                 return .scored(
                     TokenScore(logProb: logits[0], entropy: 0), topIDs: [], topLogProbs: [], tailMass: 0, full: [])
             }
             let statistics = Statistics(logits, count: vocabulary, temperature: options.temperature)
+            guard statistics.isFinite else { return .notFinite }
             let score = statistics.score(logits[Int(sequence.tokens[next])])
             switch options.detail {
             case .sampledToken, .scalar: return .scored(score, topIDs: [], topLogProbs: [], tailMass: 0, full: [])
@@ -320,6 +328,7 @@ package final class GenerationEngine {
         guard running[index].finish == nil else { return }
         let next = position + 1
         switch outcome {
+        case .notFinite: break  // thrown before
         case .scored(let score, let topIDs, let topLogProbs, let tailMass, let full):
             running[index].scores[next] = score
             running[index].details[next] = ScoreDetail(
@@ -401,11 +410,18 @@ package final class GenerationEngine {
     }
 
     private func result(of sequence: GenerationSequence) -> GenerationResult {
+        // The last token of a text that was fed in may have been computed, which no token follows: a record has routes
+        // of the rows that predict, as of any other text.
+        let routedCount: Int =
+            switch sequence.request.task {
+            case .generate: min(sequence.computedCount, sequence.tokens.count - 1)
+            case .score: sequence.computedCount
+            }
         // A scalar stands one past the last token.
         let end = sequence.tokens.count + (sequence.request.task.wantsScalar ? 1 : 0)
         let positions = sequence.promptCount..<end
         let stride = model.routingByteCount
-        let routed = (0..<sequence.computedCount).flatMap { position -> ArraySlice<UInt8> in
+        let routed = (0..<routedCount).flatMap { position -> ArraySlice<UInt8> in
             let at = (Int(sequence.pages[position / pageSize]) * pageSize + position % pageSize) * stride
             return routing[at..<at + stride]
         }

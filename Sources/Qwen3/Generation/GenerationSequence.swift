@@ -24,11 +24,12 @@ struct GenerationSequence {
         switch request.task {
         case .generate(let options):
             promptCount = request.tokens.count
-            thinking = ThinkingState(prompt: request.tokens, budget: options.thinkingBudget)
+            thinking = ThinkingState(
+                prompt: request.tokens, budget: options.thinkingBudget, endsOfTurns: options.stopIDs)
         case .score(let options):
             promptCount =
                 options.detail == .scalar ? request.tokens.count : min(options.firstScored, request.tokens.count)
-            thinking = ThinkingState(prompt: [], budget: nil)
+            thinking = ThinkingState(prompt: [], budget: nil, endsOfTurns: [])
         }
     }
 
@@ -52,8 +53,8 @@ extension GenerationSequence {
         for id in observation {
             forcedPositions.insert(tokens.count)
             tokens.append(id)
-            thinking.note(id)
         }
+        thinking.read(observation)
         turnStart = tokens.count
     }
 }
@@ -69,16 +70,26 @@ struct ScoreDetail {
 /// Counts the tokens of an open think block.
 struct ThinkingState {
     private let budget: ThinkingBudget?
+    private let endsOfTurns: [Int32]
     private(set) var isOpen = false
     /// Tokens after `<think>` so far, `</think>` not counted.
     private(set) var tokenCount = 0
 
-    init(prompt: [Int32], budget: ThinkingBudget?) {
+    init(prompt: [Int32], budget: ThinkingBudget?, endsOfTurns: [Int32]) {
         self.budget = budget
+        self.endsOfTurns = endsOfTurns
         guard budget != nil else { return }
-        for token in prompt { note(token) }
+        read(prompt)
         // A block that the prompt opened and closed is not the answer's thinking.
         if !isOpen { tokenCount = 0 }
+    }
+
+    /// Takes in a text that the model did not write. What stands in a turn that ended there, such as a user's `<think>`,
+    /// opens no block of the answer.
+    mutating func read(_ tokens: [Int32]) {
+        for token in tokens {
+            if endsOfTurns.contains(token) { isOpen = false } else { note(token) }
+        }
     }
 
     mutating func note(_ token: Int32) {

@@ -103,7 +103,7 @@ package struct LogitsProcessor: Sendable {
         while true {
             slots = weights.indices.filter { weights[$0] >= floor }
             let mass = slots.reduce(0.0) { $0 + Double(weights[$1]) }
-            if mass >= Double(parameters.topP) * total || slots.count == ids.count { break }
+            if mass >= Double(parameters.topP) * total || slots.count == ids.count || floor == 0 { break }
             floor = floor < 1e-30 ? 0 : floor * 1e-4
         }
         slots.sort { (logits[Int(ids[$0])], ids[$1]) > (logits[Int(ids[$1])], ids[$0]) }

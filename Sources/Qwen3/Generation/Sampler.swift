@@ -12,6 +12,9 @@ package struct TokenScore: Hashable, Sendable {
         self.logProb = logProb
         self.entropy = entropy
     }
+
+    /// Whether the logits that it comes from are.
+    package var isFinite: Bool { logProb.isFinite && entropy.isFinite }
 }
 
 /// Draws tokens and scores them.
@@ -22,11 +25,13 @@ package enum Sampler {
     ///   - logits: `[count]`; overwritten.
     ///   - usableCount: ids from here on are padding rows of the vocabulary and never drawn.
     ///   - uniform: a number in [0, 1).
+    /// - Returns: nil where logits are not finite.
     package static func sample(
         _ logits: UnsafeMutablePointer<Float>, count: Int, usableCount: Int, parameters: SamplingParameters,
         prompt: ArraySlice<Int32>, output: ArraySlice<Int32>, uniform: Double
-    ) -> (token: Int32, score: TokenScore) {
+    ) -> (token: Int32, score: TokenScore)? {
         let statistics = Statistics(logits, count: count, temperature: parameters.temperature)
+        guard statistics.isFinite else { return nil }
         let processor = LogitsProcessor(parameters)
         if parameters.temperature == 0 {
             let raw = Array(UnsafeBufferPointer(start: logits, count: usableCount))
@@ -90,6 +95,9 @@ package struct Statistics {
         logSum = logarithm
         entropy = Float(Double(logarithm) - weighted / sum)
     }
+
+    /// Whether there is a distribution at all: a logit that is not finite leaves none.
+    package var isFinite: Bool { maximum.isFinite && logSum.isFinite && entropy.isFinite }
 
     /// log p of an id whose logit is `logit`.
     package func logProb(_ logit: Float) -> Float { (logit * inverseTemperature - maximum) - logSum }

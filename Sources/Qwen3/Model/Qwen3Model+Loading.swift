@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Checkpoints
+internal import Foundation
 package import RuntimeSupport
 package import Tensors
 
@@ -23,6 +24,7 @@ extension Qwen3Model {
                 layers: layers, compute: compute, hiddenSize: configuration.hiddenSize,
                 intermediateSize: configuration.moeIntermediateSize, pool: pool)
         self.init(
-            configuration: configuration, compute: compute, trunk: try loader.trunk(), experts: exchange, pool: pool)
+            configuration: configuration, name: checkpoint.directory.path, compute: compute,
+            trunk: try loader.trunk(), experts: exchange, pool: pool)
     }
 }

@@ -17,6 +17,8 @@ package import Tensors
 /// A loaded model. One forward pass at a time; the calling thread takes part in the computation.
 package final class Qwen3Model {
     package let configuration: Qwen3Configuration
+    /// What messages call it: its directory.
+    package let name: String
     package let compute: ComputeType
     package let pool: ComputePool
     package private(set) var trunk: TrunkWeights
@@ -28,11 +30,12 @@ package final class Qwen3Model {
 
     /// - Parameter experts: where the experts live; nil for a dense model.
     package init(
-        configuration: Qwen3Configuration, compute: ComputeType, trunk: TrunkWeights, experts: (any ExpertExchange)?,
-        pool: ComputePool
+        configuration: Qwen3Configuration, name: String = "", compute: ComputeType, trunk: TrunkWeights,
+        experts: (any ExpertExchange)?, pool: ComputePool
     ) {
         precondition(trunk.layers.count == configuration.layerCount)
         self.configuration = configuration
+        self.name = name
         self.compute = compute
         self.trunk = trunk
         self.experts = experts
@@ -57,8 +60,20 @@ package final class Qwen3Model {
     ///     `[V]` (of a reward model its scalar), valid during the call; possibly on several threads at once. Rows pass
     ///     through the head in blocks, so `[rows, V]` is never stored.
     ///   - onRouting: called per mixture-of-experts layer with the chosen experts, `[rows, k]`.
-    /// - Throws: ``MemoryError``, and what the expert exchange throws.
+    /// - Throws: ``MemoryError``, ``NotFiniteError`` where a router cannot choose, and what the expert exchange throws.
+    ///   Logits are the caller's to check.
     package func forward(
+        _ spans: [ForwardSpan], cache: KVCache, onRouting: ((_ layer: Int, [UInt16]) -> Void)? = nil,
+        onLogits: (_ row: Int, UnsafeMutablePointer<Float>) -> Void
+    ) throws {
+        do { try pass(spans, cache: cache, onRouting: onRouting, onLogits: onLogits) } catch let error as NotFiniteError
+        {
+            throw notFinite(spans, cache: cache, seen: error.place)
+        }
+    }
+
+    /// ``forward(_:cache:onRouting:onLogits:)`` without a look for causes.
+    func pass(
         _ spans: [ForwardSpan], cache: KVCache, onRouting: ((_ layer: Int, [UInt16]) -> Void)? = nil,
         onLogits: (_ row: Int, UnsafeMutablePointer<Float>) -> Void
     ) throws {
@@ -80,7 +95,10 @@ package final class Qwen3Model {
         let batch = BatchLayout(spans)
         try tape.begin(batch, configuration, compute)
         if batch.rowCount == 0 { return }
-        let buffers = try decode(batch, cache, tape: tape, nil)
+        let buffers: ForwardBuffers
+        do { buffers = try decode(batch, cache, tape: tape, nil) } catch let error as NotFiniteError {
+            throw notFinite(spans, cache: cache, seen: error.place)
+        }
         tape.keep(buffers.residual, batch.rowCount * configuration.hiddenSize, in: tape.output)
     }
 
@@ -119,7 +137,8 @@ package final class Qwen3Model {
 
     /// Another model over the same weights with working memory of its own, for a thread of its own.
     package func lane(experts: (any ExpertExchange)?, pool: ComputePool) -> Qwen3Model {
-        Qwen3Model(configuration: configuration, compute: compute, trunk: trunk, experts: experts, pool: pool)
+        Qwen3Model(
+            configuration: configuration, name: name, compute: compute, trunk: trunk, experts: experts, pool: pool)
     }
 
     /// The experts, when all of them are in this process.
@@ -302,6 +321,10 @@ package final class Qwen3Model {
                 logits: buffers.routerLogits, rowCount: rows, expertCount: configuration.expertCount,
                 expertsPerToken: configuration.expertsPerToken, normalize: configuration.normTopKProb,
                 replay: { tape?.routes?.experts(row: $0, layer: index) })
+            // Owners of experts would refuse such weights; the cause is here.
+            guard routing.assignment.weights.allSatisfy(\.isFinite) else {
+                throw NotFiniteError(model: name, place: ForwardStage.routerLogits(layer: index).place)
+            }
             onRouting?(index, routing.chosen)
             if let tape {
                 // Routing has overwritten the logits with probabilities.

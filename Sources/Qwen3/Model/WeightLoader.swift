@@ -5,6 +5,7 @@ internal import CKernels
 // parallel over output slabs; the mapped pages are dropped afterwards. A worker asks only for what it owns, so
 // nothing else is ever mapped.
 package import Checkpoints
+internal import Foundation
 internal import Glibc
 package import RuntimeSupport
 package import Tensors
@@ -103,30 +104,43 @@ package struct WeightLoader {
     }
 
     private func pack(_ view: TensorView, into matrix: PackedMatrix) throws {
+        let isDamaged = Locked(false)
         try view.withFloatBytes(shape: [matrix.outputCount, matrix.inputCount]) { source, stored in
             let slab = max(16, matrix.slabRowCount)
             pool.parallel((matrix.outputCount + slab - 1) / slab) { index in
-                matrix.pack(
-                    from: source, stored: stored, rows: index * slab..<min(matrix.outputCount, (index + 1) * slab))
+                let rows = index * slab..<min(matrix.outputCount, (index + 1) * slab)
+                let first = source + rows.lowerBound * matrix.inputCount * stored.byteCount
+                if !isFinite(first, stored, rows.count * matrix.inputCount) { isDamaged.withLock { $0 = true } }
+                matrix.pack(from: source, stored: stored, rows: rows)
             }
         }
+        if isDamaged.withLock({ $0 }) { throw damaged(view.name) }
+    }
+
+    /// One such value makes every answer of the model wrong, and is found here for the price of a look.
+    private func damaged(_ tensor: String) -> CheckpointError {
+        CheckpointError(
+            .corrupted, "holds a value that is not finite", file: checkpoint.directory.path, tensor: tensor,
+            remedy: "apus model verify finds all of them; the checkpoint is damaged or its training diverged")
     }
 
     /// A row-major copy in the compute type.
     private func rows(_ name: TensorName, _ shape: [Int]) throws -> PageBuffer {
         let count = shape.reduce(1, *)
         let buffer = try PageBuffer(byteCount: count * compute.byteCount)
+        let isDamaged = Locked(false)
         try checkpoint.tensor(name).withFloatBytes(shape: shape) { source, stored in
             let width = shape[1]
             let blockRows = max(1, 65_536 / width)
             pool.parallel((shape[0] + blockRows - 1) / blockRows) { block in
                 let first = block * blockRows
                 let elements = (min(shape[0], first + blockRows) - first) * width
-                convert(
-                    source + first * width * stored.byteCount, stored, elements,
-                    to: buffer.base + first * width * compute.byteCount)
+                let from = source + first * width * stored.byteCount
+                if !isFinite(from, stored, elements) { isDamaged.withLock { $0 = true } }
+                convert(from, stored, elements, to: buffer.base + first * width * compute.byteCount)
             }
         }
+        if isDamaged.withLock({ $0 }) { throw damaged(name.rawValue) }
         return buffer
     }
 
@@ -155,7 +169,8 @@ package struct WeightLoader {
     /// A norm weight: always fp32, whatever the compute type.
     private func vector(_ name: TensorName, _ count: Int) throws -> [Float] {
         try checkpoint.tensor(name).withFloatBytes(shape: [count]) { source, stored in
-            [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
+            guard isFinite(source, stored, count) else { throw damaged(name.rawValue) }
+            return [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
                 switch stored {
                 case .float32: memcpy(buffer.baseAddress!, source, count * 4)
                 case .bfloat16:

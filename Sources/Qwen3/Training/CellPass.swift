@@ -89,6 +89,7 @@ package final class CellPass {
     private var stream = ScratchBuffer()
     private var rows: [ScoredRow] = []
     private var cell: TrainingCell?
+    private var spans: [ForwardSpan] = []
     private var temperature: Float = 1
 
     private static let pageSize = TrainingCell.sharedUnit
@@ -107,16 +108,18 @@ package final class CellPass {
     }
 
     /// Scores of the cell's scored tokens, sequence after sequence.
-    /// - Throws: ``MemoryError``, and what the expert exchange throws.
+    /// - Throws: ``MemoryError``, ``NotFiniteError``, and what the expert exchange throws.
     package func forward(_ cell: TrainingCell, temperature: Float) throws -> [TokenScore] {
         try record(cell)
         self.temperature = temperature
-        return try head.scores(tape, rows, temperature: temperature)
+        let scores = try head.scores(tape, rows, temperature: temperature)
+        guard scores.allSatisfy(\.isFinite) else { throw model.notFinite(spans, cache: cache!) }
+        return scores
     }
 
     /// Only what the decoder leaves: of a teacher, whose logits are made when they are needed, or to count its routes.
     package func record(_ cell: TrainingCell) throws {
-        let spans = try spans(cell)
+        spans = try spans(of: cell)
         self.cell = cell
         rows = cell.scoredRows
         tape.routes = try RouteReplay(cell, model.configuration)
@@ -154,7 +157,7 @@ package final class CellPass {
     ///   - auxiliary: see ``BackwardPass``.
     ///   - gradient: the trunk's gradient of this cell, written.
     /// - Returns: per scored token the divergence from the teacher; empty without one.
-    /// - Throws: ``MemoryError``, and what the expert exchange throws.
+    /// - Throws: ``MemoryError``, ``NotFiniteError`` of the teacher, and what the expert exchange throws.
     package func backward(
         _ gradients: [RowGradient], teacher: TeacherRows?, auxiliary: [Float]?,
         into gradient: UnsafeMutablePointer<Float>
@@ -168,13 +171,17 @@ package final class CellPass {
         if tape.rowCount == 0 { return [] }
         let divergences = try head.backward(
             tape, rows, gradients, temperature: temperature, teacher: teacher, stream: stream, into: gradient)
+        // The student's scores are finite, or forward had thrown.
+        if let teacher, !divergences.allSatisfy(\.isFinite) {
+            throw NotFiniteError(model: teacher.model.name, place: "the head's output")
+        }
         try backwardPass.run(
             tape, cache: cache!, cell: cell.index, gradientOfOutput: stream, auxiliary: auxiliary, into: gradient)
         return divergences
     }
 
     /// Pages for every sequence of the cell.
-    private func spans(_ cell: TrainingCell) throws(MemoryError) -> [ForwardSpan] {
+    private func spans(of cell: TrainingCell) throws(MemoryError) -> [ForwardSpan] {
         var next: Int32 = 0
         var spans: [ForwardSpan] = []
         for (place, tokens) in cell.sequences.enumerated() {

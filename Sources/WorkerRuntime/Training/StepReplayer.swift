@@ -37,9 +37,13 @@ package final class StepReplayer {
 
     package init(threads: Int) { pool = ComputePool(threadCount: threads) }
 
-    /// - Parameter guides: teachers or reference of the step, by the number that its cells know them by.
+    /// - Parameters:
+    ///   - guides: teachers or reference of the step, by the number that its cells know them by.
+    ///   - resumes: whether the moments of `policy` are those that the step started from.
     /// - Throws: one line about a checkpoint, the memory or the step.
-    package func run(_ replay: WireStepReplay, policy: Model, guides: [UInt32: Model]) throws -> Outcome {
+    package func run(
+        _ replay: WireStepReplay, policy: Model, guides: [UInt32: Model], resumes: Bool
+    ) throws -> Outcome {
         let port = ExchangePort()
         let network = InMemoryNetwork()
         let transport = InMemoryTransport(
@@ -74,6 +78,7 @@ package final class StepReplayer {
                 $0.snapshot = policy.checkpoint.directory.path
                 $0.members = [transport.identity.rawValue]
                 $0.experts = experts.map(UInt32.init)
+                $0.resumes = resumes
             }, model)
         _ = try answer()
         var cells: [WireTrainCell] = []
@@ -90,8 +95,8 @@ package final class StepReplayer {
         let applied = try answer().stepApplied
         let recorded = replay.prepared
         var prepared = StepReduction.prepared(
-            [sealed], clipNorm: nil, learningRate: recorded.learningRate, report: recorded.report, job: recorded.job,
-            version: recorded.version)
+            [sealed], clipNorm: nil, learningRate: recorded.learningRate, report: recorded.report,
+            isSkipped: recorded.skipped, job: recorded.job, version: recorded.version)
         // The clip factor is a function of the norm, which is compared.
         prepared.gradientScale = recorded.gradientScale
         return Outcome(prepared: prepared, digest: StepReduction.digest([(applied, experts)]))

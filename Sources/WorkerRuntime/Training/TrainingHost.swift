@@ -139,7 +139,8 @@ final class TrainingHost: @unchecked Sendable {
                     experts: begin.experts.map(Int.init)),
                 version: begin.version,
                 from: TrainingSnapshot(
-                    checkpoint, compute: host.model.compute, pool: environment.pool, diskDirectory: disk))
+                    checkpoint, compute: host.model.compute, pool: environment.pool, diskDirectory: disk,
+                    resumes: begin.resumes))
             checkpoint.dropPages()
             host.weightsChanged()
             return .with {
@@ -227,12 +228,15 @@ final class TrainingHost: @unchecked Sendable {
         perform(.apply, order.epoch, order.version, "applying step \(order.version + 1)") {
             let member = try member(order.epoch, order.version)
             FailPoint.pass("training.apply")
-            let hashes = try member.apply(
-                AdamWStep(
-                    number: Int(order.number), learningRate: order.learningRate, gradientScale: order.gradientScale,
-                    settings: AdamWSettings(
-                        beta1: order.beta1, beta2: order.beta2, epsilon: order.adamEpsilon,
-                        weightDecay: order.weightDecay)))
+            let hashes =
+                order.number == 0
+                ? member.skip()
+                : try member.apply(
+                    AdamWStep(
+                        number: Int(order.number), learningRate: order.learningRate, gradientScale: order.gradientScale,
+                        settings: AdamWSettings(
+                            beta1: order.beta1, beta2: order.beta2, epsilon: order.adamEpsilon,
+                            weightDecay: order.weightDecay)))
             host?.weightsChanged()
             return .with { $0.stepApplied = state(member, hashes) }
         }
@@ -290,18 +294,23 @@ final class TrainingHost: @unchecked Sendable {
             if isOver(epoch) { return }
             answer(
                 kind, epoch, version,
-                failure(epoch, String(describing: error), isSnapshotUnreadable: error is CheckpointError))
+                failure(
+                    epoch, String(describing: error), isSnapshotUnreadable: error is CheckpointError,
+                    isModelAtFault: error is NotFiniteError))
         }
     }
 
     private func isOver(_ epoch: UInt32) -> Bool { control.withLock { $0.abortedEpoch >= epoch } }
 
-    private func failure(_ epoch: UInt32, _ reason: String, isSnapshotUnreadable: Bool = false) -> WireEnvelope {
+    private func failure(
+        _ epoch: UInt32, _ reason: String, isSnapshotUnreadable: Bool = false, isModelAtFault: Bool = false
+    ) -> WireEnvelope {
         .with {
             $0.trainFailed = .with {
                 $0.epoch = epoch
                 $0.reason = reason
                 $0.isSnapshotUnreadable = isSnapshotUnreadable
+                $0.isModelAtFault = isModelAtFault
             }
         }
     }

@@ -36,7 +36,8 @@ struct StepVerification {
                 return (guide.id, try load(isStart ? model ?? guide.path : guide.path, guide.compute))
             }
             let outcome = try replayer.run(
-                replay, policy: policy, guides: Dictionary(uniqueKeysWithValues: guides))
+                replay, policy: policy, guides: Dictionary(uniqueKeysWithValues: guides),
+                resumes: !replay.checkpoint.isEmpty || job.optimizer.resumes)
             let problems = differences(replay, outcome)
             let name = "step \(replay.prepared.version + 1)"
             if problems.isEmpty {
@@ -75,7 +76,7 @@ struct StepVerification {
         guard let fields = try? JSONDecoder().decode([String: String].self, from: Data(contentsOf: lineage)),
             let expected = fields["parent"]
         else { throw InputError("\(lineage.path): cannot be read") }
-        guard try checkpoint.identity().hexadecimal == expected else {
+        guard try checkpoint.identity(withTrainingState: true).hexadecimal == expected else {
             throw InputError(
                 "\(checkpoint.directory.path) is not the checkpoint that the run started from; name it with --model")
         }

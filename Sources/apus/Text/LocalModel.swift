@@ -62,7 +62,11 @@ struct LoadedLocalModel {
     /// Steps until every sequence has ended.
     func results() throws -> [GenerationResult] {
         var all: [GenerationResult] = []
-        while !engine.isIdle { all += try engine.step() }
+        while !engine.isIdle {
+            do { all += try engine.step() } catch let error as NotFiniteError {
+                throw InputError("\(error): its weights are damaged or have diverged (apus model verify)")
+            }
+        }
         return all.sorted { $0.id < $1.id }
     }
 }
