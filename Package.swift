@@ -43,9 +43,10 @@ let package = Package(
         // Layer 1
         library(
             "RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
+        library("Jinja"),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
-        library("Tokenization", ["RuntimeSupport", .product(name: "Crypto", package: "swift-crypto")]),
+        library("Tokenization", ["Jinja", "RuntimeSupport", .product(name: "Crypto", package: "swift-crypto")]),
         .target(
             name: "ClusterProtocol",
             dependencies: [
@@ -142,6 +143,7 @@ let package = Package(
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("CKernels"),
         tests("RuntimeSupport"),
+        tests("Jinja", ["Tokenization"]),
         tests("Tokenization", ["RuntimeSupport"]),
         tests("JobSpecification", ["RuntimeSupport"]),
         tests("Rewards", ["CPlatform", "RuntimeSupport", "apus", "verifier-probe"]),
