@@ -143,7 +143,7 @@ let package = Package(
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: houseSettings),
         tests("CKernels"),
         tests("RuntimeSupport"),
-        tests("Jinja", ["Tokenization"]),
+        tests("Jinja", ["RuntimeSupport", "Tokenization"]),
         tests("Tokenization", ["RuntimeSupport"]),
         tests("JobSpecification", ["RuntimeSupport"]),
         tests("Rewards", ["CPlatform", "RuntimeSupport", "apus", "verifier-probe"]),

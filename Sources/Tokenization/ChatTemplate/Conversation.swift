@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Jinja
+package import RuntimeSupport
 
 /// What a chat template gets: the arguments of transformers' `apply_chat_template`.
 package struct Conversation: Sendable {
@@ -160,7 +161,7 @@ extension JinjaValue {
         case .null: self = .none
         case .bool(let value): self = .bool(value)
         case .integer(let digits): self = Int128(digits).map { .integer($0) } ?? .longInteger(digits)
-        case .double(let value): self = .double(value)
+        case .decimal(let text): self = .double(Double(text) ?? .nan)
         case .string(let text): self = .string(text)
         case .array(let elements): self = .list(elements.map { JinjaValue($0) })
         case .object(let object):
