@@ -44,7 +44,7 @@ struct CoordinatorCommand: ParsableCommand {
     var supervised = false
 
     func run() throws {
-        if supervised { cp_die_with_parent(SIGTERM) }
+        if supervised { try Supervisor.endWithParent() }
         let logger = standardErrorLogger("coordinator")
         let code = try reporting(ExitStatus.cluster) {
             try requireLimits(.coordinator(workerCount: workers))
@@ -115,7 +115,7 @@ struct WorkerCommand: ParsableCommand {
     }
 
     func run() throws {
-        if supervised { cp_die_with_parent(SIGTERM) }
+        if supervised { try Supervisor.endWithParent() }
         let logger = standardErrorLogger("worker")
         let drainMilliseconds = UInt64(drainSeconds * 1000)
         let file = URL(fileURLWithPath: join)
