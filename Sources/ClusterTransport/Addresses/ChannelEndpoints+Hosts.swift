@@ -79,6 +79,8 @@ extension PeerAddress {
                 + "start it with --listen and an address that this host reaches"
         }
         guard let own, own.isLoopback else { return nil }
+        // A name such as localhost may stand for loopback, which is then this host's.
+        if let address = HostAddress.resolve(endpoints.host)?.address, HostAddress.isLoopback(address) { return nil }
         return "this worker listens on \(own.host), which other hosts cannot reach, and the coordinator on "
             + "\(endpoints.host); leave --listen out, or name an address that the other workers reach"
     }

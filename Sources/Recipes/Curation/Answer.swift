@@ -43,7 +43,8 @@ package struct Answer: Equatable, Sendable {
     /// How right the answer is: what the rewards that check answers say, whatever else the job rewards; the sum of all
     /// where none of them does.
     package var correctness: Double { RewardRegistry.correctness(rewards) ?? reward }
-    package var isSolved: Bool { correctness >= 1 }
+    /// An answer that was cut off solves nothing, whatever a reward for its form says.
+    package var isSolved: Bool { !isTruncated && correctness >= 1 }
 
     /// The answers of a run, in order of its rows, those that were cut off included; what has no result is left out.
     /// - Throws: ``CurationError``.

@@ -53,11 +53,12 @@ struct Sandbox {
     ]
 
     /// Bounds what can be written, and makes everything else read-only.
-    static func sealing(_ diskByteCount: UInt64) -> [String] {
+    /// - Parameter binds: further mounts. They come after /tmp is made, which would hide those that lie below it.
+    static func sealing(_ diskByteCount: UInt64, binds: [String] = []) -> [String] {
         [
             "--size", "\(diskByteCount)", "--tmpfs", "/dev/shm", "--remount-ro", "/dev", "--size", "\(diskByteCount)",
-            "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/", "--",
-        ]
+            "--tmpfs", "/tmp",
+        ] + binds + ["--chdir", "/tmp", "--remount-ro", "/", "--"]
     }
 
     /// The seccomp filter in a pipe, to be read once.

@@ -31,8 +31,8 @@ struct VerifierSandbox {
     /// Bubblewrap with its arguments.
     func command(_ environment: [String: String], _ arguments: [String]) -> [String] {
         let variables = environment.sorted { $0.key < $1.key }.flatMap { ["--setenv", $0.key, $0.value] }
-        return [Sandbox.program] + Sandbox.isolation + variables + binds + Sandbox.sealing(diskByteCount) + [executable]
-            + arguments
+        return [Sandbox.program] + Sandbox.isolation + variables + Sandbox.sealing(diskByteCount, binds: binds)
+            + [executable] + arguments
     }
 
     private static func isOfTheSystem(_ path: String) -> Bool {

@@ -159,6 +159,8 @@ struct WorkerCommand: ParsableCommand {
         guard (1...86_400).contains(orphanSeconds) else { throw ValidationError("--orphan-seconds must be 1 to 86400") }
     }
 
+    func validate() throws { _ = try endpoints(listen ?? "127.0.0.1", ports) }
+
     func run() throws {
         if supervised { try Supervisor.endWithParent() }
         let logger = standardErrorLogger("worker")
