@@ -159,11 +159,10 @@ struct WorkerCommand: ParsableCommand {
         guard (1...86_400).contains(orphanSeconds) else { throw ValidationError("--orphan-seconds must be 1 to 86400") }
     }
 
-    func validate() throws { _ = try endpoints(listen ?? "127.0.0.1", ports) }
-
     func run() throws {
         if supervised { try Supervisor.endWithParent() }
         let logger = standardErrorLogger("worker")
+        _ = try endpoints(listen ?? "127.0.0.1", ports)
         let drainMilliseconds = UInt64(drainSeconds * 1000)
         let file = URL(fileURLWithPath: join)
         let code = try reporting(ExitStatus.cluster) {
