@@ -87,4 +87,8 @@ void cp_pages_release(void *base, size_t byte_count) {
     madvise(base, rounded(byte_count), MADV_DONTNEED);
 }
 
-void cp_die_with_parent(int signal) { prctl(PR_SET_PDEATHSIG, signal); }
+int cp_die_with_parent(int signal, int parent) {
+    prctl(PR_SET_PDEATHSIG, signal);
+    // One that has died before this call sends nothing any more.
+    return parent <= 0 || getppid() == parent;
+}

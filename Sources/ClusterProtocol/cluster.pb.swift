@@ -1076,6 +1076,12 @@ package nonisolated struct WireModelDescription: @unchecked Sendable {
   /// Clears the value of `freshHeadSeed`. Subsequent reads from it will return its default value.
   package mutating func clearFreshHeadSeed() {_uniqueStorage()._freshHeadSeed = nil}
 
+  /// Where checkpoints of a trained model go: a worker that does not see this directory cannot take part.
+  package var output: String {
+    get {_storage._output}
+    set {_uniqueStorage()._output = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2378,6 +2384,9 @@ package nonisolated struct WireSubmitJob: Sendable {
   /// The file's name, for messages. The text is resolved: whole paths, overrides applied.
   package var file: String = String()
 
+  /// Go on with the same job where there is one, unfinished or done with its output in place.
+  package var resumes: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2391,6 +2400,9 @@ package nonisolated struct WireJobAccepted: Sendable {
   package var job: UInt64 = 0
 
   package var output: String = String()
+
+  /// It was submitted before.
+  package var isKnown: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -5133,7 +5145,7 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ModelDescription"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0\u{3}yarn_factor\0\u{3}original_context\0\u{3}fresh_head_seed\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}path\0\u{3}content_hash\0\u{1}compute\0\u{3}policy_version\0\u{3}expert_count\0\u{3}sparse_layer_count\0\u{3}expert_byte_count\0\u{3}trunk_byte_count\0\u{3}is_trained\0\u{1}training\0\u{3}yarn_factor\0\u{3}original_context\0\u{3}fresh_head_seed\0\u{2}\u{5}output\0")
 
   fileprivate class _StorageClass {
     var _id: UInt32 = 0
@@ -5150,6 +5162,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
     var _yarnFactor: Double = 0
     var _originalContext: UInt32 = 0
     var _freshHeadSeed: UInt64? = nil
+    var _output: String = String()
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -5174,6 +5187,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       _yarnFactor = source._yarnFactor
       _originalContext = source._originalContext
       _freshHeadSeed = source._freshHeadSeed
+      _output = source._output
     }
   }
 
@@ -5206,6 +5220,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
         case 12: try { try decoder.decodeSingularDoubleField(value: &_storage._yarnFactor) }()
         case 13: try { try decoder.decodeSingularUInt32Field(value: &_storage._originalContext) }()
         case 14: try { try decoder.decodeSingularUInt64Field(value: &_storage._freshHeadSeed) }()
+        case 19: try { try decoder.decodeSingularStringField(value: &_storage._output) }()
         default: break
         }
       }
@@ -5260,6 +5275,9 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
       try { if let v = _storage._freshHeadSeed {
         try visitor.visitSingularUInt64Field(value: v, fieldNumber: 14)
       } }()
+      if !_storage._output.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._output, fieldNumber: 19)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -5283,6 +5301,7 @@ nonisolated extension WireModelDescription: SwiftProtobuf.Message, SwiftProtobuf
         if _storage._yarnFactor != rhs_storage._yarnFactor {return false}
         if _storage._originalContext != rhs_storage._originalContext {return false}
         if _storage._freshHeadSeed != rhs_storage._freshHeadSeed {return false}
+        if _storage._output != rhs_storage._output {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -7932,7 +7951,7 @@ nonisolated extension WireSnapshotWritten: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".SubmitJob"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_text\0\u{1}file\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_text\0\u{1}file\0\u{1}resumes\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7942,6 +7961,7 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.jobText) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.file) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.resumes) }()
       default: break
       }
     }
@@ -7954,12 +7974,16 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if !self.file.isEmpty {
       try visitor.visitSingularStringField(value: self.file, fieldNumber: 2)
     }
+    if self.resumes != false {
+      try visitor.visitSingularBoolField(value: self.resumes, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireSubmitJob, rhs: WireSubmitJob) -> Bool {
     if lhs.jobText != rhs.jobText {return false}
     if lhs.file != rhs.file {return false}
+    if lhs.resumes != rhs.resumes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7967,7 +7991,7 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireJobAccepted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAccepted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}output\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}output\0\u{3}is_known\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7977,6 +8001,7 @@ nonisolated extension WireJobAccepted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.output) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.isKnown) }()
       default: break
       }
     }
@@ -7989,12 +8014,16 @@ nonisolated extension WireJobAccepted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if !self.output.isEmpty {
       try visitor.visitSingularStringField(value: self.output, fieldNumber: 2)
     }
+    if self.isKnown != false {
+      try visitor.visitSingularBoolField(value: self.isKnown, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireJobAccepted, rhs: WireJobAccepted) -> Bool {
     if lhs.job != rhs.job {return false}
     if lhs.output != rhs.output {return false}
+    if lhs.isKnown != rhs.isKnown {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -43,6 +43,9 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {
     /// Elements now held.
     package var count: Int { lock.withLock { used } }
 
+    /// Whether it was closed.
+    package var hasClosed: Bool { lock.withLock { isClosed } }
+
     /// Bytes now held.
     package var byteCount: Int { lock.withLock { usedBytes } }
 

@@ -109,6 +109,10 @@ final class ShardLoader: Sendable {
     }
 
     private func open(_ deploy: WireDeploy) throws -> Model {
+        let output = deploy.model.output
+        guard output.isEmpty || RunDirectory(URL(fileURLWithPath: output, isDirectory: true)).status != nil else {
+            throw WorkerError("the job's output \(output) is not seen here; it must be on a file system of all hosts")
+        }
         let directory = URL(fileURLWithPath: deploy.model.path, isDirectory: true)
         let original = deploy.model.originalContext == 0 ? nil : Int(deploy.model.originalContext)
         let configuration =

@@ -22,6 +22,8 @@ import Testing
             try "{\"pass@1\": 0.25}\n{\"pass@1\": 0.5, \"loss\": 1}\n".write(
                 to: output.appendingPathComponent("metrics.jsonl"), atomically: true, encoding: .utf8)
             try job.resolvedYAML.write(to: output.appendingPathComponent("job.yaml"), atomically: true, encoding: .utf8)
+            try "{\"status\":\"done\"}\n".write(
+                to: output.appendingPathComponent("status.json"), atomically: true, encoding: .utf8)
         }
 
         func run(command: [String], in directory: URL) throws {

@@ -29,7 +29,8 @@ void *cp_pages_on_disk(const char *directory, size_t byte_count);
 /// Lets go of the resident pages of memory of cp_pages_on_disk; its contents stay.
 void cp_pages_release(void *base, size_t byte_count);
 /// Sends `signal` to this process when its parent dies (PR_SET_PDEATHSIG).
-void cp_die_with_parent(int signal);
+/// Returns 0 when the parent with the given number (0: any) has died already: nobody will send the signal then.
+int cp_die_with_parent(int signal, int parent);
 
 /// The processor's hint for a spin-wait loop.
 static inline void cp_spin_pause(void) {

@@ -64,6 +64,9 @@ extension Coordinator {
         admitted.policyModel = register(prepared.policy)
         admitted.scoreModel = register(prepared.scorer)
         admitted.furtherScoreModels = prepared.furtherScorers.map { register($0) }
+        if let replaced = prepared.replaced {
+            end(replaced, "failed", "its output directory was removed; job \(admitted.job) begins anew")
+        }
         record(.with { $0.jobAdmitted = admitted })
         send(to: prepared.client, request: prepared.request) {
             $0.jobAccepted = .with {
@@ -476,6 +479,12 @@ extension Coordinator {
 
     mutating func failGroup(_ group: Int, _ reason: String) {
         guard let current, let job = state.jobs[current.id], job.failedGroups[group] == nil else { return }
+        if !job.isGenerating(group), job.isTraining || job.isFinished(group) {
+            // Whoever failed was to compute it once more, for a comparison: what is recorded stands.
+            self.current?.disputes = current.disputes.filter { $0.key.sequence.group != group }
+            self.current?.canaries = current.canaries.filter { $0.key.sequence.group != group }
+            return closeUnits(job, group)
+        }
         record(
             .with {
                 $0.groupFailed = .with {
@@ -483,6 +492,10 @@ extension Coordinator {
                 }
             })
         log("group \(group) of job \(current.id) failed: \(reason)")
+        closeUnits(job, group)
+    }
+
+    private mutating func closeUnits(_ job: JobRecord, _ group: Int) {
         close(.rollout(group: group))
         for sibling in 0..<job.groupSize { close(.score(SequenceID(group: group, sibling: sibling))) }
         // Other jobs go on to the end: what their other groups gave is worth having.

@@ -8,6 +8,9 @@ extension Coordinator {
     /// The workers that are told when the coordinator stops.
     package var workerIdentities: [PeerIdentity] { members.values.map(\.identity).sorted() }
 
+    /// The job at the head of the queue, once it has started.
+    package var runningJob: UInt64? { current?.id }
+
     /// The key of a member; nil when it is none.
     package func identity(of worker: WorkerNumber) -> PeerIdentity? { members[worker]?.identity }
 

@@ -27,6 +27,8 @@ package struct Coordinator: Sendable {
         case snapshotSealed(job: UInt64, version: UInt64, directory: String, problem: String?)
         /// The output files of a job are written (or could not be).
         case jobWritten(job: UInt64, problem: String?)
+        /// What the writing of a job's output files waits for.
+        case jobWriting(job: UInt64, waitingFor: String)
     }
 
     /// What must be done, in order.
@@ -62,10 +64,13 @@ package struct Coordinator: Sendable {
         package var furtherScorers: [WireModelDescription]
         package var client: PeerIdentity
         package var request: UInt64
+        /// A job whose output directory was removed, and which this one takes the place of.
+        package var replaced: UInt64?
 
         package init(
             admitted: WireJobAdmitted, policy: WireModelDescription?, scorer: WireModelDescription?,
-            furtherScorers: [WireModelDescription] = [], client: PeerIdentity, request: UInt64
+            furtherScorers: [WireModelDescription] = [], client: PeerIdentity, request: UInt64,
+            replaced: UInt64? = nil
         ) {
             self.admitted = admitted
             self.policy = policy
@@ -73,6 +78,7 @@ package struct Coordinator: Sendable {
             self.furtherScorers = furtherScorers
             self.client = client
             self.request = request
+            self.replaced = replaced
         }
     }
 
@@ -166,6 +172,8 @@ package struct Coordinator: Sendable {
         case .snapshotSealed(let job, let version, let directory, let problem):
             snapshotSealed(job: job, version: version, directory: directory, problem: problem, now)
         case .jobWritten(let job, let problem): written(job, problem)
+        case .jobWriting(let job, let waitingFor):
+            if current?.id == job { current?.wait(waitingFor, now) }
         }
     }
 

@@ -48,6 +48,8 @@ package struct JobRecord: Sendable {
     /// Groups in which nothing is left to do, and groups that still generate.
     package private(set) var doneGroupCount = 0
     private(set) var generatingGroupCount = 0
+    /// Groups from the first on of which nothing is left to do: what the run's files can hold so far.
+    package private(set) var finishedGroupCount = 0
 
     init(_ admitted: WireJobAdmitted) {
         self.admitted = admitted
@@ -61,7 +63,27 @@ package struct JobRecord: Sendable {
     private mutating func count(_ group: Int, _ change: Int) {
         if failedGroups[group] != nil || isDone(group) { doneGroupCount += change }
         if failedGroups[group] == nil, missingRollouts[group] > 0 { generatingGroupCount += change }
+        while finishedGroupCount < groupCount, isFinished(finishedGroupCount) { finishedGroupCount += 1 }
     }
+
+    /// Whether nothing is left to do of a group: it failed, or every response and every score is recorded.
+    package func isFinished(_ group: Int) -> Bool { failedGroups[group] != nil || isDone(group) }
+
+    /// The record without the digests of what is recorded, which may be many: for whoever writes the run's files.
+    package var withoutDigests: JobRecord {
+        var record = self
+        record.rollouts = [:]
+        record.scores = [:]
+        record.groupRewards = [:]
+        return record
+    }
+
+    /// Whether anything came of the job.
+    package var isUntouched: Bool {
+        rollouts.isEmpty && scores.isEmpty && prepared.isEmpty && failedGroups.isEmpty && !isForgotten
+    }
+    /// Whether its records are removed.
+    package var isForgotten: Bool { summary != nil }
 
     package var id: UInt64 { admitted.job }
     package var groupCount: Int { Int(admitted.groupCount) }

@@ -69,20 +69,74 @@ extension WireRolloutRecord {
     }
 }
 
+/// Lengths, ends and rewards of responses, under TRL's names.
+struct ResponseTotals {
+    private(set) var count = 0
+    private(set) var tokenCount = 0
+    private var shortest = Int.max
+    private var longest = 0
+    private var clippedCount = 0
+    private var truncatedCount = 0
+    private var failedCount = 0
+    /// By the name of the reward: values and how often each reward had one.
+    private var rewards: [String: [Double]] = [:]
+
+    mutating func add(_ member: WireRolloutRecord) {
+        let tokens = member.tokens.count / 4
+        count += 1
+        tokenCount += tokens
+        shortest = min(shortest, tokens)
+        longest = max(longest, tokens)
+        if member.finishReason != "stop" { clippedCount += 1 }
+        switch member.outcome {
+        case "ok": break
+        case "truncated": truncatedCount += 1
+        default: failedCount += 1
+        }
+        for reward in member.rewards where reward.name != "total" {
+            rewards[reward.name, default: []].append(reward.value)
+        }
+    }
+
+    /// Nothing where there are no responses.
+    var figures: [String: Double] {
+        guard count > 0 else { return [:] }
+        var figures = [
+            "completions/mean_length": Double(tokenCount) / Double(count),
+            "completions/min_length": Double(shortest), "completions/max_length": Double(longest),
+            "completions/clipped_ratio": Double(clippedCount) / Double(count),
+            "completions/truncated_ratio": Double(truncatedCount) / Double(count),
+            "completions/failed_ratio": Double(failedCount) / Double(count),
+        ]
+        for (name, values) in rewards {
+            let mean = values.reduce(0, +) / Double(values.count)
+            figures["rewards/\(name)/mean"] = mean
+            figures["rewards/\(name)/std"] = Self.deviation(values, mean)
+        }
+        return figures
+    }
+
+    /// The sample's standard deviation; 0 of a single value.
+    static func deviation(_ values: [Double], _ mean: Double) -> Double {
+        (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(max(1, values.count - 1))).squareRoot()
+    }
+}
+
 /// The run's totals, under TRL's names.
 struct RunSummary {
-    private var count = 0
-    private var tokenCount = 0
-    private var clippedCount = 0
+    private var responses = ResponseTotals()
     private var rewardSum = 0.0
     private var rewardCount = 0
     private var groupCount = 0
+    private var failedGroupCount = 0
     private var flatGroupCount = 0
     private var entropySum = 0.0
     private var trajectories = TrajectoryTotals()
     var scalars = ScalarTotals()
     /// Per group the responses with a reward, and those with the full one; nil once a reward is neither 0 nor 1.
     private var verdicts: [(count: Int, correct: Int)]? = []
+
+    mutating func addFailedGroup() { failedGroupCount += 1 }
 
     mutating func add(_ members: [WireRolloutRecord], _ judged: GroupJudgement) {
         groupCount += 1
@@ -94,10 +148,8 @@ struct RunSummary {
             verdicts = nil
         }
         for (member, reward) in zip(members, judged.rewards) {
-            count += 1
+            responses.add(member)
             trajectories.add(member)
-            tokenCount += member.tokens.count / 4
-            if member.finishReason != "stop" { clippedCount += 1 }
             for entropy in member.entropies.floatElements { entropySum += Double(entropy) }
             if let reward {
                 rewardSum += reward
@@ -108,12 +160,15 @@ struct RunSummary {
 
     var line: String {
         var line = JSONLine()
-        if count > 0 {
-            line.put("completions/mean_length", Double(tokenCount) / Double(count))
-            line.put("completions/clipped_ratio", Double(clippedCount) / Double(count))
+        for (name, value) in responses.figures { line.put(name, value) }
+        if responses.count > 0 {
+            let tokenCount = responses.tokenCount
             line.put("entropy", tokenCount > 0 ? entropySum / Double(tokenCount) : 0)
             line.put("num_tokens", tokenCount)
             line.put("frac_reward_zero_std", Double(flatGroupCount) / Double(max(1, groupCount)))
+        }
+        if groupCount + failedGroupCount > 0 {
+            line.put("frac_groups_failed", Double(failedGroupCount) / Double(groupCount + failedGroupCount))
         }
         for (name, value) in trajectories.figures { line.put(name, value) }
         for (name, value) in scalars.figures { line.put(name, value) }

@@ -26,7 +26,10 @@ enum ScoreFile {
         guard !tensors.isEmpty else { return }
         let number = String(group)
         let name = "group-\(String(repeating: "0", count: max(0, 6 - number.count)))\(number).safetensors"
-        let writer = try SafetensorsWriter(directory.appendingPathComponent(name), tensors: tensors.map(\.0))
+        let url = directory.appendingPathComponent(name)
+        // It appears whole: one that is there was written before a restart.
+        if FileManager.default.fileExists(atPath: url.path) { return }
+        let writer = try SafetensorsWriter(url, tensors: tensors.map(\.0))
         for (tensor, data) in tensors { try data.withUnsafeBytes { try writer.append(tensor.name, $0) } }
         try writer.finish()
     }

@@ -34,11 +34,15 @@ final class Journal: Sendable {
     private let database: DatabasePool
     private let lock: Int32
     private let path: String
+    let directory: URL
+    /// Random, of this journal alone.
+    let identity: String
 
     /// Opens or makes the journal in `directory` and locks it against a second coordinator.
     /// - Throws: ``JournalError``.
     init(directory: URL) throws(JournalError) {
         path = directory.appendingPathComponent("journal.sqlite").path
+        self.directory = directory.standardizedFileURL
         do { try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true) } catch {
             throw JournalError(description: "\(directory.path): cannot be made: \(failureReason(error))")
         }
@@ -52,7 +56,10 @@ final class Journal: Sendable {
             database = try DatabasePool(path: path)
             // What is acknowledged must survive a power failure too; the pool's own setting would not.
             try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
-            try database.write { try Self.createTables($0) }
+            identity = try database.write {
+                try Self.createTables($0)
+                return try Self.identity($0)
+            }
         } catch {
             throw JournalError(
                 description: "\(path): \(error); is it a journal of this version, and the disk writable?")
@@ -82,6 +89,7 @@ final class Journal: Sendable {
                 CREATE TABLE IF NOT EXISTS row (job INTEGER, grp INTEGER, id TEXT NOT NULL, tokens BLOB NOT NULL,
                     json TEXT NOT NULL, PRIMARY KEY (job, grp)) WITHOUT ROWID;
                 CREATE TABLE IF NOT EXISTS setting (job INTEGER PRIMARY KEY, content BLOB NOT NULL);
+                CREATE TABLE IF NOT EXISTS identity (id TEXT PRIMARY KEY);
                 """)
         // Of entries that are a job's detail; journals of earlier versions have none.
         if try !database.columns(in: "entry").contains(where: { $0.name == "job" }) {
@@ -95,6 +103,13 @@ final class Journal: Sendable {
         do {
             return try database.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA synchronous") ?? -1 }
         } catch { throw failure(error) }
+    }
+
+    private static func identity(_ database: Database) throws -> String {
+        if let found = try String.fetchOne(database, sql: "SELECT id FROM identity") { return found }
+        let made = String(UInt64.random(in: 0 ... .max), radix: 16)
+        try database.execute(sql: "INSERT INTO identity VALUES (?)", arguments: [made])
+        return made
     }
 
     /// All entries, oldest first.

@@ -17,16 +17,34 @@ package final class CoordinatorProcess: @unchecked Sendable {
     enum Input: Sendable {
         case message(Message)
         case event(TransportEvent)
-        case prepared(PreparedSubmission, job: UInt64, client: PeerIdentity, request: UInt64)
-        case refused(SubmissionError, client: PeerIdentity, request: UInt64)
         /// A record lies in the intake.
         case result
-        case written(job: UInt64, problem: String?)
         /// A line about something that a thread could not do.
         case trouble(String)
+        case prepared(PreparedSubmission, replaced: UInt64?, SubmissionOrder)
+        /// The same job was submitted before.
+        case known(job: UInt64, SubmissionOrder)
+        case refused(SubmissionError, SubmissionOrder)
+        case files(RunFileWriter.Report)
         case built(TrainingOrder, Result<BuiltStep, SubmissionError>)
         case sealed(job: UInt64, version: UInt64, directory: String, problem: String?)
         case stop
+    }
+
+    /// A submitted job to be read.
+    struct SubmissionOrder: Sendable {
+        let submission: WireSubmitJob
+        let job: UInt64
+        let client: PeerIdentity
+        let request: UInt64
+        let role: Role
+        let known: [KnownJob]
+    }
+
+    /// A client's request; it sends the same one again while it has no answer.
+    private struct Request: Hashable {
+        let client: PeerIdentity
+        let number: UInt64
     }
 
     /// A step to be cut into cells.
@@ -42,7 +60,6 @@ package final class CoordinatorProcess: @unchecked Sendable {
         case seal(JobRecord, version: UInt64, directory: String)
         case remove(output: String, keeping: [UInt64])
         case discard(directory: String)
-        case forget(UInt64)
     }
 
     private let configuration: CoordinatorConfiguration
@@ -52,9 +69,10 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private let transport: ZeroMQTransport
     private var coordinator: Coordinator
     private let intake = RecordIntake()
-    private let submissions = BoundedQueue<(WireSubmitJob, UInt64, PeerIdentity, UInt64, Role)>(
-        itemCountMax: 256, byteCountMax: 256 << 20)
-    private let outputs = BoundedQueue<JobOutputOrder>(itemCountMax: 4096, byteCountMax: 1 << 30)
+    private let submissions = BoundedQueue<SubmissionOrder>(itemCountMax: 256, byteCountMax: 256 << 20)
+    /// Requests whose jobs are being read.
+    private var submitting: Set<Request> = []
+    private let runFiles: RunFileWriter
     private let trainingWork = BoundedQueue<TrainingWork>(itemCountMax: 4096, byteCountMax: 1 << 30)
     private let stepSender: StepSender
     /// The step under way, of which parts are sent again to who lost them.
@@ -71,11 +89,6 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private var blocked: [Coordinator.Effect] = []
     private var retryAt = MonotonicInstant.now
 
-    struct JobOutputOrder: Sendable {
-        let job: JobRecord
-        let models: [UInt32: WireModelDescription]
-    }
-
     /// Opens the journal, listens, publishes the address.
     /// - Throws: one line about the state directory, the keys or the port.
     package init(_ configuration: CoordinatorConfiguration, logger: Logger) throws {
@@ -89,6 +102,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             state: state, incarnation: UInt64.random(in: 1 ... .max),
             expectedWorkerCount: configuration.expectedWorkerCount)
         let inputs = inputs
+        runFiles = RunFileWriter(journal, logger: logger) { _ = inputs.push(.files($0), until: .distantFuture) }
         let options = ZeroMQConfiguration(
             security: .curve(keys: configuration.keys, allowList: configuration.allowList),
             listen: Self.earlierEndpoints(configuration) ?? configuration.listen,
@@ -141,6 +155,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
     /// supervisor starts it again and its workers wait for it; otherwise 0, and the workers are told to end.
     package func run() -> Int32 {
         startThreads()
+        runFiles.mend(coordinator.state)
         var nextTick = MonotonicInstant.now
         while !isStopping {
             var events: [Coordinator.Event] = []
@@ -157,6 +172,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 events.append(.tick)
             }
             execute(events.isEmpty ? [] : coordinator.apply(events, at: .now))
+            runFiles.tick(coordinator.state, running: coordinator.runningJob)
         }
         let hasUnfinishedJobs = coordinator.state.jobs.values.contains { $0.ended == nil }
         if isClusterEnding || !hasUnfinishedJobs {
@@ -164,10 +180,10 @@ package final class CoordinatorProcess: @unchecked Sendable {
         }
         submissions.close()
         intake.close()
-        outputs.close()
         trainingWork.close()
         stepSender.close()
         transport.close()
+        runFiles.stop()
         do { try journal.seal() } catch { logger.error("the journal was not sealed: \(error)") }
         logger.info("ends; \(hasUnfinishedJobs ? "jobs are unfinished" : "all jobs have ended")")
         return hasUnfinishedJobs && !isClusterEnding ? 75 : 0
@@ -195,16 +211,29 @@ package final class CoordinatorProcess: @unchecked Sendable {
             // Workers send again what is not acknowledged: while the disk is full nothing more is taken in.
             guard let (result, peer) = intake.take(), blocked.isEmpty else { return }
             events.append(.result(result, from: peer))
-        case .prepared(let prepared, let job, let client, let request):
-            settings[job] = prepared.settings
-            for warning in prepared.warnings.prefix(5) { logger.warning("job \(job): \(warning)") }
+        case .prepared(let prepared, let replaced, let order):
+            answered(order)
+            settings[order.job] = prepared.settings
+            for warning in prepared.warnings.prefix(5) { logger.warning("job \(order.job): \(warning)") }
             events.append(
                 .jobPrepared(
                     .init(
                         admitted: prepared.admitted, policy: prepared.policy, scorer: prepared.scorer,
-                        furtherScorers: prepared.furtherScorers, client: client, request: request)))
-        case .refused(let error, let client, let request):
-            send(failure(error.description, error.exitCode), to: client, request: request)
+                        furtherScorers: prepared.furtherScorers, client: order.client, request: order.request,
+                        replaced: replaced)))
+        case .known(let job, let order):
+            answered(order)
+            var envelope = WireEnvelope()
+            envelope.jobAccepted.job = job
+            envelope.jobAccepted.output = coordinator.state.jobs[job]?.admitted.output ?? ""
+            envelope.jobAccepted.isKnown = true
+            send(envelope, to: order.client, request: order.request)
+        case .refused(let error, let order):
+            answered(order)
+            send(failure(error.description, error.exitCode), to: order.client, request: order.request)
+        case .files(.updated(let job, let problem)): runFiles.updated(job: job, problem: problem)
+        case .files(.finished(let job, let problem)): events.append(.jobWritten(job: job, problem: problem))
+        case .files(.delayed(let job, let problem)): events.append(.jobWriting(job: job, waitingFor: problem))
         case .built(let order, let result):
             var (plan, problem): (StepPlan?, String?) = (nil, nil)
             switch result {
@@ -219,8 +248,6 @@ package final class CoordinatorProcess: @unchecked Sendable {
         case .sealed(let job, let version, let directory, let problem):
             events.append(
                 .snapshotSealed(job: job, version: version, directory: directory, problem: problem))
-        case .written(let job, let problem):
-            events.append(.jobWritten(job: job, problem: problem))
         }
     }
 
@@ -261,11 +288,20 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private func submit(
         _ submission: WireSubmitJob, _ envelope: WireEnvelope, from peer: PeerIdentity, _ role: Role
     ) {
+        guard submitting.insert(Request(client: peer, number: envelope.request)).inserted else { return }
         lastJob += 1
-        let order = (submission, lastJob, peer, envelope.request, role)
+        let state = coordinator.state
+        let order = SubmissionOrder(
+            submission: submission, job: lastJob, client: peer, request: envelope.request, role: role,
+            known: state.jobs.values.sorted { $0.id < $1.id }.map { KnownJob($0, state.models) })
         guard case .accepted = submissions.tryPush(order, byteCount: submission.jobText.utf8.count) else {
+            answered(order)
             return send(failure("too many submissions at once; try again", 4), to: peer, request: envelope.request)
         }
+    }
+
+    private func answered(_ order: SubmissionOrder) {
+        submitting.remove(Request(client: order.client, number: order.request))
     }
 
     // MARK: - Out
@@ -310,12 +346,13 @@ package final class CoordinatorProcess: @unchecked Sendable {
         let grants = grants(among: effects)
         for effect in effects {
             switch effect {
-            case .journal: break
+            case .journal(let entry, _): runFiles.note(entry, coordinator.state)
             case .send(let envelope, let peer): send(envelope, to: peer)
             case .grant(let lease, _, _, _, let peer):
                 if let grant = grants[lease.id] { send(grant, to: peer) }
             case .buildStep(let job, let epoch, let version, let members):
                 guard let record = coordinator.state.jobs[job] else { continue }
+                runFiles.noteBuilding(record)
                 order(.build(TrainingOrder(job: record, epoch: epoch, version: version, members: members)))
             case .sendStep(let job, let epoch, let version, let workers, let held):
                 sendStep(job, epoch, version, workers, held)
@@ -326,10 +363,10 @@ package final class CoordinatorProcess: @unchecked Sendable {
                 guard let record = coordinator.state.jobs[job] else { continue }
                 order(.remove(output: record.admitted.output, keeping: versions))
             case .discardSnapshot(let directory): order(.discard(directory: directory))
-            case .forget(let job): order(.forget(job))
+            case .forget(let job): runFiles.forget(job)
             case .finish(let job):
                 guard let record = coordinator.state.jobs[job] else { continue }
-                _ = outputs.tryPush(JobOutputOrder(job: record, models: coordinator.state.models))
+                runFiles.finish(record, coordinator.state.models)
             case .log(let text): logger.info("\(text)")
             }
         }
@@ -344,7 +381,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             _ = inputs.tryPush(.built(order, .failure(SubmissionError(description: problem, exitCode: 4))))
         case .seal(let job, let version, let directory):
             _ = inputs.tryPush(.sealed(job: job.id, version: version, directory: directory, problem: problem))
-        case .remove, .discard, .forget: logger.warning("\(problem): an old checkpoint or old records stay")
+        case .remove, .discard: logger.warning("\(problem): an old checkpoint stays")
         }
     }
 
@@ -522,26 +559,34 @@ package final class CoordinatorProcess: @unchecked Sendable {
             intake.start(isWorker: { allowList.role(of: $0) == .worker }, logger: logger) { [inputs] in
                 _ = inputs.push(.result, until: .distantFuture)
             })
-        let (submissions, outputs, inputs, logger) = (submissions, outputs, inputs, logger)
+        let (submissions, inputs, logger) = (submissions, inputs, logger)
         let roots = configuration.submissionRoots
         let journal = journal
         threads.append(
             .start(name: "job-reader") {
-                while let (submission, job, client, request, role) = submissions.pop() {
+                var claims = OutputClaim(journal)
+                while let order = submissions.pop() {
                     do throws(SubmissionError) {
                         let prepared = try JobPreparation(
-                            submission: submission, roots: role == .admin ? nil : roots
-                        ).run(job: job)
+                            submission: order.submission, roots: order.role == .admin ? nil : roots
+                        ).run(job: order.job)
                         try prepared.checkGrants()
+                        let outcome = try claims.settle(prepared, order.known, resumes: order.submission.resumes)
+                        guard case .new(let replaced) = outcome else {
+                            if case .known(let job) = outcome {
+                                _ = inputs.push(.known(job: job, order), until: .distantFuture)
+                            }
+                            continue
+                        }
                         do throws(JournalError) {
-                            try journal.store(job: job, settings: prepared.settings, rows: prepared.rows)
+                            try journal.store(job: order.job, settings: prepared.settings, rows: prepared.rows)
                         } catch {
+                            claims.giveBack(prepared)
                             throw SubmissionError(description: error.description, exitCode: 4)
                         }
-                        _ = inputs.push(
-                            .prepared(prepared, job: job, client: client, request: request), until: .distantFuture)
+                        _ = inputs.push(.prepared(prepared, replaced: replaced, order), until: .distantFuture)
                     } catch {
-                        _ = inputs.push(.refused(error, client: client, request: request), until: .distantFuture)
+                        _ = inputs.push(.refused(error, order), until: .distantFuture)
                     }
                 }
             })
@@ -572,27 +617,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
                             logger.warning("an old checkpoint could not be removed: \(error)")
                         }
                     case .discard(let directory): SavedCheckpoints.discard(directory)
-                    case .forget(let job):
-                        do { try journal.forget(job: job) } catch {
-                            logger.warning("the records of job \(job) could not be removed: \(error)")
-                        }
                     }
-                }
-            })
-        threads.append(
-            .start(name: "job-writer") {
-                while let order = outputs.pop() {
-                    var problem: String?
-                    do {
-                        if order.job.isTraining {
-                            try TrainingOutput(journal: journal, job: order.job, models: order.models).write()
-                        } else {
-                            try JobOutput(journal: journal, job: order.job, models: order.models).write()
-                        }
-                    } catch {
-                        problem = "its output could not be written: \(error)"
-                    }
-                    _ = inputs.push(.written(job: order.job.id, problem: problem), until: .distantFuture)
                 }
             })
     }

@@ -146,6 +146,7 @@ extension JobPreparation {
         let longest = rows.map(\.tokens.count).max()! + (job.generates ? job.sampling.maxNewTokens : 0)
         description.setTraining(
             model.checkpoint.configuration, job, longest: longest, teachers: teachers.map(\.checkpoint.configuration))
+        description.output = url(job.output).path
         return description
     }
 

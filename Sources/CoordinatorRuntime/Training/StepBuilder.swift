@@ -70,6 +70,8 @@ struct StepBuilder {
                     + "\(cell.byteCount) bytes; the limit is \(Self.cellByteCountMax): lower cell_tokens"
                     + (specification.replaysRoutes ? " or switch routing_replay off" : ""), exitCode: 5)
         }
+        // Said also while it is 0, as it is before the first step.
+        if specification.method == .grpo, specification.loss.klCoefficient != 0 { report.put("kl", 0) }
         let step = step(divisors, rangeEnds: ranges.map { UInt32($0.upperBound) })
         let messages = ranges.map { range in cellMessages(cells[range]) + [envelope { $0.trainStep = step }] }
         if sequences.isEmpty { report.put("skipped", 1) }
@@ -224,7 +226,9 @@ struct StepBuilder {
                 try responses(&report)
             } else { try demonstrations() }
         // A cell has one guide: those of the same guide come together, otherwise in order.
-        let guides = Set(sequences.map(\.guide)).sorted()
+        // In the order in which the job names them: their numbers depend on what the cluster did before.
+        let named = Set(sequences.map(\.guide))
+        let guides = ([0] + job.models).filter(named.contains)
         return guides.flatMap { guide in sequences.filter { $0.guide == guide } }
     }
 
@@ -272,7 +276,9 @@ struct StepBuilder {
     }
 
     private func responses(_ report: inout StepReport) throws -> [TrainingSequence] {
-        let batch = job.groups(ofBatch: Int(version) / specification.updatesPerBatch).chosen
+        let number = Int(version) / specification.updatesPerBatch
+        let batch = job.groups(ofBatch: number).chosen
+        report.put("frac_groups_failed", failedShare(ofBatch: number))
         let perUpdate = specification.rowsPerStep / specification.updatesPerBatch
         let first = Int(version) % specification.updatesPerBatch * perUpdate
         var order = DataOrder(seed: UInt64(specification.seed), job.admitted)
@@ -293,6 +299,14 @@ struct StepBuilder {
             }
         }
         return sequences
+    }
+
+    /// Of the groups that a batch generated, those that failed.
+    private func failedShare(ofBatch batch: Int) -> Double {
+        let groups = (0...Int(job.admitted.refillMax)).flatMap { job.groups(ofBatch: batch, round: $0) }
+        let failed = groups.count { job.failedGroups[$0] != nil }
+        let whole = groups.count { job.failedGroups[$0] == nil && job.missingSiblings($0).isEmpty }
+        return failed == 0 ? 0 : Double(failed) / Double(failed + whole)
     }
 
     private func rollout(_ group: Int, _ sibling: Int) throws -> WireRolloutRecord {

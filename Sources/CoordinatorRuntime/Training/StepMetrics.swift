@@ -9,9 +9,7 @@ internal import PostTraining
 /// Figures of the rollouts and data that a step was built from.
 struct StepReport {
     private var values: [String: Double] = [:]
-    private var count = 0
-    private var tokenCount = 0
-    private var clippedCount = 0
+    private var responses = ResponseTotals()
     private var rewards: [Double] = []
     private var groupCount = 0
     private var flatGroupCount = 0
@@ -23,10 +21,8 @@ struct StepReport {
         groupCount += 1
         if judged.hasZeroVariance { flatGroupCount += 1 }
         for (member, reward) in zip(members, judged.rewards) {
-            count += 1
+            responses.add(member)
             trajectories.add(member)
-            tokenCount += member.tokens.count / 4
-            if member.finishReason != "stop" { clippedCount += 1 }
             if let reward { rewards.append(reward) }
         }
     }
@@ -35,15 +31,11 @@ struct StepReport {
     var json: String {
         var line = JSONLine()
         var all = values.merging(trajectories.figures) { own, _ in own }
-        if count > 0 {
-            all["completions/mean_length"] = Double(tokenCount) / Double(count)
-            all["completions/clipped_ratio"] = Double(clippedCount) / Double(count)
-        }
+            .merging(responses.figures) { own, _ in own }
         if !rewards.isEmpty {
             let mean = rewards.reduce(0, +) / Double(rewards.count)
             all["reward"] = mean
-            all["reward_std"] =
-                (rewards.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(max(1, rewards.count - 1))).squareRoot()
+            all["reward_std"] = ResponseTotals.deviation(rewards, mean)
             all["frac_reward_zero_std"] = Double(flatGroupCount) / Double(groupCount)
         }
         for name in all.keys.sorted() { line.put(name, all[name]!) }

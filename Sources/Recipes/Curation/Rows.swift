@@ -42,6 +42,7 @@ package enum Rows {
             if isNamed, row.lineNumber != nil, writtenID(row) == nil { row["id"] = id }
             return row.text + "\n"
         }
+        try RunDirectory.protect(url)
         try DurableFile.write(lines.joined(), to: url)
     }
 

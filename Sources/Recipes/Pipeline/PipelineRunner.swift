@@ -2,6 +2,7 @@
 //
 // Takes a pipeline's stages in order. What is finished stays finished: a stage counts as done once its record says so, and
 // the record names the recipe that it is made from. Killed at any point, the same command goes on.
+internal import Checkpoints
 package import Foundation
 package import JobSpecification
 
@@ -165,9 +166,10 @@ package struct PipelineRunner<Executor: StageExecutor> {
         let directory = pipeline.directory(of: name)
         // Whoever finds something of the stage later knows what it was to become.
         try StageRecord(recipe: order.recipe, inputs: order.inputs, data: order.data).write(name, in: pipeline.output)
-        // A run's job.yaml is written last: it is whole, and only its record is missing.
-        let isWhole = FileManager.default.fileExists(
-            atPath: directory.appendingPathComponent(order.job == nil ? "" : "job.yaml").path)
+        // A run that is done, or a command's directory, which appears whole: only its record is missing.
+        let isWhole =
+            order.job == nil
+            ? FileManager.default.fileExists(atPath: directory.path) : RunDirectory(directory).status?.status == "done"
         if !isWhole {
             switch order.stage.work {
             case .command(let arguments):

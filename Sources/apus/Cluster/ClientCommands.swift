@@ -32,7 +32,9 @@ struct SubmitCommand: ParsableCommand {
     @Flag(help: "Follow the job until it ends.")
     var watch = false
 
-    @Flag(help: "If this job was submitted before and is unfinished, or done with its output in place, go on with it.")
+    @Flag(
+        help:
+            "If this very job was submitted before and is unfinished, or done with its output in place, go on with it.")
     var resume = false
 
     @OptionGroup var client: ClientOptions
@@ -40,9 +42,7 @@ struct SubmitCommand: ParsableCommand {
     func run() throws {
         let submission = try Submission(job, overrides)
         try client.withClient { client in
-            let known = resume ? try submission.known(client) : nil
-            if known == nil { _ = try submission.outputDirectory() }
-            let id = try known ?? submission.submit(client)
+            let id = try submission.submit(client, resumes: resume)
             print("job \(id)")
             if watch { try finish(try JobWatch(client, job: id).run()) }
         }

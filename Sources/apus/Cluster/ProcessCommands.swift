@@ -59,7 +59,7 @@ struct CoordinatorCommand: ParsableCommand {
     var supervised = false
 
     func run() throws {
-        if supervised { cp_die_with_parent(SIGTERM) }
+        if supervised { try Supervisor.endWithParent() }
         let logger = standardErrorLogger("coordinator")
         for root in dataRoot + outputRoot {
             var isDirectory: ObjCBool = false
@@ -160,7 +160,7 @@ struct WorkerCommand: ParsableCommand {
     }
 
     func run() throws {
-        if supervised { cp_die_with_parent(SIGTERM) }
+        if supervised { try Supervisor.endWithParent() }
         let logger = standardErrorLogger("worker")
         let drainMilliseconds = UInt64(drainSeconds * 1000)
         let file = URL(fileURLWithPath: join)

@@ -2,9 +2,10 @@
 import ArgumentParser
 import Foundation
 
-/// `apus show RUN`: the groups of a finished rollout job, for people.
+/// `apus show RUN`: the groups of a rollout job, finished or not, for people.
 struct ShowCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "show", abstract: "Print groups of a finished run.")
+    static let configuration = CommandConfiguration(
+        commandName: "show", abstract: "Print groups of a run, or the curves of a training run; also while it runs.")
 
     @Argument(help: ArgumentHelp("A run directory.", valueName: "run"))
     var directory: String
@@ -33,10 +34,12 @@ struct ShowCommand: ParsableCommand {
             let file = URL(fileURLWithPath: directory).appendingPathComponent("rollouts/text.jsonl")
             guard let text = try? String(contentsOf: file, encoding: .utf8) else {
                 throw InputError(
-                    "\(file.path): cannot be read; is \(directory) the directory of a finished rollout job?")
+                    "\(file.path): cannot be read; is \(directory) the directory of a rollout job?")
             }
             var last = -1
-            for (number, row) in text.split(separator: "\n").enumerated() {
+            // While the job runs the last line may be on its way.
+            let whole = text.lastIndex(of: "\n").map { text[..<$0] } ?? ""
+            for (number, row) in whole.split(separator: "\n").enumerated() {
                 let line: Line
                 do { line = try JSONDecoder().decode(Line.self, from: Data(row.utf8)) } catch {
                     throw InputError("\(file.path):\(number + 1): is no line of a run")

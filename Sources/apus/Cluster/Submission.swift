@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
+import Checkpoints
 import ClusterProtocol
 import CoordinatorRuntime
 import Foundation
@@ -31,58 +32,63 @@ struct Submission {
     /// The job with every setting.
     var resolvedYAML: String { parsed.resolvedYAML }
 
-    /// Where the run will be written; it must not exist.
-    func outputDirectory() throws -> URL {
-        let output = URL(fileURLWithPath: parsed.output).standardizedFileURL
-        guard !FileManager.default.fileExists(atPath: output.path) else {
-            throw ClientError("\(output.path) exists already; choose another output or remove it first", exitCode: 3)
+    var name: String { parsed.name }
+
+    /// Where the run will be written.
+    var output: URL { URL(fileURLWithPath: parsed.output).standardizedFileURL }
+
+    /// What an earlier `apus run` of this job has left.
+    enum Earlier { case nothing, unfinished, done }
+
+    /// Looks at the output directory, as far as that can be done without a coordinator.
+    /// - Parameter state: where the cluster of an unfinished run has its state.
+    /// - Throws: ``ClientError`` where the directory is something else's.
+    func earlier(_ state: ClusterFiles) throws -> Earlier {
+        let run = RunDirectory(output)
+        guard run.exists else { return .nothing }
+        guard let status = run.status, run.jobText == resolvedYAML, status.status == "done" || !status.isEnded else {
+            throw ClientError(run.refusal(for: resolvedYAML), exitCode: 3)
         }
-        try FileManager.default.createDirectory(
-            at: output.deletingLastPathComponent(), withIntermediateDirectories: true)
-        return output
+        if status.status == "done" {
+            // Data that were edited since then give another run; where they are gone there is only this one.
+            let lineage = try? JSONDecoder().decode(
+                [String: String].self, from: Data(contentsOf: output.appendingPathComponent("lineage.json")))
+            if let data = lineage?["data"], let hashes = try? parsed.dataHashes(),
+                DataFiles.combined(hashes) != data
+            {
+                throw ClientError(
+                    "\(output.path) exists already: the finished run of this job, made from other data; choose another "
+                        + "output or remove it first", exitCode: 3)
+            }
+            return .done
+        }
+        guard FileManager.default.fileExists(atPath: state.state.path) else {
+            let owner = status.owner?.state ?? state.state.path
+            let remedy =
+                FileManager.default.fileExists(atPath: owner)
+                ? "go on with it in that cluster, with apus submit --resume"
+                : "that is gone, so the run cannot go on: rename or remove it, and run the same command again"
+            throw ClientError(
+                "\(output.path) exists already: an unfinished run whose cluster has its state in \(owner); \(remedy)",
+                exitCode: 3)
+        }
+        return .unfinished
     }
 
+    /// - Parameter resumes: go on with the same job where the coordinator knows it, unfinished or done with its output in
+    ///   place.
     /// - Returns: the job's number.
-    func submit(_ client: ClusterClient) throws -> UInt64 {
-        let reply = try client.request(seconds: 120, isRepeatable: false) {
+    func submit(_ client: ClusterClient, resumes: Bool = false) throws -> UInt64 {
+        // Submitted twice, a job that is to be gone on with is still one job.
+        let reply = try client.request(seconds: 120, isRepeatable: resumes) {
             $0.submitJob.jobText = parsed.resolvedYAML
             $0.submitJob.file = url.path
+            $0.submitJob.resumes = resumes
         }
         guard case .jobAccepted(let accepted) = reply.body else {
             throw ClientError("the coordinator sent an unexpected answer")
         }
+        if accepted.isKnown { complain("going on with job \(accepted.job)") }
         return accepted.job
-    }
-
-    /// The number of an unfinished job of this name, or of a new one.
-    func resumeOrSubmit(_ client: ClusterClient) throws -> UInt64 { try unfinished(client) ?? submit(client) }
-
-    /// The number of an unfinished job of this name, or of one that is done with its output where this one's would be.
-    func known(_ client: ClusterClient) throws -> UInt64? {
-        if let unfinished = try unfinished(client) { return unfinished }
-        let output = URL(fileURLWithPath: parsed.output).standardizedFileURL.path
-        guard FileManager.default.fileExists(atPath: output) else { return nil }
-        return try jobs(client).last {
-            $0.name == parsed.name && $0.status == "done"
-                && URL(fileURLWithPath: $0.output).standardizedFileURL.path == output
-        }?.id
-    }
-
-    private func jobs(_ client: ClusterClient) throws -> [JobWatch.View] {
-        // A launch script starts coordinator and client together: the first answer may take a while.
-        guard case .jobList(let list) = try client.request(seconds: 60, { $0.listJobs = WireListJobs() }).body else {
-            throw ClientError("the coordinator sent an unexpected answer")
-        }
-        return list.jobs
-    }
-
-    /// The number of an unfinished job of this name.
-    func unfinished(_ client: ClusterClient) throws -> UInt64? {
-        let unfinished = try jobs(client).first { $0.name == parsed.name && !JobWatch.isEnded($0.status) }
-        if let unfinished {
-            complain("going on with job \(unfinished.id)")
-            return unfinished.id
-        }
-        return nil
     }
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import CPlatform
 import Foundation
 import RuntimeSupport
 
@@ -102,6 +103,8 @@ final class Supervisor: @unchecked Sendable {
         } else {
             process.executableURL = Self.executable
             process.arguments = running.child.arguments + ["--supervised"]
+            process.environment = ProcessInfo.processInfo.environment.merging(
+                [Self.parentVariable: String(getpid())]) { $1 }
         }
         if !FileManager.default.fileExists(atPath: running.child.log.path) {
             _ = FileManager.default.createFile(atPath: running.child.log.path, contents: nil)
@@ -139,6 +142,15 @@ final class Supervisor: @unchecked Sendable {
         failure.withLock {
             $0 = $0 ?? Hopeless(description: "\(child.name) does not stay up: \(last) (see \(child.log.path))")
         }
+    }
+
+    /// Names the supervising process to its children.
+    private static let parentVariable = "APUS_SUPERVISOR"
+
+    /// In a child: its supervisor's end is its own, also where that came before the child could ask for it.
+    static func endWithParent() throws {
+        let parent = ProcessInfo.processInfo.environment[parentVariable].flatMap { Int32($0) } ?? 0
+        guard cp_die_with_parent(SIGTERM, parent) != 0 else { throw ExitStatus.cluster }
     }
 
     /// For workers whose supervisor ends: within the time that it gives them before it kills.

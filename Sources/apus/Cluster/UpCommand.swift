@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
+import Checkpoints
 import ClusterProtocol
 import CoordinatorRuntime
 import Foundation
@@ -86,7 +87,9 @@ struct RunCommand: ParsableCommand {
         commandName: "run",
         abstract: "Run a job or a pipeline on a cluster on this machine that lives as long as the job.",
         discussion: """
-            Interrupted, it can be run again: it goes on where it was. The state lies beside the output until the job is done.
+            Interrupted by Ctrl-C, kill -9 or the end of the machine's power, the same command goes on where it was and ends \
+            with the same bytes. The state lies beside the output, in .NAME.cluster, until the job is done; a job that is done \
+            is not run again. Another job for the same output is refused.
             """)
 
     @Argument(help: "A job file or a pipeline (YAML).")
@@ -113,19 +116,37 @@ struct RunCommand: ParsableCommand {
         }
         let submission = try Submission(job, overrides)
         try reportingClient {
-            let output = try submission.outputDirectory()
+            let output = submission.output
             let directory = output.deletingLastPathComponent().appendingPathComponent(
                 ".\(output.lastPathComponent).cluster")
-            let cluster = try LocalCluster(options, directory: directory, remedy: Self.remedy)
+            if case .done = try submission.earlier(ClusterFiles(directory: directory)) {
+                // Left by a kill just before the end.
+                if !keepState { try? FileManager.default.removeItem(at: directory) }
+                return print("\(submission.name): done already, \(output.path)")
+            }
+            try reporting(ExitStatus.badInput) { try RunDirectory(output).makeParent() }
+            let started = Locked<LocalCluster?>(nil)
+            let stopping = Locked(false)
             onTermination {
                 complain("interrupted; run the same command again to go on")
+                stopping.withLock { $0 = true }
+                // Whoever is starting it ends it.
+                guard let cluster = started.withLock({ $0 }) else { return }
                 cluster.supervisor.stop()
                 Foundation.exit(ExitStatus.interrupted.rawValue)
+            }
+            let cluster = try LocalCluster(options, directory: directory, remedy: Self.remedy) {
+                stopping.withLock { $0 }
+            }
+            started.withLock { $0 = cluster }
+            if stopping.withLock({ $0 }) {
+                cluster.supervisor.stop()
+                throw ExitStatus.interrupted
             }
             defer { cluster.supervisor.stop() }
             let client = try cluster.context.client()
             defer { client.close() }
-            let id = try submission.resumeOrSubmit(client)
+            let id = try submission.submit(client, resumes: true)
             let watch = JobWatch(client, job: id) { cluster.supervisor.problem?.description }
             let view = try watch.run()
             if view.status == "done", !keepState {

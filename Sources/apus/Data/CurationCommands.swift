@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
+import Checkpoints
 import Foundation
 import Recipes
 
@@ -7,6 +8,7 @@ extension DataCommand {
     /// Where a command's rows and its report go.
     private static func write(_ curated: Curated, to file: String, rowsName: String = "rows") throws {
         let url = URL(fileURLWithPath: file)
+        try RunDirectory.protect(url.deletingLastPathComponent().appendingPathComponent("metrics.jsonl"))
         try Rows.write(curated.rows, to: url)
         let name = url.deletingPathExtension().lastPathComponent + "-report"
         try curated.report.write(to: url.deletingLastPathComponent(), name: name)

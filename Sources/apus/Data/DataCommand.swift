@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
+import Checkpoints
 import Foundation
 import JobSpecification
 import Recipes
@@ -84,6 +85,7 @@ struct DataCommand: ParsableCommand {
                     count: count, seed: seed, form: form, operations: letters, steps: stepsMin...stepsMax, flag: flag,
                     underThinking: underThinking, isForEvaluation: evaluation)
                 programs.digits = digits
+                try RunDirectory.protect(URL(fileURLWithPath: file))
                 try programs.write(to: URL(fileURLWithPath: file))
             }
         }
@@ -144,6 +146,7 @@ struct DataCommand: ParsableCommand {
                 throw ExitStatus.usage
             }
             try reporting(ExitStatus.badInput) {
+                try RunDirectory.protect(URL(fileURLWithPath: file))
                 try ArithmeticPrompts(count: count, seed: seed, form: form).write(to: URL(fileURLWithPath: file))
             }
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
+import Checkpoints
 import Foundation
 import Recipes
 
@@ -85,6 +86,8 @@ struct EvaluationCommand: ParsableCommand {
 
         func run() throws {
             try reporting(ExitStatus.badInput) {
+                let target = URL(fileURLWithPath: "metrics.jsonl")
+                try RunDirectory.protect(target)
                 var score = EvaluationScore()
                 score.by = by
                 score.threshold = atLeast
@@ -108,7 +111,7 @@ struct EvaluationCommand: ParsableCommand {
                             + "the score of the others is \(String(format: "%.4f", judged))")
                 }
                 for name in figures.keys.sorted() { print("\(name) \(String(format: "%.4f", figures[name]!))") }
-                try EvaluationScore.write(figures, to: URL(fileURLWithPath: "metrics.jsonl"))
+                try EvaluationScore.write(figures, to: target)
             }
         }
     }

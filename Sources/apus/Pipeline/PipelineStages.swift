@@ -27,19 +27,15 @@ final class PipelineStages: StageExecutor {
 
     func run(_ job: Job, file: URL) throws {
         let client = try connect()
-        let submission = Submission(job, file: file)
-        let id =
-            try submission.unfinished(client)
-            ?? {
-                guard !FileManager.default.fileExists(atPath: job.output) else {
-                    throw PipelineError(
-                        .stage,
-                        "stage \(job.name): an earlier attempt left \(job.output); give --from \(job.name) to make it again"
-                    )
-                }
-                _ = try submission.outputDirectory()
-                return try submission.submit(client)
-            }()
+        let id: UInt64
+        do { id = try Submission(job, file: file).submit(client, resumes: true) } catch let error as ClientError
+            where error.exitCode == 3
+        {
+            let remedy =
+                FileManager.default.fileExists(atPath: job.output)
+                ? "; --from \(job.name) makes the stage again" : ""
+            throw PipelineError(.badInput, "stage \(job.name): \(error.description)\(remedy)")
+        }
         let cluster = cluster.withLock { $0 }
         try finish(JobWatch(client, job: id) { cluster?.supervisor.problem?.description }.run())
     }

@@ -5,22 +5,21 @@
 internal import Foundation
 internal import RuntimeSupport
 
-/// An event file in memory.
-struct TensorBoardFile {
+/// Records of an event file.
+enum TensorBoardFile {
     /// TensorBoard finds files by "tfevents" in their name.
     static let name = "events.out.tfevents.0.apus"
 
-    private(set) var data = Data()
-
-    init() {
+    /// What a file begins with.
+    static var beginning: [UInt8] {
         var event = Data()
         event.append(tag: 1, fixed64: 0)
         event.append(tag: 3, bytes: Data("brain.Event:2".utf8))
-        append(event)
+        return record(event)
     }
 
     /// One step's scalars. The time is the step's number: files of a run carry no clock.
-    mutating func add(step: Int, _ values: [String: Double]) {
+    static func event(step: Int, _ values: [String: Double]) -> [UInt8] {
         var summary = Data()
         for name in values.keys.sorted() {
             var value = Data()
@@ -32,19 +31,21 @@ struct TensorBoardFile {
         event.append(tag: 1, fixed64: Double(step).bitPattern)
         event.append(tag: 2, varint: UInt64(step))
         event.append(tag: 5, bytes: summary)
-        append(event)
+        return record(event)
     }
 
-    private mutating func append(_ record: Data) {
+    private static func record(_ event: Data) -> [UInt8] {
+        var data = Data()
         var length = Data()
-        withUnsafeBytes(of: UInt64(record.count).littleEndian) { length.append(contentsOf: $0) }
-        for part in [length, record] {
+        withUnsafeBytes(of: UInt64(event.count).littleEndian) { length.append(contentsOf: $0) }
+        for part in [length, event] {
             data.append(part)
             let sum = CRC32C.of(Array(part))
             // Masked, since checksums of data that holds checksums are weak (leveldb's crc32c.h).
             let masked = ((sum >> 15) | (sum << 17)) &+ 0xa282_ead8
             withUnsafeBytes(of: masked.littleEndian) { data.append(contentsOf: $0) }
         }
+        return [UInt8](data)
     }
 }
 

@@ -43,6 +43,10 @@ package enum ReplayFiles {
     ) throws {
         let directory = run.appendingPathComponent(directoryName, isDirectory: true)
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        // Numbers of jobs and models are a cluster's; the same run in another one leaves the same bytes.
+        let guides = job.models.filter { $0 != job.admitted.policyModel }.compactMap { models[$0] }
+        let numbers = Dictionary(
+            uniqueKeysWithValues: guides.enumerated().map { ($0.element.id, UInt32($0.offset + 1)) })
         for (version, checkpoint) in starts(run) where version < job.stepCount {
             guard let prepared = job.prepared[version], let digest = job.committed[version + 1] else { continue }
             let built = try StepBuilder(
@@ -51,8 +55,10 @@ package enum ReplayFiles {
             let replay = WireStepReplay.with {
                 $0.checkpoint = checkpoint
                 $0.prepared = prepared
+                $0.prepared.job = 0
                 $0.digest = digest
-                $0.guides = job.models.filter { $0 != job.admitted.policyModel }.compactMap { models[$0] }
+                $0.guides = guides
+                for index in $0.guides.indices { $0.guides[index].id = UInt32(index + 1) }
                 $0.apply = .with {
                     $0.epoch = 1
                     $0.version = version
@@ -65,7 +71,13 @@ package enum ReplayFiles {
                     $0.weightDecay = built.plan.weightDecay
                 }
             }
-            try write(replay, built.messages[0], to: directory, step: version + 1)
+            var messages = built.messages[0]
+            for index in messages.indices {
+                guard case .trainCells(var cells)? = messages[index].body else { continue }
+                for cell in cells.cells.indices { cells.cells[cell].guide = numbers[cells.cells[cell].guide] ?? 0 }
+                messages[index].trainCells = cells
+            }
+            try write(replay, messages, to: directory, step: version + 1)
         }
     }
 
