@@ -48,7 +48,7 @@ struct AgentJobTests {
             data: {path: turns.jsonl}
             steps: 320
             rows_per_step: 4
-            optimizer: {learning_rate: 3.0e-3, warmup_steps: 5}
+            optimizer: {learning_rate: 3.0e-3, warmup_steps: 5, lr_scheduler: cosine}
             checkpoint: {every: 320}
             cell_tokens: 512
             resources: {kv_cache_bytes: 16MiB}

@@ -44,7 +44,7 @@ struct PipelineJobTests {
             data: {path: any.jsonl}
             group_size: 4
             sampling: {temperature: 1.0, max_new_tokens: 24}
-            reward: [{name: format}, {name: thinking_mode}]
+            reward: [{name: exact}, {name: thinking_mode}]
             resources: {kv_cache_bytes: 32MiB}
             output: any
             """)

@@ -131,7 +131,7 @@ struct ScalingJobTests {
             var isDirectory: ObjCBool = false
             if FileManager.default.fileExists(atPath: url.path, isDirectory: &isDirectory), !isDirectory.boolValue,
                 !name.contains("tfevents"), !name.hasSuffix("job.yaml"), !name.contains("lineage"),
-                !name.contains("manifest"), !name.hasPrefix("replay")
+                !name.contains("manifest"), !name.hasPrefix("replay"), name != "timing.jsonl"
             {
                 files[name] = try Data(contentsOf: url)
             }

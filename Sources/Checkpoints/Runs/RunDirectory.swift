@@ -181,7 +181,8 @@ package struct RunDirectory: Sendable {
     /// - Throws: `targetExists` where `file` is a run's.
     package static func protect(_ file: URL) throws {
         let directory = file.standardizedFileURL.deletingLastPathComponent()
-        let isRun = [statusFile, jobFile].contains { SystemCall.exists(directory.appendingPathComponent($0).path) }
+        // Not by job.yaml: that is also what people call their job files.
+        let isRun = SystemCall.exists(directory.appendingPathComponent(statusFile).path)
         guard isRun, SystemCall.exists(file.path) else { return }
         throw CheckpointError(
             .targetExists, "is a file of a run", file: file.path, remedy: "choose another file or another directory")

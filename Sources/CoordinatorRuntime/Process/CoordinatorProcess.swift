@@ -36,8 +36,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         let submission: WireSubmitJob
         let job: UInt64
         let client: PeerIdentity
-        let role: Role
         let request: UInt64
+        let role: Role
         let known: [KnownJob]
     }
 
@@ -292,7 +292,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
         lastJob += 1
         let state = coordinator.state
         let order = SubmissionOrder(
-            submission: submission, job: lastJob, client: peer, role: role, request: envelope.request,
+            submission: submission, job: lastJob, client: peer, request: envelope.request, role: role,
             known: state.jobs.values.sorted { $0.id < $1.id }.map { KnownJob($0, state.models) })
         guard case .accepted = submissions.tryPush(order, byteCount: submission.jobText.utf8.count) else {
             answered(order)
