@@ -261,7 +261,7 @@ struct RunFilesTests {
         worker.arguments = [
             "-rm", "sh", "-c",
             "mount -t tmpfs none hidden && exec '\(Workbench.apus.path)' worker --join keys/coordinator/coordinator.json "
-                + "--keys keys/worker-1.key --threads 1 --memory 1GiB",
+                + "--keys keys/worker-1.key --threads 1 --memory 1GiB --without-sandbox",
         ]
         worker.standardError = FileHandle.nullDevice
         worker.standardOutput = FileHandle.nullDevice
