@@ -23,6 +23,6 @@ package enum SandboxAvailability {
         status = dict(line.split(":", 1) for line in open("/proc/self/status"))
         if int(status["CapEff"], 16) or int(status["CapBnd"], 16): problems.append("it has capabilities")
         if status["Seccomp"].strip() != "2": problems.append("there is no seccomp filter")
-        print(", ".join(problems) or "sealed")
+        os.write(1, (", ".join(problems) or "sealed").encode())
         """
 }
