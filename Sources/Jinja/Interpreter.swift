@@ -178,7 +178,7 @@ struct Interpreter {
         try meter.step()
         switch statement {
         case .text(let text): try emit(text)
-        case .print(let expression):
+        case .output(let expression):
             let value = try evaluate(expression, scope)
             if case .undefined(let missing) = value, missing.isForbidden { break }
             if case .string(let text) = value {

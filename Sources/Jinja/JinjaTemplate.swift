@@ -53,7 +53,7 @@ extension Statement {
         case .assignBlock(_, _, let body), .filterBlock(_, let body), .with(_, let body), .escape(_, let body),
             .block(let body):
             any(body)
-        case .text, .print, .assign, .breakLoop, .continueLoop, .unsupported: false
+        case .text, .output, .assign, .breakLoop, .continueLoop, .unsupported: false
         }
     }
 }

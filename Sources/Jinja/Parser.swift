@@ -110,7 +110,7 @@ struct Parser {
                     parser.index += 1
                 case .variableBegin:
                     parser.index += 1
-                    statements.append(.print(try parser.tuple()))
+                    statements.append(.output(try parser.tuple()))
                     guard parser.current.kind == .variableEnd else {
                         throw parser.failure(
                             "expected token 'end of print statement', got '\(parser.current.words)'")
@@ -174,7 +174,7 @@ struct Parser {
         case "autoescape":
             let value = try expression()
             return .escape(value, body: try block(end: "endautoescape"))
-        case "print": return .print(try tuple())
+        case "print": return .output(try tuple())
         case "break", "continue":
             guard loopCount > 0 else { throw failure("'\(tag)' outside loop") }
             return tag == "break" ? .breakLoop : .continueLoop

@@ -81,7 +81,7 @@ indirect enum Target: Sendable {
 /// A statement.
 indirect enum Statement: Sendable {
     case text(String)
-    case print(Expression)
+    case output(Expression)
     case conditional([(test: Expression, body: [Statement])], otherwise: [Statement])
     case loop(Loop)
     case assign(Target, Expression)
