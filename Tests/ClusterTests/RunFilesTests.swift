@@ -274,9 +274,8 @@ struct RunFilesTests {
             "submit", "grpo.yaml", "--watch", "--set", "output=hidden/out", "--context", "keys/context.json",
             seconds: 120)
         #expect(result.status == 5 && result.errors.contains("is not seen here"), "\(result.errors)\(result.output)")
-        // The directory goes a moment after the job's end is told.
-        let isGone = eventually(20) { !FileManager.default.fileExists(atPath: bench.url("hidden/out").path) }
-        #expect(isGone, "nothing came of it")
+        // Responses may have come, which are kept.
+        #expect(!FileManager.default.fileExists(atPath: bench.url("hidden/out/model").path), "no step was taken")
     }
 
     @Test("a command's files never replace a run's")
