@@ -43,7 +43,7 @@ let package = Package(
         // Layer 1
         library(
             "RuntimeSupport", ["CKernels", "CPlatform", .product(name: "Logging", package: "swift-log")]),
-        library("Jinja"),
+        library("Jinja", ["RuntimeSupport"]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
         library("Tokenization", ["Jinja", "RuntimeSupport", .product(name: "Crypto", package: "swift-crypto")]),

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import RuntimeSupport
 
 /// Python's `str` and `repr`, and the `tojson` filter of transformers.
 extension JinjaValue {
@@ -133,7 +134,7 @@ struct JSONPrinter {
         case .bool(let value): output += (value ? "true" : "false").utf8
         case .integer(let value): output += value.description.utf8
         case .longInteger(let digits): output += digits.utf8
-        case .double(let value): output += Self.number(value).utf8
+        case .double(let value): output += PythonNumber.text(value).utf8
         case .string(let text): quote(text)
         case .list(let elements), .tuple(let elements):
             guard !elements.isEmpty else { return output += "[]".utf8 }
@@ -175,7 +176,7 @@ struct JSONPrinter {
             case .bool(let value): quote(value ? "true" : "false")
             case .integer(let value): quote(value.description)
             case .longInteger(let digits): quote(digits)
-            case .double(let value): quote(Self.number(value))
+            case .double(let value): quote(PythonNumber.text(value))
             default:
                 throw .runtime(
                     "keys must be str, int, float, bool or None, not \(dictionary.keys[place].typeName)")
@@ -185,10 +186,6 @@ struct JSONPrinter {
         }
         breakLine(level)
         output.append(UInt8(ascii: "}"))
-    }
-
-    private static func number(_ value: Double) -> String {
-        value.isNaN ? "NaN" : value.isInfinite ? (value < 0 ? "-Infinity" : "Infinity") : PythonFloat.text(value)
     }
 
     private mutating func quote(_ text: String) {
@@ -217,33 +214,10 @@ struct JSONPrinter {
     }
 }
 
-/// Python's spelling of floating-point numbers.
+/// `repr` of a floating-point number. ``PythonNumber`` spells it for JSON, which has other words for what is not finite.
 enum PythonFloat {
-    /// `repr(value)`: the shortest digits that read back as `value`, with an exponent from 1e16 up and below 1e-4.
     static func text(_ value: Double) -> String {
         guard value.isFinite else { return value.isNaN ? "nan" : value < 0 ? "-inf" : "inf" }
-        let sign = value.sign == .minus ? "-" : ""
-        guard value != 0 else { return sign + "0.0" }
-        // Swift prints the same digits and differs in where the exponent begins.
-        let parts = value.magnitude.description.split(separator: "e")
-        let mantissa = parts[0].split(separator: ".")
-        var digits = Array(mantissa[0].utf8)
-        var exponent = digits.count - 1 + (parts.count > 1 ? Int(parts[1]) ?? 0 : 0)
-        if mantissa.count > 1 { digits += mantissa[1].utf8 }
-        let zeros = digits.prefix { $0 == 0x30 }.count
-        digits.removeFirst(zeros)
-        exponent -= zeros
-        while digits.count > 1, digits.last == 0x30 { digits.removeLast() }
-        func text(_ slice: ArraySlice<UInt8>) -> String { String(decoding: slice, as: UTF8.self) }
-        if exponent < -4 || exponent >= 16 {
-            let size = exponent.magnitude < 10 ? "0\(exponent.magnitude)" : "\(exponent.magnitude)"
-            return sign + text(digits[..<1]) + (digits.count > 1 ? "." + text(digits[1...]) : "")
-                + "e" + (exponent < 0 ? "-" : "+") + size
-        }
-        if exponent < 0 { return sign + "0." + String(repeating: "0", count: -exponent - 1) + text(digits[...]) }
-        if digits.count <= exponent + 1 {
-            return sign + text(digits[...]) + String(repeating: "0", count: exponent + 1 - digits.count) + ".0"
-        }
-        return sign + text(digits[...exponent]) + "." + text(digits[(exponent + 1)...])
+        return PythonNumber.text(value)
     }
 }
