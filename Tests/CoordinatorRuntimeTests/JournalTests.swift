@@ -166,7 +166,8 @@ struct RunFileTests {
         let directory = Directory()
         let checkpoints = SavedCheckpoints(output: directory.url.path)
         let names = [
-            "step-000001", "step-000002", "step-000002.damaged", "step-000003", "step-000004.partial", "step-x",
+            "step-000001", "step-000001.partial", "step-000002", "step-000002.damaged", "step-000003",
+            "step-000004.partial", "step-x",
         ]
         for name in names + ["step-000005"] {
             try FileManager.default.createDirectory(
