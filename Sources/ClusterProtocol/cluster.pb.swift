@@ -168,6 +168,14 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .stepHeld(newValue)}
   }
 
+  package var pathAnswer: WirePathAnswer {
+    get {
+      if case .pathAnswer(let v)? = _storage._body {return v}
+      return WirePathAnswer()
+    }
+    set {_uniqueStorage()._body = .pathAnswer(newValue)}
+  }
+
   /// coordinator to worker
   package var welcome: WireWelcome {
     get {
@@ -321,6 +329,14 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .stepQuestion(newValue)}
   }
 
+  package var pathQuestion: WirePathQuestion {
+    get {
+      if case .pathQuestion(let v)? = _storage._body {return v}
+      return WirePathQuestion()
+    }
+    set {_uniqueStorage()._body = .pathQuestion(newValue)}
+  }
+
   /// client to coordinator
   package var submitJob: WireSubmitJob {
     get {
@@ -427,6 +443,7 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case snapshotWritten(WireSnapshotWritten)
     case trainFailed(WireTrainFailed)
     case stepHeld(WireStepHeld)
+    case pathAnswer(WirePathAnswer)
     /// coordinator to worker
     case welcome(WireWelcome)
     case refusal(WireRefusal)
@@ -447,6 +464,7 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case takeSnapshot(WireTakeSnapshot)
     case trainAbort(WireTrainAbort)
     case stepQuestion(WireStepQuestion)
+    case pathQuestion(WirePathQuestion)
     /// client to coordinator
     case submitJob(WireSubmitJob)
     case listJobs(WireListJobs)
@@ -943,6 +961,38 @@ package nonisolated struct WireStop: Sendable {
   // methods supported on all messages.
 
   package var reason: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Before a job is accepted: which of the directories that it names does this worker see?
+package nonisolated struct WirePathQuestion: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  package var models: [String] = []
+
+  /// Where workers would write checkpoints; empty: they write none.
+  package var output: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WirePathAnswer: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  package var unseen: [String] = []
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3391,7 +3441,7 @@ fileprivate nonisolated let _protobuf_package = "apus.cluster"
 
 nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Envelope"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{3}drain_worker\0\u{3}scale_model\0\u{4}\u{5}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{3}step_held\0\u{4}\u{5}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0\u{3}step_question\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{1}epoch\0\u{1}incarnation\0\u{1}request\0\u{1}recipient\0\u{2}\u{5}hello\0\u{1}beat\0\u{3}shard_report\0\u{3}peer_allowed\0\u{3}unit_failed\0\u{1}goodbye\0\u{2}\u{5}welcome\0\u{1}refusal\0\u{3}allow_peer\0\u{3}connect_peer\0\u{3}forget_peer\0\u{1}deploy\0\u{1}undeploy\0\u{1}routes\0\u{1}grant\0\u{1}withdraw\0\u{3}result_acknowledgement\0\u{1}stop\0\u{4}\u{9}submit_job\0\u{3}list_jobs\0\u{3}cancel_job\0\u{3}list_workers\0\u{3}drain_worker\0\u{3}scale_model\0\u{4}\u{5}job_accepted\0\u{3}job_list\0\u{3}worker_list\0\u{3}request_failed\0\u{1}done\0\u{4}\u{6}train_ready\0\u{3}step_sealed\0\u{3}step_applied\0\u{3}snapshot_written\0\u{3}train_failed\0\u{3}step_held\0\u{3}path_answer\0\u{4}\u{4}train_begin\0\u{3}train_cells\0\u{3}train_step\0\u{3}step_apply\0\u{3}take_snapshot\0\u{3}train_abort\0\u{3}step_question\0\u{3}path_question\0")
 
   fileprivate class _StorageClass {
     var _protocolVersion: UInt32 = 0
@@ -3894,6 +3944,19 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .stepHeld(v)
           }
         }()
+        case 66: try {
+          var v: WirePathAnswer?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .pathAnswer(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .pathAnswer(v)
+          }
+        }()
         case 70: try {
           var v: WireTrainBegin?
           var hadOneofValue = false
@@ -3983,6 +4046,19 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
           if let v = v {
             if hadOneofValue {try decoder.handleConflictingOneOf()}
             _storage._body = .stepQuestion(v)
+          }
+        }()
+        case 77: try {
+          var v: WirePathQuestion?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .pathQuestion(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .pathQuestion(v)
           }
         }()
         default: break
@@ -4153,6 +4229,10 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         guard case .stepHeld(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 65)
       }()
+      case .pathAnswer?: try {
+        guard case .pathAnswer(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 66)
+      }()
       case .trainBegin?: try {
         guard case .trainBegin(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 70)
@@ -4180,6 +4260,10 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case .stepQuestion?: try {
         guard case .stepQuestion(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 76)
+      }()
+      case .pathQuestion?: try {
+        guard case .pathQuestion(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 77)
       }()
       case nil: break
       }
@@ -5089,6 +5173,81 @@ nonisolated extension WireStop: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
   package static func ==(lhs: WireStop, rhs: WireStop) -> Bool {
     if lhs.reason != rhs.reason {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WirePathQuestion: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".PathQuestion"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}models\0\u{1}output\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeRepeatedStringField(value: &self.models) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.output) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    if !self.models.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.models, fieldNumber: 2)
+    }
+    if !self.output.isEmpty {
+      try visitor.visitSingularStringField(value: self.output, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WirePathQuestion, rhs: WirePathQuestion) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.models != rhs.models {return false}
+    if lhs.output != rhs.output {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WirePathAnswer: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".PathAnswer"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}unseen\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeRepeatedStringField(value: &self.unseen) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    if !self.unseen.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.unseen, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WirePathAnswer, rhs: WirePathAnswer) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.unseen != rhs.unseen {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -108,9 +108,14 @@ final class ShardLoader: Sendable {
         report(deploy, model)
     }
 
+    /// Whether this is the directory that the coordinator made for a job, not an empty namesake.
+    static func seesOutput(_ path: String) -> Bool {
+        RunDirectory(URL(fileURLWithPath: path, isDirectory: true)).status != nil
+    }
+
     private func open(_ deploy: WireDeploy) throws -> Model {
         let output = deploy.model.output
-        guard output.isEmpty || RunDirectory(URL(fileURLWithPath: output, isDirectory: true)).status != nil else {
+        guard output.isEmpty || Self.seesOutput(output) else {
             throw WorkerError("the job's output \(output) is not seen here; it must be on a file system of all hosts")
         }
         let directory = URL(fileURLWithPath: deploy.model.path, isDirectory: true)

@@ -413,7 +413,29 @@ package final class WorkerProcess: @unchecked Sendable {
             hosts.withLock { $0[undeploy.model] }?.exchange?.cancel()
             loader.drop(undeploy.model)
         case .routes(let new): publish(routes.take(new))
+        case .pathQuestion(let question): look(question)
         default: train(envelope)
+        }
+    }
+
+    /// Off this thread: a file system that hangs must not stop the worker.
+    private func look(_ question: WirePathQuestion) {
+        guard let coordinator = address?.identity else { return }
+        var envelope = WireEnvelope()
+        envelope.protocolVersion = clusterProtocolVersion
+        envelope.epoch = session.epoch
+        envelope.incarnation = session.incarnation
+        _ = DedicatedThread.start(name: "path-reader") { [self, envelope] in
+            var envelope = envelope
+            envelope.pathAnswer.job = question.job
+            envelope.pathAnswer.unseen = question.models.filter {
+                !FileManager.default.isReadableFile(atPath: $0 + "/config.json")
+            }
+            if !question.output.isEmpty, !ShardLoader.seesOutput(question.output) {
+                envelope.pathAnswer.unseen.append(question.output)
+            }
+            // The coordinator does without an answer that is lost.
+            try? transport.send(Message(peer: coordinator, channel: .control, parts: envelope.payloads))
         }
     }
 

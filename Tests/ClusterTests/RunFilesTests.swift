@@ -240,7 +240,7 @@ struct RunFilesTests {
         return process.terminationStatus == 0
     }()
 
-    @Test("a training job whose output no worker sees is failed before its first step, with the reason")
+    @Test("a training job whose output or model no worker sees is refused at submission, with the reason")
     func unseenOutput() throws {
         guard Self.hasNamespaces else { return print("skipped: unshare -rm makes a worker that sees other files") }
         try FileManager.default.createDirectory(at: bench.url("hidden"), withIntermediateDirectories: false)
@@ -270,12 +270,21 @@ struct RunFilesTests {
             worker.terminate()
             worker.waitUntilExit()
         }
+        #expect(
+            eventually(20) {
+                (try? bench.apus("workers", "--context", "keys/context.json"))?.output.contains("no workers") == false
+            })
         let result = try bench.apus(
             "submit", "grpo.yaml", "--watch", "--set", "output=hidden/out", "--context", "keys/context.json",
             seconds: 120)
-        #expect(result.status == 5 && result.errors.contains("is not seen here"), "\(result.errors)\(result.output)")
-        // Responses may have come, which are kept.
-        #expect(!FileManager.default.fileExists(atPath: bench.url("hidden/out/model").path), "no step was taken")
+        #expect(result.status == 3 && result.errors.contains("is seen by no worker (1 asked)"), "\(result.errors)")
+        #expect(!FileManager.default.fileExists(atPath: bench.url("hidden/out").path), "the refused job leaves nothing")
+        try FileManager.default.copyItem(at: bench.url("model"), to: bench.url("hidden/model"))
+        let unseen = try bench.apus(
+            "submit", "grpo.yaml", "--set", "output=out", "--set", "model.path=hidden/model", "--context",
+            "keys/context.json", seconds: 120)
+        #expect(unseen.status == 3 && unseen.errors.contains("hidden/model is seen by no worker"), "\(unseen.errors)")
+        #expect(!FileManager.default.fileExists(atPath: bench.url("out").path))
     }
 
     @Test("a command's files never replace a run's")

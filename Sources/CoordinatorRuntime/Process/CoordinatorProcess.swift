@@ -22,6 +22,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         /// A line about something that a thread could not do.
         case trouble(String)
         case prepared(PreparedSubmission, replaced: UInt64?, SubmissionOrder)
+        /// What the workers are to be asked before a job is accepted.
+        case ask(WirePathQuestion)
         /// The same job was submitted before.
         case known(job: UInt64, SubmissionOrder)
         case refused(SubmissionError, SubmissionOrder)
@@ -39,6 +41,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         let request: UInt64
         let role: Role
         let known: [KnownJob]
+        /// Who can be asked whether they see the job's paths.
+        let workers: [PeerIdentity]
     }
 
     /// A client's request; it sends the same one again while it has no answer.
@@ -70,6 +74,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
     private var coordinator: Coordinator
     private let intake = RecordIntake()
     private let submissions = BoundedQueue<SubmissionOrder>(itemCountMax: 256, byteCountMax: 256 << 20)
+    private let pathSurvey = PathSurvey()
     /// Requests whose jobs are being read.
     private var submitting: Set<Request> = []
     private let runFiles: RunFileWriter
@@ -179,6 +184,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             endWorkers()
         }
         submissions.close()
+        pathSurvey.close()
         intake.close()
         trainingWork.close()
         stepSender.close()
@@ -221,6 +227,10 @@ package final class CoordinatorProcess: @unchecked Sendable {
                         admitted: prepared.admitted, policy: prepared.policy, scorer: prepared.scorer,
                         furtherScorers: prepared.furtherScorers, client: order.client, request: order.request,
                         replaced: replaced)))
+        case .ask(let question):
+            var envelope = WireEnvelope()
+            envelope.pathQuestion = question
+            for worker in coordinator.workerIdentities { send(envelope, to: worker) }
         case .known(let job, let order):
             answered(order)
             var envelope = WireEnvelope()
@@ -272,6 +282,9 @@ package final class CoordinatorProcess: @unchecked Sendable {
             if case .submitJob(let submission) = envelope.body, role == .submit || role == .admin {
                 return submit(submission, envelope, from: message.peer, role)
             }
+            if case .pathAnswer(let answer) = envelope.body, role == .worker {
+                return pathSurvey.take(answer, from: message.peer)
+            }
             if case .stop = envelope.body, role == .admin {
                 isStopping = true
                 isClusterEnding = true
@@ -293,7 +306,8 @@ package final class CoordinatorProcess: @unchecked Sendable {
         let state = coordinator.state
         let order = SubmissionOrder(
             submission: submission, job: lastJob, client: peer, request: envelope.request, role: role,
-            known: state.jobs.values.sorted { $0.id < $1.id }.map { KnownJob($0, state.models) })
+            known: state.jobs.values.sorted { $0.id < $1.id }.map { KnownJob($0, state.models) },
+            workers: coordinator.workerIdentities)
         guard case .accepted = submissions.tryPush(order, byteCount: submission.jobText.utf8.count) else {
             answered(order)
             return send(failure("too many submissions at once; try again", 4), to: peer, request: envelope.request)
@@ -561,7 +575,7 @@ package final class CoordinatorProcess: @unchecked Sendable {
             })
         let (submissions, inputs, logger) = (submissions, inputs, logger)
         let roots = configuration.submissionRoots
-        let journal = journal
+        let (journal, pathSurvey) = (journal, pathSurvey)
         threads.append(
             .start(name: "job-reader") {
                 var claims = OutputClaim(journal)
@@ -578,11 +592,16 @@ package final class CoordinatorProcess: @unchecked Sendable {
                             }
                             continue
                         }
-                        do throws(JournalError) {
-                            try journal.store(job: order.job, settings: prepared.settings, rows: prepared.rows)
+                        do throws(SubmissionError) {
+                            try pathSurvey.check(prepared, job: order.job, workers: order.workers) {
+                                _ = inputs.push(.ask($0), until: .distantFuture)
+                            }
+                            do throws(JournalError) {
+                                try journal.store(job: order.job, settings: prepared.settings, rows: prepared.rows)
+                            } catch { throw SubmissionError(description: error.description, exitCode: 4) }
                         } catch {
                             claims.giveBack(prepared)
-                            throw SubmissionError(description: error.description, exitCode: 4)
+                            throw error
                         }
                         _ = inputs.push(.prepared(prepared, replaced: replaced, order), until: .distantFuture)
                     } catch {
