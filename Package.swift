@@ -46,7 +46,7 @@ let package = Package(
         library("Jinja", ["RuntimeSupport"]),
         // Layer 2
         library("Tensors", ["CKernels", "RuntimeSupport"]),
-        library("Tokenization", ["Jinja", "RuntimeSupport", .product(name: "Crypto", package: "swift-crypto")]),
+        library("Tokenization", ["Jinja", "RuntimeSupport"]),
         .target(
             name: "ClusterProtocol",
             dependencies: [

@@ -7,7 +7,8 @@
 /// is everything that reaches the host.
 package struct JinjaTemplate: Sendable {
     let statements: [Statement]
-    let names: [String]
+    /// Every name that stands in the template.
+    package let names: [String]
     package let limits: JinjaLimits
 
     /// Reads a template.

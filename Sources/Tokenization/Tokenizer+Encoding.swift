@@ -10,16 +10,48 @@ package struct Encoding: Sendable, Equatable {
 }
 
 extension Tokenizer {
-    /// The token ids of `text`.
+    /// The token ids of `text`, a part of a sequence or a rendered conversation.
     ///
     /// - Complexity: O(n log n) in the longest pre-token, O(n) otherwise. Memory is proportional to the text.
     package func encode(_ text: String) -> [Int32] {
         encoding(of: text, wantsOffsets: false).ids
     }
 
-    /// The token ids of `text` and where in the text each comes from.
+    /// The token ids of `text` as a whole sequence: with what the post-processor puts around it, such as the beginning
+    /// of the sequence (Llama 3; Qwen's puts nothing).
+    package func encodeSequence(_ text: String) -> [Int32] {
+        postProcessor.prefix + encode(text) + postProcessor.suffix
+    }
+
+    /// The token ids of `text`, without what is put around it, and where in the text each comes from.
     package func encodeWithOffsets(_ text: String) -> Encoding {
-        encoding(of: text, wantsOffsets: true)
+        var result = encoding(of: text, wantsOffsets: true)
+        if postProcessor.trimsOffsets { trimOffsets(&result) }
+        return result
+    }
+
+    /// The offsets as they are before white space at the ends of tokens is left out.
+    func encodeWithWholeOffsets(_ text: String) -> Encoding { encoding(of: text, wantsOffsets: true) }
+
+    private func trimOffsets(_ encoding: inout Encoding) {
+        for (index, id) in encoding.ids.enumerated() {
+            guard let bytes = tokens.bytes(of: Int(id)) else { continue }
+            let range = encoding.offsets[index]
+            var before: Int
+            let after: Int
+            if addedContents[id] != nil {
+                let scalars = String(decoding: bytes, as: UTF8.self).unicodeScalars
+                before = scalars.prefix { $0.properties.isWhitespace }.count
+                after = scalars.reversed().prefix { $0.properties.isWhitespace }.count
+            } else {
+                before = bytes.prefix { $0 == 0x20 }.count
+                after = bytes.reversed().prefix { $0 == 0x20 }.count
+            }
+            if before == 1, postProcessor.keepsFirstSpace, index == 0 || range.lowerBound == 0 { before = 0 }
+            let lower = min(range.lowerBound + before, range.upperBound)
+            let upper = after > 0 && range.upperBound >= after ? max(range.upperBound - after, lower) : range.upperBound
+            encoding.offsets[index] = lower..<upper
+        }
     }
 
     private func encoding(of text: String, wantsOffsets: Bool) -> Encoding {
@@ -48,6 +80,7 @@ private struct EncodingPass {
     let scratch: EncodingScratch
     let classes: UnsafeBufferPointer<UInt8>
     let wantsOffsets: Bool
+    let steps: [PreTokenizer.Step]
     var encoding = Encoding()
     /// Scalars of the original text before the segment at hand.
     private var scalarsBefore = 0
@@ -63,6 +96,7 @@ private struct EncodingPass {
         self.scratch = scratch
         self.classes = classes
         self.wantsOffsets = wantsOffsets
+        steps = tokenizer.preTokenizer.steps
     }
 
     mutating func encode(_ bytes: UnsafeBufferPointer<UInt8>) {
@@ -138,23 +172,35 @@ private struct EncodingPass {
     }
 
     /// Encodes text without added tokens. `origin` is its place in the segment, in bytes.
-    private mutating func encodePlain(_ bytes: UnsafeBufferPointer<UInt8>, origin: Int) {
+    private mutating func encodePlain(_ bytes: UnsafeBufferPointer<UInt8>, origin: Int, step: Int = 0) {
+        guard !bytes.isEmpty else { return }
+        guard step < steps.count else { return encodePreToken(bytes, origin: origin) }
+        let isLast = step + 1 == steps.count
         var start = 0
         while start < bytes.count {
-            let end = PreTokenizer.end(from: start, in: bytes, classes: classes)
-            scratch.encode(
-                UnsafeBufferPointer(rebasing: bytes[start..<end]), byteTokens: tokenizer.byteTokens,
-                merges: tokenizer.merges)
-            var pieceStart = origin + start
-            for piece in scratch.pieces {
-                encoding.ids.append(piece.id)
-                if wantsOffsets {
-                    let pieceEnd = origin + start + Int(piece.end)
-                    appendOffset(pieceStart..<pieceEnd)
-                    pieceStart = pieceEnd
-                }
+            let end = PreTokenizer.end(of: steps[step], from: start, in: bytes, classes: classes)
+            let piece = UnsafeBufferPointer(rebasing: bytes[start..<end])
+            if isLast {
+                encodePreToken(piece, origin: origin + start)
+            } else {
+                encodePlain(piece, origin: origin + start, step: step + 1)
             }
             start = end
+        }
+    }
+
+    private mutating func encodePreToken(_ bytes: UnsafeBufferPointer<UInt8>, origin: Int) {
+        scratch.encode(
+            bytes, byteTokens: tokenizer.byteTokens, merges: tokenizer.merges,
+            wholeTokens: tokenizer.ignoresMerges ? tokenizer.tokens : nil)
+        var pieceStart = origin
+        for piece in scratch.pieces {
+            encoding.ids.append(piece.id)
+            if wantsOffsets {
+                let pieceEnd = origin + Int(piece.end)
+                appendOffset(pieceStart..<pieceEnd)
+                pieceStart = pieceEnd
+            }
         }
     }
 

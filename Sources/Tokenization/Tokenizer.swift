@@ -2,7 +2,7 @@
 package import Foundation
 internal import RuntimeSupport
 
-/// The byte-level byte-pair tokenizer of the Qwen2 and Qwen3 families, giving the same ids as the tokenizers
+/// A byte-level byte-pair tokenizer (GPT-2, Llama 3, Qwen, SmolLM and the like), giving the same ids as the tokenizers
 /// library.
 ///
 /// Text is cut in this order: added tokens on the text as given (leftmost, longest); normal form C of what
@@ -16,8 +16,10 @@ package final class Tokenizer: Sendable {
 
     /// The added tokens, ordered by id.
     package let addedTokens: [AddedToken]
-    /// The text of `chat_template.jinja`, or else of `chat_template` in tokenizer_config.json.
-    package let chatTemplateText: String?
+    /// The templates that the directory has.
+    package let chatTemplates: ChatTemplateTexts
+    /// `bos_token`, `eos_token` and so on: what a template knows as variables.
+    package let specialTokens: [(name: String, text: String)]
     /// `eos_token`: `<|im_end|>` for Qwen3.
     package let endOfSequenceID: Int32?
     /// `pad_token`: `<|endoftext|>` for Qwen3.
@@ -29,13 +31,19 @@ package final class Tokenizer: Sendable {
     package let coversAllBytes: Bool
 
     let normalizes: Bool
+    let preTokenizer: PreTokenizer
+    let postProcessor: PostProcessor
+    let ignoresMerges: Bool
     let tokens: TokenTable
     let merges: MergeTable
     let byteTokens: [Int32]
     let rawMatcher: AddedTokenMatcher
     let normalizedMatcher: AddedTokenMatcher
+    let addedContents: [Int32: String]
     private let addedIDs: [ExactText: Int32]
     private let specialIDs: Set<Int32>
+    /// Templates that were read.
+    let templateCache = Locked<[ExactText: ChatTemplate]>([:])
     /// Working memory that waits for the next call; at most ``scratchPoolCountMax``, more are dropped.
     private let scratchPool = Locked<[EncodingScratch]>([])
     private static let scratchPoolCountMax = 8
@@ -43,59 +51,60 @@ package final class Tokenizer: Sendable {
     /// How many tokens there are: `len(tokenizer)` in transformers (151,669 for Qwen3). The model's
     /// vocabulary is usually larger by padding rows.
     package var vocabularyCount: Int { tokens.count }
-    /// One more than the largest id: rows that a model needs.
+    /// One more than the largest id. Special tokens that are named and not written have ids for which a model may have
+    /// no row; see ``writtenIDLimit``.
     package var idLimit: Int { tokens.idLimit }
+    /// One more than the largest id that the files write: rows that a model needs.
+    package let writtenIDLimit: Int
 
-    /// Loads tokenizer.json and, where present, tokenizer_config.json, chat_template.jinja and
-    /// generation_config.json.
+    /// Loads tokenizer.json, or else vocab.json and merges.txt, and what other files of the directory say of tokens and
+    /// templates.
     ///
     /// - Throws: ``TokenizerError`` naming the file and field that is missing, malformed or not supported.
     package convenience init(directory: URL) throws {
-        func read(_ name: String) throws -> [UInt8]? {
-            let url = directory.appendingPathComponent(name)
-            guard FileManager.default.fileExists(atPath: url.path) else { return nil }
-            do {
-                let size = try FileManager.default.attributesOfItem(atPath: url.path)[.size] as? Int ?? 0
-                guard size <= Self.fileByteCountMax else {
-                    throw TokenizerError(
-                        code: .unreadableFile,
-                        message: "\(size) bytes are more than \(Self.fileByteCountMax)",
-                        location: url.path)
-                }
-                return Array(try Data(contentsOf: url))
-            } catch let error as TokenizerError {
-                throw error
-            } catch {
-                throw TokenizerError(code: .unreadableFile, message: "\(error)", location: url.path)
-            }
-        }
-        guard let tokenizer = try read(TokenizerFile.name) else {
-            throw TokenizerError(
-                code: .unreadableFile, message: "no such file; a model directory needs it",
-                location: directory.appendingPathComponent(TokenizerFile.name).path)
-        }
+        let files = TokenizerDirectory(directory)
         try self.init(
-            tokenizer: tokenizer, configuration: try read(TokenizerConfiguration.name),
-            generationConfiguration: try read("generation_config.json"),
-            chatTemplate: try read("chat_template.jinja"))
+            tokenizer: try files.tokenizer(), configuration: try files.read(TokenizerConfiguration.name),
+            specialTokensMap: try files.read("special_tokens_map.json"),
+            addedTokens: try files.read("added_tokens.json"),
+            generationConfiguration: try files.read("generation_config.json"),
+            chatTemplates: try files.chatTemplates(), processorTemplate: try files.processorTemplate())
     }
 
     /// Builds a tokenizer from the contents of its files.
     ///
     /// - Throws: ``TokenizerError`` naming the file and field that is malformed or not supported.
-    package init(
-        tokenizer: [UInt8], configuration: [UInt8]? = nil, generationConfiguration: [UInt8]? = nil,
-        chatTemplate: [UInt8]? = nil
+    package convenience init(
+        tokenizer: [UInt8], configuration: [UInt8]? = nil, specialTokensMap: [UInt8]? = nil,
+        addedTokens: [UInt8]? = nil, generationConfiguration: [UInt8]? = nil,
+        chatTemplates: ChatTemplateTexts = ChatTemplateTexts()
     ) throws(TokenizerError) {
-        let file = try TokenizerFile(parsing: tokenizer)
+        try self.init(
+            tokenizer: .document(tokenizer), configuration: configuration, specialTokensMap: specialTokensMap,
+            addedTokens: addedTokens, generationConfiguration: generationConfiguration, chatTemplates: chatTemplates,
+            processorTemplate: nil)
+    }
+
+    private init(
+        tokenizer: TokenizerDirectory.Vocabulary, configuration: [UInt8]?, specialTokensMap: [UInt8]?,
+        addedTokens addedTokensFile: [UInt8]?, generationConfiguration: [UInt8]?,
+        chatTemplates files: ChatTemplateTexts, processorTemplate: JSONValue?
+    ) throws(TokenizerError) {
         var settings = TokenizerConfiguration()
         if let configuration { settings = try TokenizerConfiguration(parsing: configuration) }
+        if let specialTokensMap { try settings.readSpecialTokensMap(specialTokensMap) }
+        if let addedTokensFile { try settings.readAddedTokens(addedTokensFile) }
         if let generationConfiguration { try settings.readGenerationConfiguration(generationConfiguration) }
+        let file = try tokenizer.file(settings)
         var builder = TokenizerBuilder()
-        try builder.build(file, extraTokens: settings.addedTokens)
+        try builder.build(file, extraTokens: settings.addedTokens ?? [], specialTokens: settings.specialTokens)
         normalizes = file.normalizes
+        preTokenizer = file.preTokenizer
+        ignoresMerges = file.ignoresMerges
         addedTokens = builder.addedTokens
+        addedContents = Dictionary(uniqueKeysWithValues: builder.addedTokens.map { ($0.id, $0.content) })
         tokens = builder.tokens
+        writtenIDLimit = builder.writtenIDLimit
         merges = builder.merges
         byteTokens = builder.byteTokens
         coversAllBytes = !builder.byteTokens.contains(-1)
@@ -103,20 +112,27 @@ package final class Tokenizer: Sendable {
         normalizedMatcher = builder.normalizedMatcher
         addedIDs = builder.addedIDs
         specialIDs = Set(builder.addedTokens.filter(\.isSpecial).map(\.id))
-        chatTemplateText = chatTemplate.map { String(decoding: $0, as: UTF8.self) } ?? settings.chatTemplate
+        specialTokens = settings.templateVariables
+        var templates = files
+        if templates.isEmpty { templates = try ChatTemplateTexts(configuration: settings.chatTemplate) }
+        if templates.isEmpty { templates = try ChatTemplateTexts(configuration: processorTemplate) }
+        chatTemplates = templates
 
-        func id(of token: String?, _ field: String) throws(TokenizerError) -> Int32? {
-            guard let token else { return nil }
-            let id = builder.addedIDs[ExactText(token)] ?? builder.tokens.id(of: Array(token.utf8))
-            guard let id else {
-                throw TokenizerError(
-                    code: .missingToken, message: "\"\(token)\" is not in \(TokenizerFile.name)",
-                    location: "\(TokenizerConfiguration.name): \(field)")
+        endOfSequenceID = settings.token("eos_token").flatMap { builder.addedIDs[ExactText($0)] }
+        paddingID = settings.token("pad_token").flatMap { builder.addedIDs[ExactText($0)] }
+        var processor = file.postProcessor
+        if file.takesEndsFromConfiguration {
+            if settings.addsBeginning, let token = settings.token("bos_token"),
+                let id = builder.addedIDs[ExactText(token)]
+            {
+                processor.prefix = [id]
             }
-            return id
+            if settings.addsEnd, let endOfSequenceID { processor.suffix = [endOfSequenceID] }
         }
-        endOfSequenceID = try id(of: settings.endOfSequenceToken, "eos_token")
-        paddingID = try id(of: settings.paddingToken, "pad_token")
+        for id in processor.prefix + processor.suffix where builder.tokens.bytes(of: Int(id)) == nil {
+            throw TokenizerFile.malformed("post_processor", "no token has the id \(id), which it puts around a text")
+        }
+        postProcessor = processor
         var ends = [endOfSequenceID].compactMap { $0 } + settings.generationEndIDs
         if let endOfText = builder.addedIDs[ExactText("<|endoftext|>")] { ends.append(endOfText) }
         var unique: [Int32] = []

@@ -12,20 +12,74 @@ struct TokenizerBuilder {
     var rawMatcher = AddedTokenMatcher()
     var normalizedMatcher = AddedTokenMatcher()
 
-    /// - Parameter extraTokens: `added_tokens_decoder` of tokenizer_config.json; entries that tokenizer.json
-    ///   has too must have the same id there.
-    mutating func build(_ file: TokenizerFile, extraTokens: [AddedToken]) throws(TokenizerError) {
+    /// One more than the highest id that the files write; special tokens that are only named come after.
+    var writtenIDLimit = 0
+
+    /// - Parameters:
+    ///   - extraTokens: `added_tokens_decoder` of tokenizer_config.json; entries that tokenizer.json has too must have
+    ///     the same id there.
+    ///   - specialTokens: tokens with a role, in the order in which those that no file has get ids.
+    mutating func build(
+        _ file: TokenizerFile, extraTokens: [AddedToken], specialTokens: [TokenizerConfiguration.SpecialToken]
+    ) throws(TokenizerError) {
         try collectAddedTokens(file.addedTokens + extraTokens)
+        writtenIDLimit = Int(max(file.vocabulary.map(\.id).max() ?? 0, addedTokens.last?.id ?? 0)) + 1
+        try addSpecialTokens(specialTokens, file)
         try insertTokens(file)
         byteTokens = (0..<256).map { tokens.id(of: CollectionOfOne(UInt8($0))) ?? -1 }
+        guard !file.handlesUnknownBytes || !byteTokens.contains(-1) else {
+            throw TokenizerFile.malformed(
+                "model",
+                "unk_token or byte_fallback is for bytes without a token, and the vocabulary lacks the byte "
+                    + "\(byteTokens.firstIndex(of: -1)!); remove it, or add the 256 bytes")
+        }
         try insertMerges(file.merges)
         for token in addedTokens {
             if token.isNormalized {
                 normalizedMatcher.insert(
-                    file.normalizes ? Self.normalized(token.content) : Array(token.content.utf8),
-                    id: token.id)
+                    file.normalizes ? Self.normalized(token.content) : Array(token.content.utf8), token)
             } else {
-                rawMatcher.insert(Array(token.content.utf8), id: token.id)
+                rawMatcher.insert(Array(token.content.utf8), token)
+            }
+        }
+    }
+
+    /// Special tokens are added tokens whatever their entries say; those that no file has get the next ids, as in
+    /// transformers.
+    private mutating func addSpecialTokens(
+        _ named: [TokenizerConfiguration.SpecialToken], _ file: TokenizerFile
+    ) throws(TokenizerError) {
+        guard !named.isEmpty else { return }
+        var vocabulary: [ExactText: Int32] = [:]
+        for token in named where addedIDs[ExactText(token.content)] == nil { vocabulary[ExactText(token.content)] = -1 }
+        if !vocabulary.isEmpty {
+            for entry in file.vocabulary where vocabulary[ExactText(entry.entry)] != nil {
+                vocabulary[ExactText(entry.entry)] = entry.id
+            }
+        }
+        for token in named {
+            let text = ExactText(token.content)
+            let known = addedIDs[text].flatMap { id in addedTokens.firstIndex { $0.id == id } }
+            let id: Int32
+            if let known {
+                id = addedTokens[known].id
+            } else if let written = vocabulary[text], written >= 0 {
+                id = written
+            } else {
+                id = max(Int32(file.vocabulary.count), Int32(writtenIDLimit), (addedTokens.last?.id ?? -1) + 1)
+            }
+            let flags = token.flags ?? known.map { addedTokens[$0] }
+            let added = AddedToken(
+                id: id, content: token.content, isSpecial: true,
+                isNormalized: flags.map { $0.isSpecial || token.flags != nil ? $0.isNormalized : false } ?? false,
+                takesSpaceBefore: flags?.takesSpaceBefore ?? false, takesSpaceAfter: flags?.takesSpaceAfter ?? false,
+                isSingleWord: flags?.isSingleWord ?? false)
+            if let known {
+                addedTokens[known] = added
+            } else {
+                addedIDs[text] = id
+                addedTokens.append(added)
+                addedTokens.sort { $0.id < $1.id }
             }
         }
     }

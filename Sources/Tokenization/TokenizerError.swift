@@ -14,8 +14,10 @@ package struct TokenizerError: Error, Equatable, Sendable, CustomStringConvertib
         package static let malformedFile = Code(name: "malformed_file")
         /// A field asks for something that is deliberately not implemented.
         package static let unsupportedFeature = Code(name: "unsupported_feature")
-        /// The chat template is none of the known ones.
+        /// The model has no chat template, or none of that name.
         package static let unknownTemplate = Code(name: "unknown_template")
+        /// The chat template is no Jinja that can be read.
+        package static let invalidTemplate = Code(name: "invalid_template")
         /// Messages or tools do not have the form which the template needs.
         package static let invalidMessages = Code(name: "invalid_messages")
         /// The tokenizer lacks a token that the caller needs.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import RuntimeSupport
 
-/// The contents of tokenizer.json after checking that every field says what this tokenizer does.
+/// The contents of tokenizer.json after checking that every field says something that this tokenizer does.
 ///
 /// `truncation` and `padding` are ignored: transformers replaces them at each call. Everything else that
 /// would change ids or text is refused by name, because a wrong id is worse than no tokenizer.
@@ -14,8 +14,18 @@ struct TokenizerFile {
     var addedTokens: [AddedToken] = []
     var vocabulary: [(entry: String, id: Int32)] = []
     var merges: [(left: String, right: String)] = []
-    /// Whether text is brought to normal form C; false only where the file has no normalizer.
-    var normalizes = true
+    /// Whether text is brought to normal form C.
+    var normalizes = false
+    var preTokenizer = PreTokenizer()
+    var postProcessor = PostProcessor()
+    /// Whether a pre-token that is a token of the vocabulary is that token, whatever the merges say (Llama 3).
+    var ignoresMerges = false
+    /// Whether add_bos_token and add_eos_token of tokenizer_config.json count.
+    var takesEndsFromConfiguration = false
+    /// Whether the model says what to do with bytes that the vocabulary lacks.
+    var handlesUnknownBytes = false
+
+    init() {}
 
     init(parsing bytes: [UInt8]) throws(TokenizerError) {
         let root: JSONValue
@@ -27,7 +37,7 @@ struct TokenizerFile {
         guard root.objectValue != nil else {
             throw Self.malformed("", "expected an object, found \(root.kind)")
         }
-        try checkPipeline(root)
+        try readPipeline(root)
         try readModel(root["model"])
         let added = try Self.list(root["added_tokens"] ?? .array([]), "added_tokens")
         for (index, token) in added.enumerated() {
@@ -43,7 +53,7 @@ struct TokenizerFile {
     static func unsupported(_ field: String, _ found: JSONValue?, expected: String) -> TokenizerError {
         TokenizerError(
             code: .unsupportedFeature,
-            message: "\(shortText(found)) is not supported, only \(expected); use a Qwen2 or Qwen3 tokenizer",
+            message: "\(shortText(found)) is not supported, only \(expected)",
             location: "\(name): \(field)")
     }
 
@@ -73,59 +83,13 @@ struct TokenizerFile {
         guard let content = value["content"]?.stringValue, !content.isEmpty else {
             throw malformed("\(field).content", "expected a text that is not empty")
         }
-        for option in ["single_word", "lstrip", "rstrip"] {
-            guard value[option] ?? false == false else {
-                throw unsupported("\(field).\(option)", value[option], expected: "false")
-            }
-        }
         let isSpecial = value["special"]?.boolValue ?? false
         return AddedToken(
             id: try tokenID(id, "\(field).id"), content: content, isSpecial: isSpecial,
-            isNormalized: value["normalized"]?.boolValue ?? !isSpecial)
-    }
-
-    private mutating func checkPipeline(_ root: JSONValue) throws(TokenizerError) {
-        func check(_ field: String, _ value: JSONValue?, _ allowed: [JSONValue]) throws(TokenizerError) {
-            guard allowed.contains(value ?? .null) else {
-                let expected = allowed.map(\.pythonText).joined(separator: " or ")
-                throw Self.unsupported(field, value, expected: expected)
-            }
-        }
-        try check("version", root["version"], ["1.0", nil])
-        normalizes = !(root["normalizer"] ?? .null).isNull
-        if normalizes {
-            try check("normalizer.type", root["normalizer"]?["type"], ["NFC"])
-        }
-        let outer = root["pre_tokenizer"]
-        try check("pre_tokenizer.type", outer?["type"], ["Sequence"])
-        let steps = try Self.list(outer?["pretokenizers"] ?? .null, "pre_tokenizer.pretokenizers")
-        guard steps.count == 2 else {
-            throw Self.unsupported(
-                "pre_tokenizer.pretokenizers", .array(steps), expected: "a Split followed by a ByteLevel")
-        }
-        let split = "pre_tokenizer.pretokenizers[0]"
-        try check("\(split).type", steps[0]["type"], ["Split"])
-        try check("\(split).pattern.Regex", steps[0]["pattern"]?["Regex"], [.string(PreTokenizer.pattern)])
-        try check("\(split).behavior", steps[0]["behavior"], ["Isolated"])
-        try check("\(split).invert", steps[0]["invert"], [false, nil])
-        let byteLevel = "pre_tokenizer.pretokenizers[1]"
-        try check("\(byteLevel).type", steps[1]["type"], ["ByteLevel"])
-        try check("\(byteLevel).add_prefix_space", steps[1]["add_prefix_space"], [false])
-        try check("\(byteLevel).use_regex", steps[1]["use_regex"], [false])
-        if let post = root["post_processor"], !post.isNull {
-            try check("post_processor.type", post["type"], ["ByteLevel"])
-            try check("post_processor.trim_offsets", post["trim_offsets"], [false])
-        }
-        try check("decoder.type", root["decoder"]?["type"], ["ByteLevel"])
-        let model = root["model"]
-        try check("model.type", model?["type"], ["BPE"])
-        for option in ["dropout", "unk_token"] { try check("model.\(option)", model?[option], [nil]) }
-        for option in ["continuing_subword_prefix", "end_of_word_suffix"] {
-            try check("model.\(option)", model?[option], ["", nil])
-        }
-        for option in ["byte_fallback", "ignore_merges"] {
-            try check("model.\(option)", model?[option], [false, nil])
-        }
+            isNormalized: value["normalized"]?.boolValue ?? !isSpecial,
+            takesSpaceBefore: value["lstrip"]?.boolValue ?? false,
+            takesSpaceAfter: value["rstrip"]?.boolValue ?? false,
+            isSingleWord: value["single_word"]?.boolValue ?? false)
     }
 
     private mutating func readModel(_ model: JSONValue?) throws(TokenizerError) {

@@ -47,7 +47,7 @@ extension Consultation {
         Consultation("judge's model", (settings.contentHash, settings.compute)) { host in
             guard let tokenizer = host.tokenizer else { throw JudgeFailure(description: "it has no tokenizer") }
             var text = prompt
-            if tokenizer.chatTemplateText != nil {
+            if tokenizer.hasChatTemplate {
                 let message = JSONValue.object(
                     JSONObject([.init(key: "role", value: "user"), .init(key: "content", value: .string(prompt))]))
                 text = try tokenizer.chatTemplate().render(

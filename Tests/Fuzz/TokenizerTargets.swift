@@ -43,19 +43,25 @@ let tokenizerTargets: [FuzzTarget] = [
         },
         run: { bytes in
             guard let messages = try? JSONValue(parsing: bytes) else { return }
-            for template in ChatTemplate.allCases {
-                guard
-                    let chat = try? template.render(
-                        messages: messages, tools: messages, addGenerationPrompt: true, enableThinking: false)
-                else { continue }
-                _ = chat.encodeWithAssistantMask(tinyTokenizer)
-            }
+            guard
+                let chat = try? tinyTemplate.render(
+                    messages: messages, tools: messages, addGenerationPrompt: true, enableThinking: false)
+            else { return }
+            _ = chat.encodeWithAssistantMask(tinyTokenizer)
         }),
 ]
 
 private func tinyWorld(_ name: String) throws -> [UInt8] {
     try Array(Data(contentsOf: URL(fileURLWithPath: "Cluster/tiny-world/tokenizer/\(name)")))
 }
+
+private let tinyTemplate: ChatTemplate = {
+    do {
+        return try Tokenizer(
+            tokenizer: tinyWorld("tokenizer.json"), configuration: tinyWorld("tokenizer_config.json")
+        ).chatTemplate()
+    } catch { fatalError("\(error)") }
+}()
 
 private let tinyTokenizer: Tokenizer = {
     do { return try Tokenizer(tokenizer: tinyWorld("tokenizer.json")) } catch { fatalError("\(error)") }

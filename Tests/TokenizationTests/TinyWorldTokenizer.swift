@@ -11,6 +11,11 @@ enum TinyWorldTokenizer {
     ]
     static let plain = ["system", "user", "assistant", " /think", " /no_think", "\n\n"]
 
+    /// The split expression of Qwen2, Qwen2.5 and Qwen3.
+    static let pattern =
+        #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"#
+        + #"|\s*[\r\n]+|\s+(?!\S)|\s+"#
+
     /// The value of tokenizer.json with the given changes of top-level fields and of fields of `model`.
     ///
     /// - Parameter repeatsAdded: lists the added tokens in the vocabulary too. The tokenizers library needs
@@ -37,7 +42,7 @@ enum TinyWorldTokenizer {
             "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false,
         ]
         let split: JSONValue = [
-            "type": "Split", "pattern": ["Regex": .string(PreTokenizer.pattern)], "behavior": "Isolated",
+            "type": "Split", "pattern": ["Regex": .string(pattern)], "behavior": "Isolated",
             "invert": false,
         ]
         let modelFields: [(String, JSONValue)] = [

@@ -93,7 +93,7 @@ struct UnicodeTests {
             UnicodeClasses.table.withUnsafeBufferPointer { classes in
                 var start = 0
                 while start < bytes.count {
-                    let end = PreTokenizer.end(from: start, in: bytes, classes: classes)
+                    let end = SplitExpression.qwen2.end(from: start, in: bytes, classes: classes)
                     found.append(String(decoding: bytes[start..<end], as: UTF8.self))
                     start = end
                 }

@@ -79,14 +79,14 @@ package final class CheckpointWriter: Sendable {
     }
 
     /// Copies those of the files of a tokenizer that `source` has.
-    /// - Throws: `notFound` when there is no tokenizer.json.
+    /// - Throws: `notFound` when there is neither tokenizer.json nor vocab.json.
     package func copyTokenizer(from source: URL) throws {
-        for name in TokenizerFacts.fileNames {
+        let names = TokenizerFacts.fileNames.filter { SystemCall.exists(source.appendingPathComponent($0).path) }
+        guard names.contains(TokenizerFacts.mainFileName) || names.contains("vocab.json") else {
+            throw TokenizerFacts.missing(source)
+        }
+        for name in names {
             let url = source.appendingPathComponent(name)
-            guard SystemCall.exists(url.path) else {
-                if name == TokenizerFacts.mainFileName { throw TokenizerFacts.missing(source) }
-                continue
-            }
             let bytes = try SmallFile.read(url, limit: TokenizerFacts.fileByteCountMax)
             try DurableFile.write(bytes, to: directory.temporary.appendingPathComponent(name))
         }

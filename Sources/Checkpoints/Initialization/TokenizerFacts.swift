@@ -7,7 +7,7 @@ package struct TokenizerFacts: Hashable, Sendable {
     /// Files that belong to a tokenizer, where they exist.
     package static let fileNames = [
         mainFileName, "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-        "added_tokens.json", "chat_template.jinja",
+        "added_tokens.json", "chat_template.jinja", "chat_template.json",
     ]
     static let fileByteCountMax = 256 << 20
 

@@ -247,7 +247,7 @@ struct JobPreparation {
                 description: "\(submission.file): environment.tools: no tool is named '\(name)'; tools: "
                     + ToolRegistry.names.joined(separator: ", "))
         }
-        guard tokenizer.chatTemplateText?.contains("<tool_response>") == true else {
+        guard tokenizer.chatTemplates.text(withTools: true)?.contains("<tool_response>") == true else {
             throw SubmissionError(
                 description: "\(submission.file): environment: the model's chat template does not know tools")
         }

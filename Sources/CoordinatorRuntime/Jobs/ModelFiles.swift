@@ -68,10 +68,10 @@ struct ModelFiles {
     func tokenizer() throws -> Tokenizer {
         let tokenizer = try Tokenizer(directory: checkpoint.directory)
         let rows = checkpoint.configuration.vocabularySize
-        guard tokenizer.idLimit <= rows else {
+        guard tokenizer.writtenIDLimit <= rows else {
             throw SubmissionError(
                 description:
-                    "\(checkpoint.directory.path): the tokenizer has ids up to \(tokenizer.idLimit - 1) but the model "
+                    "\(checkpoint.directory.path): the tokenizer has ids up to \(tokenizer.writtenIDLimit - 1) but the model "
                     + "\(rows) rows; they do not belong together")
         }
         return tokenizer

@@ -18,7 +18,7 @@ struct PromptRenderer {
         tools = try environment.flatMap {
             $0.describesTools ? try JSONValue(parsing: ToolRegistry.schemas($0.tools)) : nil
         }
-        template = tokenizer.chatTemplateText == nil ? nil : try tokenizer.chatTemplate()
+        template = tokenizer.hasChatTemplate ? try tokenizer.chatTemplate() : nil
     }
 
     func tokens(of record: PromptRecord) throws -> [Int32] {
@@ -55,7 +55,7 @@ struct PromptRenderer {
     func encoded(_ text: String) -> [Int32] { tokenizer.encode(text) }
 
     private func encode(_ text: String, line: Int) throws -> [Int32] {
-        let ids = tokenizer.encode(text)
+        let ids = tokenizer.encodeSequence(text)
         guard !ids.isEmpty else { throw SubmissionError(description: "line \(line): the text has no tokens") }
         return ids
     }

@@ -54,9 +54,12 @@ final class EncodingScratch: @unchecked Sendable {
     ///   - bytes: the pre-token, not empty.
     ///   - byteTokens: the token of each single byte; -1 where the vocabulary lacks it: such bytes are
     ///     dropped, as the tokenizers library does without an unknown token.
-    func encode(_ bytes: UnsafeBufferPointer<UInt8>, byteTokens: [Int32], merges: MergeTable) {
+    ///   - wholeTokens: where given, a pre-token that is one of them is that token, whatever the merges say.
+    func encode(
+        _ bytes: UnsafeBufferPointer<UInt8>, byteTokens: [Int32], merges: MergeTable, wholeTokens: TokenTable? = nil
+    ) {
         guard bytes.count <= Self.cachedByteCountMax else {
-            merge(bytes, byteTokens: byteTokens, merges: merges)
+            merge(bytes, byteTokens: byteTokens, merges: merges, wholeTokens: wholeTokens)
             return
         }
         var low: UInt64 = 0
@@ -84,7 +87,7 @@ final class EncodingScratch: @unchecked Sendable {
             return true
         }
         if isHit { return }
-        merge(bytes, byteTokens: byteTokens, merges: merges)
+        merge(bytes, byteTokens: byteTokens, merges: merges, wholeTokens: wholeTokens)
         guard pieces.count <= Self.cachedTokenCountMax else { return }
         var entry = CacheEntry(
             low: low, high: high, byteCount: UInt8(bytes.count), tokenCount: UInt8(pieces.count))
@@ -99,7 +102,14 @@ final class EncodingScratch: @unchecked Sendable {
         cache[place] = entry
     }
 
-    private func merge(_ bytes: UnsafeBufferPointer<UInt8>, byteTokens: [Int32], merges: MergeTable) {
+    private func merge(
+        _ bytes: UnsafeBufferPointer<UInt8>, byteTokens: [Int32], merges: MergeTable, wholeTokens: TokenTable?
+    ) {
+        if let id = wholeTokens?.id(of: bytes) {
+            pieces.removeAll(keepingCapacity: true)
+            pieces.append(Piece(id: id, end: Int32(bytes.count)))
+            return
+        }
         setUp(bytes, byteTokens: byteTokens, merges: merges)
         while let candidate = popSmallest() {
             let rank = Int32(truncatingIfNeeded: candidate >> 32)

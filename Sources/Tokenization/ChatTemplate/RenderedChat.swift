@@ -10,7 +10,7 @@ package struct RenderedChat: Sendable, Equatable {
     /// The token ids and, for each, whether it belongs to a generated part. A token that reaches into a part
     /// counts, as in transformers' `return_assistant_tokens_mask`.
     package func encodeWithAssistantMask(_ tokenizer: Tokenizer) -> (ids: [Int32], assistantMask: [Bool]) {
-        let encoding = tokenizer.encodeWithOffsets(text)
+        let encoding = tokenizer.encodeWithWholeOffsets(text)
         var mask = [Bool](repeating: false, count: encoding.ids.count)
         var token = 0
         for range in generatedRanges where !range.isEmpty {

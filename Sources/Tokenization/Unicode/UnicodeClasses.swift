@@ -16,6 +16,8 @@ enum UnicodeClasses {
     static let lineBreak: UInt8 = 8
     /// May change under normal form C, alone or together with its neighbours.
     static let mayChange: UInt8 = 16
+    /// What the pre-tokenizer `Digits` takes for a digit: numbers by a newer Unicode than that of `\p{N}`.
+    static let digit: UInt8 = 32
 
     /// The bits of every scalar value, 0 ... 0x10FFFF (1.1 MB; only the pages of scripts in use are touched).
     static let table: [UInt8] = {
@@ -29,6 +31,7 @@ enum UnicodeClasses {
         mark(UnicodeTables.numberRanges, number)
         mark(UnicodeTables.whitespaceRanges, whitespace)
         mark([0x0A, 0x0A, 0x0D, 0x0D], lineBreak)
+        mark(UnicodeTables.numberRanges + [0x11DE0, 0x11DE9, 0x16FF4, 0x16FF6], digit)
         let marks = UnicodeTables.combiningClassRanges
         for index in stride(from: 0, to: marks.count, by: 3) {
             mark([marks[index], marks[index + 1]], mayChange)

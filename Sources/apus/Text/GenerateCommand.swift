@@ -59,7 +59,7 @@ struct GenerateCommand: ParsableCommand {
             let text =
                 raw
                 ? input
-                : try tokenizer.chatTemplate(named: local.template).render(
+                : try tokenizer.chatTemplate(option: local.template).render(
                     messages: [["role": "user", "content": .string(input)]], addGenerationPrompt: true,
                     enableThinking: thinking == "off" ? false : nil
                 ).text

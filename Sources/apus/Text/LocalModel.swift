@@ -21,7 +21,7 @@ struct LocalModelOptions: ParsableArguments {
     @Option(help: "Tokens that the key/value cache holds.")
     var cacheTokens = 8192
 
-    @Option(help: "Use this chat template instead of the model's own.")
+    @Option(help: "A file with a chat template to use instead of the model's own, or the name of one of its own.")
     var template: String?
 
     static let pageSize = 32
@@ -40,9 +40,9 @@ struct LocalModelOptions: ParsableArguments {
         let checkpoint = try Checkpoint(directory: directory)
         let tokenizer = try Tokenizer(directory: directory)
         let configuration = checkpoint.configuration
-        guard tokenizer.idLimit <= configuration.vocabularySize else {
+        guard tokenizer.writtenIDLimit <= configuration.vocabularySize else {
             throw InputError(
-                "\(model): the tokenizer has ids up to \(tokenizer.idLimit - 1) but the model only \(configuration.vocabularySize) "
+                "\(model): the tokenizer has ids up to \(tokenizer.writtenIDLimit - 1) but the model only \(configuration.vocabularySize) "
                     + "rows; they do not belong together")
         }
         let model = try Qwen3Model(checkpoint, compute: type, pool: ComputePool(threadCount: threads))
@@ -68,5 +68,17 @@ struct LoadedLocalModel {
             }
         }
         return all.sorted { $0.id < $1.id }
+    }
+}
+
+extension Tokenizer {
+    /// The chat template that `--template` names: a file, or one of the model's own by its name; nil: the model's.
+    func chatTemplate(option: String?) throws -> ChatTemplate {
+        guard let option else { return try chatTemplate() }
+        let url = URL(fileURLWithPath: option)
+        if chatTemplates.names.contains(option), !FileManager.default.fileExists(atPath: url.path) {
+            return try chatTemplate(named: option)
+        }
+        return try chatTemplate(text: ChatTemplateTexts.text(ofFile: url))
     }
 }

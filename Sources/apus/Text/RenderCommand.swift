@@ -16,10 +16,7 @@ struct RenderCommand: ParsableCommand {
     @Argument(help: "A JSON file; - reads standard input.")
     var messages: String
 
-    @Option(
-        help:
-            "Use this template instead of the one that the directory holds: qwen3, qwen3_instruct_2507, qwen3_training."
-    )
+    @Option(help: "A file with a chat template to use instead of the model's own, or the name of one of its own.")
     var template: String?
 
     @Flag(inversion: .prefixedNo, help: "Open the assistant's turn at the end.")
@@ -38,7 +35,7 @@ struct RenderCommand: ParsableCommand {
                 messages == "-"
                 ? FileHandle.standardInput.readDataToEndOfFile() : try Data(contentsOf: URL(fileURLWithPath: messages))
             let document = try JSONValue(parsing: Array(data), repeatedKeys: .refused)
-            let chat = try tokenizer.chatTemplate(named: template).render(
+            let chat = try tokenizer.chatTemplate(option: template).render(
                 messages: document["messages"] ?? document, tools: document["tools"],
                 addGenerationPrompt: generationPrompt, enableThinking: thinking ? nil : false)
             if ids {
