@@ -1877,6 +1877,9 @@ package nonisolated struct WireTrainBegin: Sendable {
   /// Whether the moments of `snapshot` go on; otherwise they begin at zero.
   package var resumes: Bool = false
 
+  /// Cells at once at most, as the member's memory allows. No result depends on it.
+  package var lanes: UInt32 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -6910,7 +6913,7 @@ nonisolated extension WireResultAcknowledgement: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TrainBegin"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}model\0\u{1}epoch\0\u{1}version\0\u{1}snapshot\0\u{1}members\0\u{1}rank\0\u{1}experts\0\u{3}disk_directory\0\u{1}resumes\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}model\0\u{1}epoch\0\u{1}version\0\u{1}snapshot\0\u{1}members\0\u{1}rank\0\u{1}experts\0\u{3}disk_directory\0\u{1}resumes\0\u{1}lanes\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6928,6 +6931,7 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 8: try { try decoder.decodeRepeatedUInt32Field(value: &self.experts) }()
       case 9: try { try decoder.decodeSingularStringField(value: &self.diskDirectory) }()
       case 10: try { try decoder.decodeSingularBoolField(value: &self.resumes) }()
+      case 11: try { try decoder.decodeSingularUInt32Field(value: &self.lanes) }()
       default: break
       }
     }
@@ -6964,6 +6968,9 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if self.resumes != false {
       try visitor.visitSingularBoolField(value: self.resumes, fieldNumber: 10)
     }
+    if self.lanes != 0 {
+      try visitor.visitSingularUInt32Field(value: self.lanes, fieldNumber: 11)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6978,6 +6985,7 @@ nonisolated extension WireTrainBegin: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.experts != rhs.experts {return false}
     if lhs.diskDirectory != rhs.diskDirectory {return false}
     if lhs.resumes != rhs.resumes {return false}
+    if lhs.lanes != rhs.lanes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

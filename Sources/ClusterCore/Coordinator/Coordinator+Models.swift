@@ -88,14 +88,22 @@ extension Coordinator {
         return most == 0 ? member.hello.memoryByteCount : min(most, member.hello.memoryByteCount)
     }
 
-    /// A worker's needs with a share of its even part of the experts.
+    /// A worker's least needs with a share of its even part of the experts; more cells of training at once where
+    /// `memory` has room for them.
     private func plan(
         _ descriptions: [WireModelDescription], _ engine: WireEngineSettings, _ member: Member, of workerCount: Int,
-        share: Double = 1
+        share: Double = 1, memory: UInt64 = 0
     ) -> MemoryPlan {
         MemoryPlan(
             descriptions, engine, workerCount: workerCount, threadCount: Int(member.hello.threadCount),
-            replicas: state.replicas.mapValues(Int.init), share: share)
+            replicas: state.replicas.mapValues(Int.init), share: share, memory: memory)
+    }
+
+    /// Cells of training that a member computes at once: as many as it has threads and, beside everything else, memory for.
+    func laneCount(_ models: [UInt32], _ engine: WireEngineSettings, _ member: Member, of workerCount: Int) -> Int {
+        plan(
+            models.compactMap { state.models[$0] }, engine, member, of: workerCount, memory: memory(of: member)
+        ).laneCount
     }
 
     /// Of the even share of experts, how much more or less `member` has memory for: 0 and up.

@@ -11,16 +11,20 @@ package struct MemoryPlan: Sendable, Equatable {
     }
 
     package private(set) var items: [Item] = []
+    /// Cells of training at once; 0 without training.
+    package private(set) var laneCount = 0
     package var byteCount: UInt64 { items.reduce(0) { $0 + $1.byteCount } }
 
     /// Largest part of trunk and experts that one of `workerCount` workers has.
     /// - Parameters:
     ///   - replicas: copies of a model's experts, where they are not the engine's.
     ///   - share: of the even share of experts, from 0 to 1.
+    ///   - memory: as many cells are under way at once as it has room for, one at least; nil: one per thread.
     package init(
         _ models: [WireModelDescription], _ engine: WireEngineSettings, workerCount: Int, threadCount: Int,
-        replicas: [UInt32: Int] = [:], share expertShare: Double = 1
+        replicas: [UInt32: Int] = [:], share expertShare: Double = 1, memory: UInt64? = nil
     ) {
+        var liveCell: UInt64 = 0
         let workers = max(1, workerCount)
         for model in models {
             let name = model.isTrained ? "" : models.count > 1 ? " of the frozen model" : ""
@@ -39,9 +43,16 @@ package struct MemoryPlan: Sendable, Equatable {
             add("gradients", share(training.trunkGradient) + experts * training.expertGradient)
             add("rows that wait for a wave's fold", experts * training.expertRows)
             add("partial sums of the trunk's gradient", training.partialSums)
-            let lanes = training.lanesMax == 0 ? max(1, threadCount) : Int(training.lanesMax)
-            add("\(lanes) cell\(lanes == 1 ? "" : "s") under way", UInt64(lanes) * training.liveCell)
+            laneCount = training.lanesMax == 0 ? max(1, threadCount) : Int(training.lanesMax)
+            liveCell = training.liveCell
         }
+        guard laneCount > 0 else { return }
+        if let memory {
+            let used = byteCount
+            let room = memory > used && liveCell > 0 ? Int((memory - used) / liveCell) : 0
+            laneCount = min(laneCount, max(1, room))
+        }
+        add("\(laneCount) cell\(laneCount == 1 ? "" : "s") under way", UInt64(laneCount) * liveCell)
     }
 
     private mutating func add(_ name: String, _ byteCount: UInt64) {

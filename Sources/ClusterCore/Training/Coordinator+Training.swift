@@ -130,8 +130,10 @@ extension Coordinator {
     private mutating func sendBegin(_ job: JobRecord, _ run: TrainingRun, _ rank: Int) {
         guard let member = members[run.members[rank]], let model = state.models[run.model] else { return }
         let identities = run.members.compactMap { members[$0]?.identity.rawValue }
+        let lanes = laneCount(job.models, job.admitted.engine, member, of: run.members.count)
         send(to: member.identity) {
             $0.trainBegin = .with {
+                $0.lanes = UInt32(lanes)
                 $0.job = job.id
                 $0.model = run.model
                 $0.epoch = run.epoch

@@ -40,8 +40,9 @@ final class TrainingLanes {
 
     /// How many cells at a time serve a model best: small models spend their time on meeting inside layers, large ones
     /// fill all threads with one cell and would only need more memory.
-    static func count(for model: Qwen3Model) -> Int {
-        model.configuration.hiddenSize <= TrainingMemory.lanesWidthMax ? model.pool.threadCount : 1
+    /// - Parameter limit: as many as there is memory for.
+    static func count(for model: Qwen3Model, limit: Int) -> Int {
+        model.configuration.hiddenSize <= TrainingMemory.lanesWidthMax ? max(1, min(model.pool.threadCount, limit)) : 1
     }
 
     /// Takes over the weights and the version of the model after a refresh.

@@ -94,11 +94,11 @@ package final class FrozenModel: @unchecked Sendable {
 
     /// - Parameters:
     ///   - experts: nil for a dense model.
-    ///   - student: the model in training.
-    package init(_ model: Qwen3Model, experts: ClusterExpertExchange?, student: Qwen3Model) {
+    ///   - laneCount: of the model in training.
+    package init(_ model: Qwen3Model, experts: ClusterExpertExchange?, laneCount: Int) {
         lanes = TrainingLanes(
             model, experts, layout: ParameterLayout.trunk(of: model.configuration),
-            count: TrainingLanes.count(for: student))
+            count: laneCount)
         experts?.resume()
         lanes.follow(experts)
         // Nothing goes back through it: only its last output is wanted.
@@ -145,7 +145,9 @@ package final class TrainingMember {
     private let experts: ClusterExpertExchange?
     private let store: ExpertShardStore
     private let training: ExpertTraining
-    private let lanes: TrainingLanes
+    /// Replaced between epochs, and looked at from other threads.
+    private let laneHolder = Locked<TrainingLanes?>(nil)
+    private var lanes: TrainingLanes { laneHolder.withLock { $0! } }
     private let sum: OrderedSum
     private let layout: ParameterLayout
     private let expertLayouts: [ExpertGradients.ExpertID: ParameterLayout]
@@ -171,7 +173,8 @@ package final class TrainingMember {
         exchange = TrainingExchange(port: port, model: modelID)
         layout = ParameterLayout.trunk(of: model.configuration)
         segments = TrunkSegments(layout)
-        lanes = TrainingLanes(model, experts, layout: layout, count: TrainingLanes.count(for: model))
+        let lanes = TrainingLanes(model, experts, layout: layout, count: TrainingLanes.count(for: model, limit: .max))
+        laneHolder.withLock { $0 = lanes }
         sum = OrderedSum(PairwiseSum(elementCount: layout.count, pool: model.pool))
         var layouts: [ExpertGradients.ExpertID: ParameterLayout] = [:]
         for layer in 0..<model.configuration.layerCount where model.configuration.isMoELayer(layer) {
@@ -181,6 +184,17 @@ package final class TrainingMember {
             }
         }
         expertLayouts = layouts
+    }
+
+    /// Cells at once.
+    package var laneCount: Int { lanes.lanes.count }
+
+    /// Computes so many cells at once at most from now on. Between epochs.
+    package func limitLanes(to limit: Int) {
+        let count = TrainingLanes.count(for: model, limit: limit)
+        guard count != laneCount else { return }
+        let lanes = TrainingLanes(model, experts, layout: layout, count: count)
+        laneHolder.withLock { $0 = lanes }
     }
 
     // MARK: - Epochs

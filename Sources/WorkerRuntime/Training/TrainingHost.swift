@@ -118,6 +118,7 @@ final class TrainingHost: @unchecked Sendable {
                 : TrainingMember(
                     model: host.model, modelID: begin.model, experts: host.exchange, store: environment.shards,
                     training: environment.training, port: environment.port)
+            if begin.lanes > 0 { member.limitLanes(to: Int(begin.lanes)) }
             self.member = member
             self.host = host
             epoch = begin.epoch
@@ -217,8 +218,8 @@ final class TrainingHost: @unchecked Sendable {
 
     private func frozenModel(_ id: UInt32, _ host: ModelHost?) throws -> FrozenModel {
         if let model = frozen[id] { return model }
-        guard let host, let student = self.host else { throw WorkerError("model \(id) is not loaded here") }
-        let model = FrozenModel(host.model, experts: host.exchange, student: student.model)
+        guard let host, let member else { throw WorkerError("model \(id) is not loaded here") }
+        let model = FrozenModel(host.model, experts: host.exchange, laneCount: member.laneCount)
         frozen[id] = model
         control.withLock { $0.frozen.append(model) }
         return model
