@@ -13,44 +13,13 @@ package struct BaseDirectories: Equatable, Sendable {
         self.overrides = overrides
     }
 
-    fileprivate func whole(_ path: String, _ origin: YAMLNode.Origin) -> String {
+    func whole(_ path: String, _ origin: YAMLNode.Origin) -> String {
         let base =
             switch origin {
             case .line: jobFile
-            case .override: overrides
+            case .override, .checkpoint: overrides
             }
         return URL(fileURLWithPath: path, relativeTo: URL(fileURLWithPath: base, isDirectory: true))
             .standardizedFileURL.path
-    }
-}
-
-extension YAMLNode {
-    /// Keys whose values are paths.
-    private static let pathKeys = [
-        ["model", "path"], ["teacher", "path"], ["reference", "path"], ["data", "path"], ["data", "teacher"],
-        ["environment", "corpus"], ["judge", "path"], ["reward_model", "path"], ["output"],
-    ]
-
-    /// This tree with its paths made whole; each knows from its origin what it counts from.
-    func resolvingPaths(_ bases: BaseDirectories) -> YAMLNode {
-        Self.pathKeys.reduce(self) { $0.resolvingPath($1[...], bases) }
-    }
-
-    private func resolvingPath(_ keys: ArraySlice<String>, _ bases: BaseDirectories) -> YAMLNode {
-        switch content {
-        case .scalar(let text, let isPlain):
-            // An empty or null value stays what it is, and whoever reads it complains.
-            guard keys.isEmpty, !isNull, !text.isEmpty else { return self }
-            return YAMLNode(.scalar(bases.whole(text, origin), isPlain: isPlain), origin)
-        case .sequence(let items):
-            // A mixture: each of its members has the keys.
-            return YAMLNode(.sequence(items.map { $0.resolvingPath(keys, bases) }), origin)
-        case .mapping(var entries):
-            guard let key = keys.first, let index = entries.firstIndex(where: { $0.key == key }) else {
-                return self
-            }
-            entries[index].value = entries[index].value.resolvingPath(keys.dropFirst(), bases)
-            return YAMLNode(.mapping(entries), origin)
-        }
     }
 }

@@ -12,7 +12,7 @@ package enum Job: Equatable, Sendable {
     case train(TrainJob)
 
     /// Values of `kind`.
-    package static let kinds = ["rollout", "score", "train"]
+    package static let kinds = [JobFileKind.rollout, .score, .train].map(\.rawValue)
 
     /// Reads a job file and applies `overrides` in order (environment first, command line after it). Relative
     /// paths count from the job file's directory, those in overrides from the current directory; the job has
@@ -22,68 +22,54 @@ package enum Job: Equatable, Sendable {
     ///   - overridesDirectory: where relative paths in overrides count from instead.
     ///   - rewardNames: the registry's names, against which `reward` is checked; nil accepts any.
     ///   - rewardProblem: what is wrong with a known reward's options; nil when they are fine.
+    ///   - checkpoint: looks at the model, from which some defaults derive.
     /// - Throws: ``JobError`` with the file, the line and the key path.
     package static func read(
         _ url: URL?, overrides: [JobOverride] = [], overridesDirectory: String? = nil, rewardNames: [String]? = nil,
-        rewardProblem: RewardProblem? = nil
+        rewardProblem: RewardProblem? = nil, checkpoint: CheckpointLook? = nil
     ) throws(JobError) -> Job {
-        do throws(JobError) {
-            let directory = overridesDirectory ?? FileManager.default.currentDirectoryPath
-            let bases = BaseDirectories(
-                jobFile: url?.deletingLastPathComponent().path ?? directory, overrides: directory)
-            return try parse(
-                try url.map { url throws(JobError) in try text(of: url) } ?? "kind: rollout", overrides: overrides,
-                bases: bases, rewardNames: rewardNames,
-                rewardProblem: rewardProblem)
-        } catch {
-            throw url.map { error.inFile($0.path) } ?? error
-        }
+        try JobReading.read(
+            url, overrides: overrides, overridesDirectory: overridesDirectory, rewardNames: rewardNames,
+            rewardProblem: rewardProblem, checkpoint: checkpoint
+        ).job
     }
 
-    /// Reads the text of a job file. See ``read(_:overrides:rewardNames:rewardProblem:)``.
+    /// Reads the text of a job file. See ``read(_:overrides:overridesDirectory:rewardNames:rewardProblem:checkpoint:)``.
     /// - Parameter bases: where relative paths count from; nil leaves paths as written.
     package static func parse(
         _ text: String, overrides: [JobOverride] = [], bases: BaseDirectories? = nil,
         rewardNames: [String]? = nil,
-        rewardProblem: RewardProblem? = nil
+        rewardProblem: RewardProblem? = nil, checkpoint: CheckpointLook? = nil
     ) throws(JobError) -> Job {
-        var node = try YAMLNode.parse(text)
-        for override in overrides { node = try node.applying(override) }
-        if let bases { node = node.resolvingPaths(bases) }
-        let reader = YAMLReader(node)
-        switch try kind(reader) {
-        case "score": return .score(try ScoreJob(reader.fields(ScoreJob.keys)))
-        case "train":
-            let check = rewardNames.map { RewardCheck(names: $0, problem: rewardProblem ?? { _, _ in nil }) }
-            return .train(try TrainJob(reader.fields(TrainJob.keys), rewardCheck: check))
-        default:
-            let check = rewardNames.map { RewardCheck(names: $0, problem: rewardProblem ?? { _, _ in nil }) }
-            return .rollout(try RolloutJob(reader.fields(RolloutJob.keys), rewardCheck: check))
-        }
+        try JobReading.parse(
+            text, overrides: overrides, bases: bases, rewardNames: rewardNames, rewardProblem: rewardProblem,
+            checkpoint: checkpoint
+        ).job
     }
 
     /// Reads ``resolvedJSON`` (or ``resolvedYAML``), as a journal or a worker does.
     package init(resolved text: String) throws(JobError) { self = try Job.parse(text) }
 
     /// The kind decides which keys are valid, so it is looked up before any of them is checked.
-    private static func kind(_ reader: YAMLReader) throws(JobError) -> String {
+    static func kind(_ reader: YAMLReader) throws(JobError) -> JobFileKind {
         guard case .mapping(let entries) = reader.node.content else {
             throw reader.error(
                 .wrongType, "a job file is a mapping that starts with 'kind:', got \(reader.node.kind)")
         }
         guard let entry = entries.first(where: { $0.key == "kind" }), !entry.value.isNull else {
             // A misspelt 'kind' is told apart from an absent one by looking at the keys.
-            _ = try reader.fields(RolloutJob.keys + ScoreJob.keys + TrainJob.keys)
+            _ = try reader.fields(JobSchema.jobTop)
             throw JobError(.missingKey, "kind: is required, one of \(kinds.joined(separator: ", "))")
         }
         let value = YAMLReader(entry.value, path: "kind")
-        let kind = try value.text()
-        if kind == "pipeline" || kind == "suite" {
+        let text = try value.text()
+        let kind = JobFileKind(rawValue: text)
+        if kind == .pipeline || kind == .suite {
             throw value.error(
                 .invalidValue, "a pipeline or suite is many jobs: apus run takes it, and no other command")
         }
-        guard kinds.contains(kind) else {
-            throw value.error(.invalidValue, "'\(kind)' is not one of \(kinds.joined(separator: ", "))")
+        guard let kind else {
+            throw value.error(.invalidValue, "'\(text)' is not one of \(kinds.joined(separator: ", "))")
         }
         return kind
     }
@@ -129,7 +115,7 @@ package enum Job: Equatable, Sendable {
     /// The same settings as one line of JSON with sorted keys, for journals and messages.
     package var resolvedJSON: String { resolved.json }
 
-    private var resolved: ResolvedValue {
+    var resolved: ResolvedValue {
         switch self {
         case .rollout(let job): job.resolved
         case .score(let job): job.resolved

@@ -29,6 +29,7 @@ package struct JobError: Error, Equatable, Sendable, CustomStringConvertible {
         switch origin {
         case .line(let line): self.init(code, message, line: line)
         case .override(let source): self.init(code, "\(message) (from \(source))")
+        case .checkpoint(let reason): self.init(code, "\(message) (a default: \(reason))")
         }
     }
 

@@ -28,34 +28,27 @@ package struct RolloutJob: Equatable, Sendable {
     /// Directory of the run.
     package let output: String
 
-    static let keys = [
-        "kind", "name", "model", "teacher", "data", "group_size", "sampling", "thinking", "environment", "judge",
-        "reward_model", "seed", "policy_version",
-        "reward", "advantage", "dropped_groups", "max_failed_groups", "resources", "output",
-    ]
-
     init(_ fields: YAMLFields, rewardCheck: RewardCheck?) throws(JobError) {
         name = try fields.required("name").jobName()
         model = try ModelSection(fields.required("model"))
         teacher = if let reader = fields["teacher"] { try TeacherSection(reader) } else { nil }
         data = try DataSection(fields.required("data"))
-        groupSize = try fields.integer("group_size", 1...4096, default: 8)
-        sampling = try SamplingSection(fields["sampling"])
-        thinking = try ThinkingSection(fields["thinking"], maxNewTokens: sampling.maxNewTokens)
+        groupSize = try fields.integer("group_size", default: 8)
+        sampling = try SamplingSection(fields.section("sampling"))
+        thinking = try ThinkingSection(fields.section("thinking"), maxNewTokens: sampling.maxNewTokens)
         environment = if let reader = fields["environment"] { try EnvironmentSection(reader) } else { nil }
-        seed = try fields.integer("seed", 0...Int.max, default: 0)
-        policyVersion = try fields.integer("policy_version", 0...Int.max, default: 0)
+        seed = try fields.integer("seed")
+        policyVersion = try fields.integer("policy_version")
         rewards =
             if let reader = fields["reward"] {
                 try RewardSection.list(reader, rewardCheck)
             } else { [] }
         judge = try JudgeSection.read(fields, rewards)
         rewardModel = try RewardModelSection.read(fields, rewards)
-        advantage = try AdvantageSection(fields["advantage"])
-        droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
-        failedGroupsMax = try fields.number(
-            "max_failed_groups", .closed(0, 1), default: DroppedGroupsSection.failedGroupsMax)
-        resources = try ResourcesSection(fields["resources"])
+        advantage = try AdvantageSection(fields.section("advantage"))
+        droppedGroups = try DroppedGroupsSection(fields.section("dropped_groups"))
+        failedGroupsMax = try fields.number("max_failed_groups")
+        resources = try ResourcesSection(fields.section("resources"))
         output = try fields.required("output").filePath()
         if sampling.temperature == 0, groupSize > 1 {
             throw fields.error(
@@ -85,7 +78,7 @@ package struct RolloutJob: Equatable, Sendable {
 extension YAMLReader {
     /// A job's name: it becomes part of file names.
     package func jobName() throws(JobError) -> String {
-        let name = try string(byteCountMax: 64)
+        let name = try string()
         let isWord = name.utf8.allSatisfy {
             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.".utf8.contains($0)
         }

@@ -13,18 +13,14 @@ package struct ScoreJob: Equatable, Sendable {
     /// Directory of the run.
     package let output: String
 
-    static let keys = [
-        "kind", "name", "model", "data", "outputs", "temperature", "policy_version", "resources", "output",
-    ]
-
     init(_ fields: YAMLFields) throws(JobError) {
         name = try fields.required("name").jobName()
         model = try ModelSection(fields.required("model"))
         data = try DataSection(fields.required("data"))
         outputs = if let reader = fields["outputs"] { try TeacherOutputs(reader) } else { .sampled }
-        temperature = try fields.number("temperature", .above(0, upTo: 100), default: 1)
-        policyVersion = try fields.integer("policy_version", 0...Int.max, default: 0)
-        resources = try ResourcesSection(fields["resources"])
+        temperature = try fields.number("temperature")
+        policyVersion = try fields.integer("policy_version")
+        resources = try ResourcesSection(fields.section("resources"))
         output = try fields.required("output").filePath()
     }
 

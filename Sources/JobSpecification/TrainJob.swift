@@ -70,15 +70,6 @@ package struct TrainJob: Equatable, Sendable {
     /// Whether the policy writes the texts that it is trained on.
     package var generates: Bool { !method.isSupervised && teacher?.isOnPolicy != false }
 
-    static let keys = [
-        "kind", "name", "model", "method", "teacher", "reference", "data", "steps", "rows_per_step", "group_size",
-        "updates_per_batch", "sampling", "thinking", "environment", "judge", "reward_model", "seed", "reward",
-        "advantage", "dropped_groups", "max_failed_groups", "overlong", "dynamic_sampling", "routing_replay", "loss",
-        "center_rewards_coefficient", "optimizer", "router_aux_loss_coef", "cell_tokens", "wave_cells",
-        "recompute_activations", "checkpoint",
-        "resources", "output",
-    ]
-
     init(_ fields: YAMLFields, rewardCheck: RewardCheck?) throws(JobError) {
         name = try fields.required("name").jobName()
         model = try ModelSection(fields.required("model"))
@@ -87,41 +78,39 @@ package struct TrainJob: Equatable, Sendable {
         teacher = if let reader = fields["teacher"] { try DistillationSection(reader) } else { nil }
         reference = if let reader = fields["reference"] { try ModelSection(reader) } else { nil }
         data = try DataSection.mixture(fields.required("data"))
-        stepCount = try fields.required("steps").integer(1...100_000_000)
-        rowsPerStep = try fields.integer("rows_per_step", 1...1_000_000, default: 16)
+        stepCount = try fields.required("steps").integer()
+        rowsPerStep = try fields.integer("rows_per_step")
         groupSize = try fields.integer(
-            "group_size", 1...4096, default: method == .grpo || fields["reward"] != nil ? 8 : 1)
-        updatesPerBatch = try fields.integer("updates_per_batch", 1...1024, default: 1)
-        sampling = try SamplingSection(fields["sampling"])
-        thinking = try ThinkingSection(fields["thinking"], maxNewTokens: sampling.maxNewTokens)
+            "group_size", default: method == .grpo || fields["reward"] != nil ? 8 : 1)
+        updatesPerBatch = try fields.integer("updates_per_batch")
+        sampling = try SamplingSection(fields.section("sampling"))
+        thinking = try ThinkingSection(fields.section("thinking"), maxNewTokens: sampling.maxNewTokens)
         environment = if let reader = fields["environment"] { try EnvironmentSection(reader) } else { nil }
-        seed = try fields.integer("seed", 0...Int.max, default: 0)
+        seed = try fields.integer("seed")
         rewards = if let reader = fields["reward"] { try RewardSection.list(reader, rewardCheck) } else { [] }
         judge = try JudgeSection.read(fields, rewards)
         rewardModel = try RewardModelSection.read(fields, rewards)
-        advantage = try AdvantageSection(fields["advantage"])
-        droppedGroups = try DroppedGroupsSection(fields["dropped_groups"])
-        failedGroupsMax = try fields.number(
-            "max_failed_groups", .closed(0, 1), default: DroppedGroupsSection.failedGroupsMax)
+        advantage = try AdvantageSection(fields.section("advantage"))
+        droppedGroups = try DroppedGroupsSection(fields.section("dropped_groups"))
+        failedGroupsMax = try fields.number("max_failed_groups")
         overlong =
             if let reader = fields["overlong"] { try OverlongSection(reader, maxNewTokens: sampling.maxNewTokens) } else
             {
                 nil
             }
-        let dynamic = try fields["dynamic_sampling"]?.fields(["refills"])
-        refillMax = try dynamic?.integer("refills", 1...64, default: 3) ?? 0
-        replaysRoutes = try fields.boolean("routing_replay", default: false)
-        loss = try LossSection(fields["loss"])
-        centerRewardsCoefficient = try fields.number("center_rewards_coefficient", .closed(0, 1000), default: 0)
-        optimizer = try OptimizerSection(fields["optimizer"])
-        routerAuxiliaryCoefficient = try fields.number("router_aux_loss_coef", .closed(0, 10), default: 0)
-        cellTokens = try fields.integer("cell_tokens", 16...16_777_216, default: 2048)
-        waveCells = try fields.integer("wave_cells", 1...65_536, default: 64)
-        recomputesActivations = try fields.boolean("recompute_activations", default: false)
-        let checkpoint = try (fields["checkpoint"] ?? .empty("checkpoint")).fields(["every", "keep"])
-        checkpointEvery = try checkpoint.integer("every", 1...100_000_000, default: 10)
-        checkpointKeep = try checkpoint.integer("keep", 1...10_000, default: 2)
-        resources = try ResourcesSection(fields["resources"])
+        refillMax = try fields["dynamic_sampling"]?.fields(JobSchema.dynamicSampling).integer("refills") ?? 0
+        replaysRoutes = try fields.boolean("routing_replay")
+        loss = try LossSection(fields.section("loss"))
+        centerRewardsCoefficient = try fields.number("center_rewards_coefficient")
+        optimizer = try OptimizerSection(fields.section("optimizer"))
+        routerAuxiliaryCoefficient = try fields.number("router_aux_loss_coef")
+        cellTokens = try fields.integer("cell_tokens")
+        waveCells = try fields.integer("wave_cells")
+        recomputesActivations = try fields.boolean("recompute_activations")
+        let checkpoint = try fields.section("checkpoint").fields(JobSchema.checkpoint)
+        checkpointEvery = try checkpoint.integer("every")
+        checkpointKeep = try checkpoint.integer("keep")
+        resources = try ResourcesSection(fields.section("resources"))
         output = try fields.required("output").filePath()
         try check(fields)
     }
@@ -145,10 +134,7 @@ package struct TrainJob: Equatable, Sendable {
             throw fields.error("data", "method \(method.rawValue) has no teachers; remove teacher from its files")
         }
         if !generates {
-            for key in [
-                "reference", "reward", "group_size", "updates_per_batch", "loss", "sampling", "overlong",
-                "dynamic_sampling", "routing_replay", "environment", "judge", "reward_model", "max_failed_groups",
-            ] where fields[key] != nil {
+            for key in JobSchema.generatingKeys where fields[key] != nil {
                 let text = method.isSupervised ? "method \(method.rawValue)" : "teacher.on_policy: false"
                 throw fields.error(key, "\(text) generates nothing; remove it")
             }

@@ -19,7 +19,8 @@ struct Apus: AsyncParsableCommand {
             CommandGroup(
                 name: "Jobs",
                 subcommands: [
-                    PlanCommand.self, SubmitCommand.self, JobsCommand.self, JobCommand.self, WatchCommand.self,
+                    PlanCommand.self, ExplainCommand.self, SubmitCommand.self, JobsCommand.self, JobCommand.self,
+                    WatchCommand.self,
                     CancelCommand.self,
                     WorkersCommand.self, DrainCommand.self, ScaleCommand.self, ShowCommand.self, ReportCommand.self,
                     VerifyCommand.self,
@@ -31,7 +32,9 @@ struct Apus: AsyncParsableCommand {
                     ScoreCommand.self,
                 ]),
             CommandGroup(name: "Data", subcommands: [DataCommand.self, EvaluationCommand.self]),
-            CommandGroup(name: "Checks", subcommands: [ParityCommand.self, BenchCommand.self, SimulateCommand.self]),
+            CommandGroup(
+                name: "Checks",
+                subcommands: [ParityCommand.self, BenchCommand.self, SimulateCommand.self, ReferenceCommand.self]),
         ])
 }
 

@@ -14,7 +14,8 @@ import Testing
 
         struct Killed: Error {}
 
-        func run(_ job: Job, file: URL) throws {
+        func run(_ reading: JobReading, file: URL) throws {
+            let job = reading.job
             if job.name == failing { throw Killed() }
             done.append(job.name)
             let output = URL(fileURLWithPath: job.output)
@@ -71,7 +72,7 @@ import Testing
             let pipeline = try pipeline(stages)
             try PipelineRunner(
                 pipeline, executor: stand,
-                readJob: { try Job.read($0, overrides: $1, overridesDirectory: self.directory.path) },
+                readJob: { try JobReading.read($0, overrides: $1, overridesDirectory: self.directory.path) },
                 report: { self.lines.append($0) }
             ).run(from: from)
         }
@@ -141,7 +142,8 @@ import Testing
         #expect(bench.lines.last == "more: done, pass@1 0.500, loss 1.000")
         let record = try #require(StageRecord.read("more", in: pipeline.output))
         #expect(record.isFinished && record.inputs.keys.sorted() == ["data", "start"] && record.figures["loss"] == 1)
-        let table = PipelineRunner(pipeline, executor: bench.stand, readJob: { try Job.read($0, overrides: $1) }) { _ in
+        let table = PipelineRunner(pipeline, executor: bench.stand, readJob: { try JobReading.read($0, overrides: $1) })
+        { _ in
         }
         .table()
         #expect(table.count == 4 && table[0].contains("pass@1") && table[3].contains("0.500"))
@@ -196,7 +198,8 @@ import Testing
         func run(_ variables: [String: String]) throws {
             try PipelineRunner(
                 Pipeline.read(url, variables: variables), executor: bench.stand,
-                readJob: { try Job.read($0, overrides: $1, overridesDirectory: bench.directory.path) }, report: { _ in }
+                readJob: { try JobReading.read($0, overrides: $1, overridesDirectory: bench.directory.path) },
+                report: { _ in }
             ).run()
         }
         try run([:])

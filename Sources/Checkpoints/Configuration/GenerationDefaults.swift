@@ -10,10 +10,13 @@ package struct GenerationDefaults: Hashable, Sendable {
     package var temperature: Double?
     package var topK: Int?
     package var topP: Double?
+    package var minP: Double?
+    package var repetitionPenalty: Double?
 
     package init(
         eosTokenIDs: [Int] = [], bosTokenID: Int? = nil, padTokenID: Int? = nil, isSampling: Bool? = nil,
-        temperature: Double? = nil, topK: Int? = nil, topP: Double? = nil
+        temperature: Double? = nil, topK: Int? = nil, topP: Double? = nil,
+        minP: Double? = nil, repetitionPenalty: Double? = nil
     ) {
         self.eosTokenIDs = eosTokenIDs
         self.bosTokenID = bosTokenID
@@ -22,6 +25,8 @@ package struct GenerationDefaults: Hashable, Sendable {
         self.temperature = temperature
         self.topK = topK
         self.topP = topP
+        self.minP = minP
+        self.repetitionPenalty = repetitionPenalty
     }
 
     /// Reads the fields of a parsed generation_config.json.
@@ -36,7 +41,9 @@ package struct GenerationDefaults: Hashable, Sendable {
             isSampling: try fields.bool(["do_sample"]),
             temperature: try fields.real(["temperature"], 0...1_000),
             topK: try fields.integer(["top_k"], 0...Qwen3Configuration.Limits.vocabularySize),
-            topP: try fields.real(["top_p"], 0...1))
+            topP: try fields.real(["top_p"], 0...1),
+            minP: try fields.real(["min_p"], 0...1),
+            repetitionPenalty: try fields.real(["repetition_penalty"], 0...100))
     }
 
     /// The text of generation_config.json, byte for byte that of the released files for their values.
@@ -55,7 +62,9 @@ package struct GenerationDefaults: Hashable, Sendable {
         case 1: add("eos_token_id", .integer(eosTokenIDs[0]))
         default: add("eos_token_id", .array(eosTokenIDs.map { .integer($0) }))
         }
+        add("min_p", minP.map { .real($0) })
         add("pad_token_id", padTokenID.map { .integer($0) })
+        add("repetition_penalty", repetitionPenalty.map { .real($0) })
         add("temperature", temperature.map { .real($0) })
         add("top_k", topK.map { .integer($0) })
         add("top_p", topP.map { .real($0) })

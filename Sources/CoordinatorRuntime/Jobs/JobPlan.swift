@@ -40,7 +40,8 @@ package struct JobPlan {
     }
 
     /// What each of `workerCount` workers with `threadCount` compute threads needs.
-    package func memory(workerCount: Int, threadCount: Int) -> MemoryPlan {
-        MemoryPlan(models, engine, workerCount: workerCount, threadCount: threadCount)
+    /// - Parameter memory: what each has: training computes as many cells at once as it has room for; nil: one per thread.
+    package func memory(workerCount: Int, threadCount: Int, memory: UInt64? = nil) -> MemoryPlan {
+        MemoryPlan(models, engine, workerCount: workerCount, threadCount: threadCount, memory: memory)
     }
 }

@@ -40,7 +40,7 @@ struct JobPreparation {
     func run(job id: UInt64) throws(SubmissionError) -> PreparedSubmission {
         do {
             // The client read and checked the file; this is the same again, in case it is older than we are.
-            let job: Job
+            var job: Job
             let paths = FilePathLog()
             do {
                 job = try paths.during { () throws(JobError) in
@@ -49,6 +49,12 @@ struct JobPreparation {
                 }
             } catch { throw error.inFile(submission.file) }
             try roots?.check(paths: paths.paths, outputs: [job.output], file: submission.file)
+            // Settings that the client left open, since it cannot see the checkpoint: a file that it may read by now.
+            do {
+                job = try Job.parse(
+                    submission.jobText, rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem,
+                    checkpoint: CheckpointFacts.look(at:))
+            } catch { throw error.inFile(submission.file) }
             var prepared =
                 switch job {
                 case .rollout(let rollout): try prepare(rollout, job, id)

@@ -30,25 +30,15 @@ package struct AdvantageSection: Equatable, Sendable {
     package let epsilon: Double
     package let aggregation: RewardAggregation
 
-    /// Reads the section (a preset's name alone is enough); nil is an absent one.
-    package init(_ reader: YAMLReader?) throws(JobError) {
-        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "advantage")
-        var fields: YAMLFields?
-        if case .scalar = reader.node.content {
-            preset = try reader.choice()
-        } else {
-            let read = try reader.fields([
-                "preset", "scale_rewards", "unbiased", "epsilon", "multi_objective_aggregation",
-            ])
-            preset = try read.choice("preset", default: .trl)
-            fields = read
-        }
-        scale = try fields?.choice("scale_rewards", default: nil) ?? (preset == .drGRPO ? .none : .group)
-        unbiased = try fields?.boolean("unbiased", default: true) ?? true
-        let epsilon = preset == .trl ? 1e-4 : 1e-6
-        self.epsilon = try fields?.number("epsilon", .closed(0, 1), default: epsilon) ?? epsilon
-        aggregation = try fields?.choice("multi_objective_aggregation", default: nil) ?? .sumThenNormalize
-        if aggregation == .normalizeThenSum, scale != .group, let fields {
+    /// Reads the section; a preset's name alone is enough.
+    package init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(JobSchema.advantage, short: "preset")
+        preset = try fields.choice("preset")
+        scale = try fields.choice("scale_rewards", default: preset == .drGRPO ? RewardScale.none : .group)
+        unbiased = try fields.boolean("unbiased")
+        epsilon = try fields.number("epsilon", default: preset == .trl ? 1e-4 : 1e-6)
+        aggregation = try fields.choice("multi_objective_aggregation")
+        if aggregation == .normalizeThenSum, scale != .group {
             throw fields.error(
                 "multi_objective_aggregation",
                 "normalize_then_sum needs scale_rewards: group, not \(scale.rawValue)")

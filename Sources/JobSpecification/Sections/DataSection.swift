@@ -29,24 +29,22 @@ package struct DataSection: Equatable, Sendable {
     package init(_ reader: YAMLReader) throws(JobError) { try self.init(reader, isWeighted: false) }
 
     private init(_ reader: YAMLReader, isWeighted: Bool) throws(JobError) {
-        let fields = try reader.fields(
-            ["path", "on_bad_row", "limit", "max_row_bytes", "prompt_column", "answer_column"]
-                + (isWeighted ? ["weight", "teacher"] : []))
+        let fields = try reader.fields(JobSchema.data + (isWeighted ? JobSchema.mixture : []), short: "path")
         teacher = isWeighted ? try fields["teacher"]?.filePath() : nil
-        weight = isWeighted ? try fields.number("weight", .above(0, upTo: 1_000_000), default: 1) : 1
+        weight = isWeighted ? try fields.number("weight") : 1
         path = try fields.required("path").filePath()
-        onBadRow = try fields.choice("on_bad_row", default: .fail)
-        limit = try fields["limit"]?.integer(1...100_000_000)
-        rowByteCountMax = try fields["max_row_bytes"]?.byteCount(64...(64 << 20)) ?? (1 << 20)
-        promptColumn = try fields["prompt_column"]?.string(byteCountMax: 128)
-        answerColumn = try fields["answer_column"]?.string(byteCountMax: 128)
+        onBadRow = try fields.choice("on_bad_row")
+        limit = try fields["limit"]?.integer()
+        rowByteCountMax = try fields.byteCount("max_row_bytes")
+        promptColumn = try fields["prompt_column"]?.string()
+        answerColumn = try fields["answer_column"]?.string()
     }
 
     /// One file, or a list of files with weights.
     static func mixture(_ reader: YAMLReader) throws(JobError) -> [DataSection] {
         guard case .sequence = reader.node.content else { return [try DataSection(reader)] }
         var result: [DataSection] = []
-        for item in try reader.items(64) { result.append(try DataSection(item, isWeighted: true)) }
+        for item in try reader.items() { result.append(try DataSection(item, isWeighted: true)) }
         guard !result.isEmpty else { throw reader.error(.invalidValue, "is an empty list") }
         let total = result.reduce(0) { $0 + $1.weight }
         if let small = result.first(where: { $0.weight / total < 0.002 }) {

@@ -32,13 +32,11 @@ package struct DroppedGroupsSection: Equatable, Sendable {
     /// Share of a job's groups that may fail (`max_failed_groups`), unless the job says otherwise.
     package static let failedGroupsMax = 0.1
 
-    /// Reads the section; nil is an absent one.
-    package init(_ reader: YAMLReader?) throws(JobError) {
-        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "dropped_groups")
-        let fields = try reader.fields(["policy", "truncated", "failed"])
-        policy = try fields.choice("policy", default: .keep)
-        truncated = try fields.choice("truncated", default: .keep)
-        failed = try fields.choice("failed", default: .dropMember)
+    package init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(JobSchema.droppedGroups)
+        policy = try fields.choice("policy")
+        truncated = try fields.choice("truncated")
+        failed = try fields.choice("failed")
     }
 
     package var resolved: ResolvedValue {

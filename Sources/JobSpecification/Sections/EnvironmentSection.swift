@@ -18,11 +18,9 @@ package struct EnvironmentSection: Equatable, Sendable {
     package let describesTools: Bool
 
     init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields([
-            "tools", "corpus", "turns", "turn_tokens", "call_milliseconds", "observation_bytes", "describe",
-        ])
+        let fields = try reader.fields(JobSchema.environment)
         var tools: [String] = []
-        for item in try fields.required("tools").items(16) { tools.append(try item.string(byteCountMax: 64)) }
+        for item in try fields.required("tools").items() { tools.append(try item.string()) }
         guard !tools.isEmpty, Set(tools).count == tools.count else {
             throw fields.error("tools", "name each tool once, and one at least")
         }
@@ -32,11 +30,11 @@ package struct EnvironmentSection: Equatable, Sendable {
             throw fields.error(
                 "corpus", corpus == nil ? "the tool 'search' needs one" : "is for the tool 'search'; remove it")
         }
-        turnsMax = try fields.integer("turns", 1...256, default: 8)
-        turnTokensMax = try fields["turn_tokens"]?.integer(1...1_048_576)
-        callMilliseconds = try fields.integer("call_milliseconds", 10...600_000, default: 5_000)
-        observationByteCount = try fields.integer("observation_bytes", 16...1_048_576, default: 4_096)
-        describesTools = try fields.boolean("describe", default: true)
+        turnsMax = try fields.integer("turns")
+        turnTokensMax = try fields["turn_tokens"]?.integer()
+        callMilliseconds = try fields.integer("call_milliseconds")
+        observationByteCount = try fields.integer("observation_bytes")
+        describesTools = try fields.boolean("describe")
     }
 
     var resolved: ResolvedValue {

@@ -33,18 +33,15 @@ package struct JudgeSection: Equatable, Sendable {
         """
 
     init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields([
-            "path", "compute", "endpoint", "model", "api_key_variable", "prompt", "max_new_tokens",
-            "timeout_milliseconds",
-        ])
+        let fields = try reader.fields(JobSchema.judge)
         switch (fields["path"], fields["endpoint"]) {
         case (let path?, nil):
             for key in ["model", "api_key_variable"] where fields[key] != nil {
                 throw fields.error(key, "is for an endpoint; remove it")
             }
-            source = .model(path: try path.filePath(), compute: try fields.choice("compute", default: .bf16))
+            source = .model(path: try path.filePath(), compute: try fields.choice("compute"))
         case (nil, let endpoint?):
-            let url = try endpoint.string(byteCountMax: 2048)
+            let url = try endpoint.string()
             guard let address = JudgeAddress(url) else {
                 throw endpoint.error(.invalidValue, "expected an address such as https://host/v1")
             }
@@ -53,16 +50,16 @@ package struct JudgeSection: Equatable, Sendable {
                     .invalidValue, "sends responses and the key unencrypted to \(address.host); use https")
             }
             source = .endpoint(
-                url: url, model: try fields.required("model").string(byteCountMax: 256),
-                key: try fields["api_key_variable"]?.string(byteCountMax: 128))
+                url: url, model: try fields.required("model").string(),
+                key: try fields["api_key_variable"]?.string())
         default: throw reader.error(.invalidValue, "give either path, a model of the cluster, or endpoint")
         }
-        prompt = try fields["prompt"]?.string(byteCountMax: 65_536) ?? Self.standardPrompt
+        prompt = try fields["prompt"]?.string() ?? Self.standardPrompt
         guard prompt.contains("{response}") else {
             throw fields.error("prompt", "does not show the response; it needs {response}")
         }
-        maxNewTokens = try fields.integer("max_new_tokens", 1...65_536, default: 512)
-        timeoutMilliseconds = try fields.integer("timeout_milliseconds", 100...3_600_000, default: 60_000)
+        maxNewTokens = try fields.integer("max_new_tokens")
+        timeoutMilliseconds = try fields.integer("timeout_milliseconds")
     }
 
     /// Reads `judge:`, which belongs with the reward of that name.

@@ -21,15 +21,15 @@ package struct ModelSection: Equatable, Sendable {
     package let originalContext: Int?
 
     package init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields(["path", "compute", "replicas", "yarn_factor", "original_context"])
-        yarnFactor = try fields["yarn_factor"]?.number(.closed(1, 1024))
-        originalContext = try fields["original_context"]?.integer(16...16_777_216)
+        let fields = try reader.fields(JobSchema.model, short: "path")
+        yarnFactor = try fields["yarn_factor"]?.number()
+        originalContext = try fields["original_context"]?.integer()
         if originalContext != nil, yarnFactor == nil {
             throw fields.error("original_context", "is for yarn_factor; set it or remove this")
         }
         path = try fields.required("path").filePath()
-        compute = try fields.choice("compute", default: .bf16)
-        replicas = try fields.integer("replicas", 1...1024, default: 1)
+        compute = try fields.choice("compute")
+        replicas = try fields.integer("replicas")
     }
 
     package var resolved: ResolvedValue {
@@ -52,7 +52,7 @@ package enum TeacherOutputs: Equatable, Sendable {
     /// Reads `sampled`, `full` or `{top_k: K}` (also `top_k: K` as the words of one string).
     package init(_ reader: YAMLReader) throws(JobError) {
         if case .mapping = reader.node.content {
-            self = .topK(try reader.fields(["top_k"]).required("top_k").integer(1...4096))
+            self = .topK(try reader.fields(JobSchema.topOutputs).required("top_k").integer())
             return
         }
         switch try reader.text() {
@@ -79,9 +79,9 @@ package struct TeacherSection: Equatable, Sendable {
     package let outputs: TeacherOutputs
 
     package init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields(["path", "compute", "outputs"])
+        let fields = try reader.fields(JobSchema.scoringTeacher, short: "path")
         path = try fields.required("path").filePath()
-        compute = try fields.choice("compute", default: .bf16)
+        compute = try fields.choice("compute")
         outputs = if let reader = fields["outputs"] { try TeacherOutputs(reader) } else { .sampled }
     }
 

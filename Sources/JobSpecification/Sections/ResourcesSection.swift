@@ -15,34 +15,29 @@ package struct ResourcesSection: Equatable, Sendable {
     /// Sequences under way at once.
     package let maxSequences: Int
 
-    /// Reads the section; nil is an absent one.
-    package init(_ reader: YAMLReader?) throws(JobError) {
-        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "resources")
-        let fields = try reader.fields([
-            "workers_min", "memory_per_worker", "threads_per_worker", "kv_cache_bytes", "page_size",
-            "max_batch_tokens", "max_sequences",
-        ])
+    package init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(JobSchema.resources)
         // Jobs of earlier versions have the key with its only value that was ever true.
-        if let threads = fields["threads_per_worker"], try threads.integer(0...1024) != 0 {
+        if let threads = fields["threads_per_worker"], try threads.integer() != 0 {
             throw fields.error(
                 "threads_per_worker",
                 "a worker's threads are its own: start it with --threads (apus run, up and worker have it) and remove the "
                     + "key")
         }
-        workerCountMin = try fields.integer("workers_min", 1...1024, default: 1)
-        memoryByteCountPerWorker = try fields["memory_per_worker"]?.byteCount((1 << 24)...(1 << 46))
-        kvCacheByteCount = try fields["kv_cache_bytes"]?.byteCount((1 << 16)...(1 << 46)) ?? (1 << 30)
+        workerCountMin = try fields.integer("workers_min")
+        memoryByteCountPerWorker = try fields["memory_per_worker"]?.byteCount()
+        kvCacheByteCount = try fields.byteCount("kv_cache_bytes")
         if let memoryByteCountPerWorker, kvCacheByteCount > memoryByteCountPerWorker {
             throw fields.error(
                 "kv_cache_bytes",
                 "\(kvCacheByteCount) is more than memory_per_worker, \(memoryByteCountPerWorker)")
         }
-        pageSize = try fields.integer("page_size", 1...256, default: 64)
+        pageSize = try fields.integer("page_size")
         guard pageSize & (pageSize - 1) == 0 else {
             throw fields.error("page_size", "\(pageSize) is not a power of two")
         }
-        maxBatchTokens = try fields.integer("max_batch_tokens", 1...1_048_576, default: 2048)
-        maxSequences = try fields.integer("max_sequences", 1...65_536, default: 64)
+        maxBatchTokens = try fields.integer("max_batch_tokens")
+        maxSequences = try fields.integer("max_sequences")
         guard maxSequences <= maxBatchTokens else {
             throw fields.error(
                 "max_sequences",

@@ -20,9 +20,9 @@ package struct RewardModelSection: Equatable, Sendable {
     }
 
     private init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields(["path", "compute"])
+        let fields = try reader.fields(JobSchema.rewardModel, short: "path")
         path = try fields.required("path").filePath()
-        compute = try fields.choice("compute", default: .bf16)
+        compute = try fields.choice("compute")
     }
 
     var resolved: ResolvedValue { .section(["path": .string(path), "compute": .string(compute.rawValue)]) }

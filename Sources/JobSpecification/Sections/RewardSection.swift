@@ -18,7 +18,7 @@ package struct RewardSection: Equatable, Sendable {
     static func list(_ reader: YAMLReader, _ check: RewardCheck?) throws(JobError) -> [RewardSection] {
         guard case .sequence = reader.node.content else { return [try RewardSection(reader, check)] }
         var result: [RewardSection] = []
-        for item in try reader.items(16) {
+        for item in try reader.items() {
             let reward = try RewardSection(item, check)
             // Records name rewards by function, so one function cannot occur with two sets of options.
             guard !result.contains(where: { $0.name == reward.name }) else {
@@ -33,9 +33,9 @@ package struct RewardSection: Equatable, Sendable {
     private init(_ reader: YAMLReader, _ check: RewardCheck?) throws(JobError) {
         let nameReader: YAMLReader
         if case .mapping = reader.node.content {
-            let fields = try reader.fields(["name", "weight", "options"])
+            let fields = try reader.fields(JobSchema.reward)
             nameReader = try fields.required("name")
-            weight = try fields.number("weight", .closed(-1_000_000, 1_000_000), default: 1)
+            weight = try fields.number("weight")
             let texts = try fields["options"]?.scalarTexts(32) ?? []
             options = Dictionary(texts.map { ($0.name, $0.text) }) { first, _ in first }
         } else {

@@ -6,9 +6,22 @@ package enum SamplingPreset: String, CaseIterable, Sendable {
     case thinking
     /// The model card's values for non-thinking mode.
     case nonThinking = "non_thinking"
+    /// What the checkpoint's generation_config.json says.
+    case checkpoint
 }
 
-/// `sampling:` how tokens are drawn. Without a preset the distribution is the model's own (temperature 1, no
+extension SamplingPreset {
+    /// nil: those of the checkpoint, see ``CheckpointDefaults``.
+    fileprivate var values: (temperature: Double, topP: Double, topK: Int)? {
+        switch self {
+        case .thinking: (0.6, 0.95, 20)
+        case .nonThinking: (0.7, 0.8, 20)
+        case .checkpoint: nil
+        }
+    }
+}
+
+/// `sampling:` how tokens are drawn. In training without a preset the distribution is the model's own (temperature 1, no
 /// filter), as TRL does: filters make the sampled policy another one than the trained policy.
 package struct SamplingSection: Equatable, Sendable {
     /// The preset that supplied the values which are not written; they are all resolved below.
@@ -26,31 +39,19 @@ package struct SamplingSection: Equatable, Sendable {
     /// Strings that end a response, besides the end-of-turn token.
     package let stop: [String]
 
-    private static let keys = [
-        "preset", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
-        "max_new_tokens", "stop",
-    ]
-
-    /// Reads the section; nil is an absent one.
-    package init(_ reader: YAMLReader?) throws(JobError) {
-        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "sampling")
-        let fields = try reader.fields(Self.keys)
+    package init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(JobSchema.sampling)
         preset = try fields["preset"]?.choice(SamplingPreset.self)
-        let (temperature, topP, topK): (Double, Double, Int) =
-            switch preset {
-            case .thinking: (0.6, 0.95, 20)
-            case .nonThinking: (0.7, 0.8, 20)
-            case nil: (1, 1, 0)
-            }
-        self.temperature = try fields.number("temperature", .closed(0, 100), default: temperature)
-        self.topP = try fields.number("top_p", .above(0, upTo: 1), default: topP)
-        self.topK = try fields.integer("top_k", 0...1_000_000, default: topK)
-        minP = try fields.number("min_p", .closed(0, 1), default: 0)
-        repetitionPenalty = try fields.number("repetition_penalty", .above(0, upTo: 100), default: 1)
-        presencePenalty = try fields.number("presence_penalty", .closed(-2, 2), default: 0)
-        maxNewTokens = try fields.integer("max_new_tokens", 1...1_048_576, default: 256)
+        let values = preset?.values
+        temperature = try fields.number("temperature", default: values?.temperature)
+        topP = try fields.number("top_p", default: values?.topP)
+        topK = try fields.integer("top_k", default: values?.topK)
+        minP = try fields.number("min_p")
+        repetitionPenalty = try fields.number("repetition_penalty")
+        presencePenalty = try fields.number("presence_penalty")
+        maxNewTokens = try fields.integer("max_new_tokens")
         var stop: [String] = []
-        for item in try fields["stop"]?.items(16) ?? [] { stop.append(try item.string(byteCountMax: 256)) }
+        for item in try fields["stop"]?.items() ?? [] { stop.append(try item.string()) }
         self.stop = stop
     }
 

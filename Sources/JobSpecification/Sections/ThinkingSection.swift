@@ -19,16 +19,14 @@ package struct ThinkingSection: Equatable, Sendable {
     /// Tokens of the stop-thinking text (Qwen documentation, quickstart).
     package static let stopTextTokenCount = 24
 
-    /// Reads the section; nil is an absent one.
-    package init(_ reader: YAMLReader?, maxNewTokens: Int) throws(JobError) {
-        let reader = reader ?? YAMLReader(YAMLNode(.mapping([]), .line(1)), path: "thinking")
-        let fields = try reader.fields(["mode", "budget", "stop_text"])
+    package init(_ reader: YAMLReader, maxNewTokens: Int) throws(JobError) {
+        let fields = try reader.fields(JobSchema.thinking)
         stopText = try fields["stop_text"]?.string()
         if let stopText, !stopText.contains("</think>") {
             throw fields.error("stop_text", "does not end the thinking; it needs a </think>")
         }
-        mode = try fields.choice("mode", default: .default)
-        budget = try fields["budget"]?.integer(1...1_048_576)
+        mode = try fields.choice("mode")
+        budget = try fields["budget"]?.integer()
         guard let budget else {
             if stopText != nil {
                 throw fields.error("stop_text", "is for a budget; set thinking.budget or remove this")

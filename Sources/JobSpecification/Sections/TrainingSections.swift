@@ -34,23 +34,20 @@ package struct DistillationSection: Equatable, Sendable {
     package let crossEntropyWeight: Double
 
     init(_ reader: YAMLReader) throws(JobError) {
-        let fields = try reader.fields([
-            "path", "compute", "divergence", "beta", "temperature", "weight", "top_k", "tail", "on_policy",
-            "cross_entropy_weight",
-        ])
-        isOnPolicy = try fields.boolean("on_policy", default: true)
-        crossEntropyWeight = try fields.number("cross_entropy_weight", .closed(0, 1000), default: 0)
+        let fields = try reader.fields(JobSchema.teacher, short: "path")
+        isOnPolicy = try fields.boolean("on_policy")
+        crossEntropyWeight = try fields.number("cross_entropy_weight")
         if isOnPolicy, crossEntropyWeight > 0 {
             throw fields.error("cross_entropy_weight", "is for the data's answers; set on_policy: false")
         }
         path = try fields.required("path").filePath()
-        compute = try fields.choice("compute", default: .bf16)
-        divergence = try fields.choice("divergence", default: .reverse)
-        beta = try fields.number("beta", .closed(0, 1), default: 0.5)
-        temperature = try fields.number("temperature", .above(0, upTo: 100), default: 1)
-        weight = try fields.number("weight", .above(0, upTo: 1000), default: 1)
-        topK = try fields["top_k"]?.integer(1...4096)
-        hasTail = try fields.boolean("tail", default: true)
+        compute = try fields.choice("compute")
+        divergence = try fields.choice("divergence")
+        beta = try fields.number("beta")
+        temperature = try fields.number("temperature")
+        weight = try fields.number("weight")
+        topK = try fields["top_k"]?.integer()
+        hasTail = try fields.boolean("tail")
         if topK == nil, fields["tail"] != nil { throw fields.error("tail", "is of top_k; set that or remove this") }
         if topK != nil, divergence == .sampled {
             throw fields.error("top_k", "divergence sampled looks at one token; remove it")
@@ -82,9 +79,9 @@ package struct OverlongSection: Equatable, Sendable {
     package let maxNewTokens: Int
 
     init(_ reader: YAMLReader, maxNewTokens: Int) throws(JobError) {
-        let fields = try reader.fields(["buffer", "penalty"])
-        buffer = try fields.required("buffer").integer(1...100_000_000)
-        penalty = try fields.number("penalty", .above(0, upTo: 1_000_000), default: 1)
+        let fields = try reader.fields(JobSchema.overlong)
+        buffer = try fields.required("buffer").integer()
+        penalty = try fields.number("penalty")
         self.maxNewTokens = maxNewTokens
         guard buffer <= maxNewTokens else {
             throw fields.error("buffer", "\(buffer) is more than sampling.max_new_tokens, \(maxNewTokens)")
@@ -140,21 +137,17 @@ package struct LossSection: Equatable, Sendable {
     /// are left out; nil: none.
     package let offPolicyThreshold: Double?
 
-    private enum Estimator: String, CaseIterable { case k1, k2, k3 }
-    private enum Place: String, CaseIterable { case loss, reward }
-    private enum Aggregation: String, CaseIterable { case token_mean, sequence_mean, constant_length }
-    private enum Level: String, CaseIterable { case token, sequence }
+    enum Estimator: String, CaseIterable { case k1, k2, k3 }
+    enum Place: String, CaseIterable { case loss, reward }
+    enum Aggregation: String, CaseIterable { case token_mean, sequence_mean, constant_length }
+    enum Level: String, CaseIterable { case token, sequence }
 
-    init(_ reader: YAMLReader?) throws(JobError) {
-        let fields = try (reader ?? .empty("loss")).fields([
-            "preset", "ratio_level", "aggregation", "clip_ratio_low", "clip_ratio_high", "dual_clip", "constant_length",
-            "entropy_coef", "target_entropy", "kl_coef", "kl_estimator", "kl_in", "kl_bias_correction",
-            "off_policy_threshold",
-        ])
-        klBiasCorrection = try fields["kl_bias_correction"]?.boolean() ?? false
-        offPolicyThreshold = try fields["off_policy_threshold"]?.number(.closed(0, 1000))
-        klCoefficient = try fields.number("kl_coef", .closed(0, 1000), default: 0)
-        let place: Place = try fields.choice("kl_in", default: .loss)
+    init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(JobSchema.loss)
+        klBiasCorrection = try fields.boolean("kl_bias_correction")
+        offPolicyThreshold = try fields["off_policy_threshold"]?.number()
+        klCoefficient = try fields.number("kl_coef")
+        let place: Place = try fields.choice("kl_in")
         klInReward = place == .reward
         let estimator: Estimator = try fields.choice("kl_estimator", default: klInReward ? .k1 : .k3)
         klEstimator = estimator.rawValue
@@ -165,7 +158,7 @@ package struct LossSection: Equatable, Sendable {
         if estimator != .k1, klInReward {
             throw fields.error("kl_estimator", "in the reward the divergence is k1; remove it")
         }
-        preset = try fields.choice("preset", default: .dapo)
+        preset = try fields.choice("preset")
         form = preset == .cispo ? "cispo" : "clipped"
         let level: Level = try fields.choice("ratio_level", default: preset == .gspo ? .sequence : .token)
         ratioLevel = level.rawValue
@@ -181,12 +174,12 @@ package struct LossSection: Equatable, Sendable {
             case .cispo: (0, 5)
             case .grpo, .drGRPO: (0.2, 0.2)
             }
-        clipRatioLow = try fields.number("clip_ratio_low", .closed(0, 1), default: low)
-        clipRatioHigh = try fields.number("clip_ratio_high", .closed(0, 1000), default: high)
-        dualClip = try fields["dual_clip"]?.number(.closed(1, 1000))
-        constantLength = try fields["constant_length"]?.integer(1...100_000_000)
-        entropyCoefficient = try fields.number("entropy_coef", .closed(0, 10), default: 0)
-        targetEntropy = try fields["target_entropy"]?.number(.closed(0, 100))
+        clipRatioLow = try fields.number("clip_ratio_low", default: low)
+        clipRatioHigh = try fields.number("clip_ratio_high", default: high)
+        dualClip = try fields["dual_clip"]?.number()
+        constantLength = try fields["constant_length"]?.integer()
+        entropyCoefficient = try fields.number("entropy_coef")
+        targetEntropy = try fields["target_entropy"]?.number()
         if targetEntropy != nil, entropyCoefficient != 0 {
             throw fields.error("target_entropy", "the controller sets the coefficient itself; remove entropy_coef")
         }
@@ -235,25 +228,21 @@ package struct OptimizerSection: Equatable, Sendable {
     /// Whether the moments of the starting checkpoint, and its count of updates, go on; otherwise both begin at zero.
     package let resumes: Bool
 
-    init(_ reader: YAMLReader?) throws(JobError) {
-        let fields = try (reader ?? .empty("optimizer")).fields([
-            "learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm", "lr_scheduler",
-            "warmup_steps",
-            "decay_start", "final_fraction", "store", "resume",
-        ])
-        resumes = try fields.boolean("resume", default: false)
-        store = try fields.choice("store", default: .memory)
-        learningRate = try fields.number("learning_rate", .closed(0, 10), default: 1e-6)
-        beta1 = try fields.number("beta1", .closed(0, 0.999999), default: 0.9)
-        beta2 = try fields.number("beta2", .closed(0, 0.999999), default: 0.95)
-        epsilon = try fields.number("epsilon", .above(0, upTo: 1), default: 1e-8)
-        weightDecay = try fields.number("weight_decay", .closed(0, 10), default: 0)
-        let norm = try fields.number("max_grad_norm", .closed(0, 1e9), default: 1)
+    init(_ reader: YAMLReader) throws(JobError) {
+        let fields = try reader.fields(JobSchema.optimizer)
+        resumes = try fields.boolean("resume")
+        store = try fields.choice("store")
+        learningRate = try fields.number("learning_rate")
+        beta1 = try fields.number("beta1")
+        beta2 = try fields.number("beta2")
+        epsilon = try fields.number("epsilon")
+        weightDecay = try fields.number("weight_decay")
+        let norm = try fields.number("max_grad_norm")
         maxGradientNorm = norm == 0 ? nil : norm
-        schedule = try fields.choice("lr_scheduler", default: .constant)
-        warmupSteps = try fields.integer("warmup_steps", 0...100_000_000, default: 0)
-        decayStart = try fields.number("decay_start", .closed(0, 1), default: 0.7)
-        finalFraction = try fields.number("final_fraction", .closed(0, 1), default: 0.1)
+        schedule = try fields.choice("lr_scheduler")
+        warmupSteps = try fields.integer("warmup_steps")
+        decayStart = try fields.number("decay_start")
+        finalFraction = try fields.number("final_fraction")
     }
 
     package var resolved: ResolvedValue {
@@ -266,9 +255,4 @@ package struct OptimizerSection: Equatable, Sendable {
             "resume": .boolean(resumes),
         ])
     }
-}
-
-extension YAMLReader {
-    /// A section that is not written.
-    static func empty(_ path: String) -> YAMLReader { YAMLReader(YAMLNode(.mapping([]), .line(1)), path: path) }
 }

@@ -24,6 +24,12 @@ package struct JobOverride: Equatable, Sendable {
         JobOverride(path: path, value: value.replacingOrigin(.override(source)), source: source)
     }
 
+    /// The same setting of another path.
+    func replacing(path: [String]) -> JobOverride { JobOverride(path: path, value: value, source: source) }
+
+    /// A default that was found.
+    init(path: [String], value: YAMLNode) { self.init(path: path, value: value, source: "the checkpoint") }
+
     private init(path: [String], value: YAMLNode, source: String) {
         self.path = path
         self.value = value

@@ -51,8 +51,14 @@ package indirect enum ResolvedValue: Equatable, Sendable {
         }
     }
 
+    /// The value on one line, cut where it is long.
+    package var brief: String {
+        let text = inline
+        return text.count <= 120 ? text : text.prefix(117) + "…"
+    }
+
     /// One line, in flow style.
-    private var inline: String {
+    var inline: String {
         switch self {
         case .integer(let value): return String(value)
         case .number(let value):

@@ -8,6 +8,8 @@ package struct YAMLNode: Equatable, Sendable {
         case line(Int)
         /// An override, as the user wrote it.
         case override(String)
+        /// A default that derives from the checkpoint, and from what of it.
+        case checkpoint(String)
     }
 
     /// A key and its value.

@@ -3,24 +3,59 @@
 /// Reads typed values from a ``YAMLNode`` and says where a bad one is: `sampling.top_p: 1.5 is not in (0, 1]
 /// (line 12)`.
 ///
-/// A reader stands at one value and knows its path. Sections of a job are value types with `init(_ reader:)`
-/// that ask for their ``fields(_:)`` by name.
+/// A reader stands at one value and knows its path and what the table of keys says of it. Sections of a job are value types
+/// with `init(_ reader:)` that ask for their ``fields(_:short:)`` by name.
 package struct YAMLReader: Sendable {
     package let node: YAMLNode
     /// `sampling.top_p`, `reward[1].weight`; empty at the top.
     package let path: String
+    /// What the table of keys says of the value; nil for what is in no table.
+    let type: KeyType?
+    /// Of the file; nil where the value is read for itself.
+    let kind: JobFileKind?
 
-    package init(_ node: YAMLNode, path: String = "") {
+    package init(_ node: YAMLNode, path: String = "") { self.init(node, path: path, type: nil, kind: nil) }
+
+    init(_ node: YAMLNode, path: String, type: KeyType?, kind: JobFileKind?) {
         self.node = node
         self.path = path
+        self.type = type
+        self.kind = kind
     }
+
+    /// The same place, read as a part of a file of `kind`.
+    package func of(_ kind: JobFileKind) -> YAMLReader { YAMLReader(node, path: path, type: type, kind: kind) }
 
     /// An error about this value.
     package func error(_ code: JobError.Code, _ message: String) -> JobError {
         JobError(code, (path.isEmpty ? "" : "\(path): ") + message, at: node.origin)
     }
 
-    /// The entries of a mapping whose keys are all in `keys`.
+    /// The entries of a mapping whose keys are all in a section's table.
+    /// - Parameter short: the key that a single value in the mapping's place stands for.
+    /// - Throws: `wrongType`; `unknownKey` with what the key is called here, or the nearest one.
+    package func fields(_ table: [JobKey], short: String? = nil) throws(JobError) -> YAMLFields {
+        let table = table.filter { key in kind.map(key.kinds.contains) ?? true }
+        let names = table.map(\.name)
+        let entries: [YAMLNode.Entry]
+        switch (node.content, short) {
+        case (.mapping(let written), _): entries = written
+        case (.scalar, let short?): entries = [YAMLNode.Entry(key: short, keyOrigin: node.origin, value: node)]
+        default:
+            throw error(
+                .wrongType,
+                "expected a mapping with the keys \(names.joined(separator: ", ")), got \(node.kind)")
+        }
+        for entry in entries where !names.contains(entry.key) {
+            let hint = JobSchema.hint(
+                entry.key, inner: entry.value.leafPaths, at: JobSchema.bare(path),
+                kinds: kind.map { [$0] } ?? JobFileKind.allCases)
+            throw unknown(entry, hint ?? suggestion(entry.key, among: names))
+        }
+        return YAMLFields(reader: self, table: table, entries: entries)
+    }
+
+    /// The entries of a mapping of another file than a job's.
     /// - Throws: `wrongType`; `unknownKey` with the nearest valid key.
     package func fields(_ keys: [String]) throws(JobError) -> YAMLFields {
         guard case .mapping(let entries) = node.content else {
@@ -29,13 +64,14 @@ package struct YAMLReader: Sendable {
                 "expected a mapping with the keys \(keys.joined(separator: ", ")), got \(node.kind)")
         }
         for entry in entries where !keys.contains(entry.key) {
-            let place = path.isEmpty ? "" : "\(path): "
-            throw JobError(
-                .unknownKey,
-                "\(place)unknown key '\(entry.key)'; \(suggestion(entry.key, among: keys))",
-                at: entry.keyOrigin)
+            throw unknown(entry, suggestion(entry.key, among: keys))
         }
         return YAMLFields(reader: self, keys: keys, entries: entries)
+    }
+
+    private func unknown(_ entry: YAMLNode.Entry, _ remedy: String) -> JobError {
+        JobError(
+            .unknownKey, "\(path.isEmpty ? "" : "\(path): ")unknown key '\(entry.key)'; \(remedy)", at: entry.keyOrigin)
     }
 
     /// The items of a list, each with its own reader.
@@ -46,7 +82,15 @@ package struct YAMLReader: Sendable {
         guard values.count <= countMax else {
             throw error(.limitExceeded, "has \(values.count) items; the limit is \(countMax)")
         }
-        return values.enumerated().map { YAMLReader($1, path: "\(path)[\($0)]") }
+        return values.enumerated().map { YAMLReader($1, path: "\(path)[\($0)]", type: type?.item, kind: kind) }
+    }
+
+    /// The items of a list of the table.
+    package func items() throws(JobError) -> [YAMLReader] {
+        switch type {
+        case .list(_, let countMax), .oneOrMany(_, _, let countMax): try items(countMax)
+        default: preconditionFailure("\(path) is no list in the table of keys")
+        }
     }
 
     /// Name and text of each entry of a mapping of scalars, sorted by name.
@@ -72,9 +116,37 @@ package struct YAMLReader: Sendable {
         return text
     }
 
+    /// A string within the bound of the table.
+    package func string() throws(JobError) -> String {
+        guard case .text(let byteCountMax) = type else { return try string(byteCountMax: 4096) }
+        return try string(byteCountMax: byteCountMax)
+    }
+
+    /// An integer within the bounds of the table.
+    package func integer() throws(JobError) -> Int {
+        guard case .integer(let range) = type else { preconditionFailure("\(path) is no integer in the table of keys") }
+        return try integer(range)
+    }
+
+    /// A number within the bounds of the table.
+    package func number() throws(JobError) -> Double {
+        guard case .number(let interval) = type else {
+            preconditionFailure("\(path) is no number in the table of keys")
+        }
+        return try number(interval)
+    }
+
+    /// A number of bytes within the bounds of the table.
+    package func byteCount() throws(JobError) -> Int {
+        guard case .byteCount(let range) = type else {
+            preconditionFailure("\(path) is no number of bytes in the table of keys")
+        }
+        return try byteCount(range)
+    }
+
     /// A non-empty string of at most `byteCountMax` bytes without control characters other than tab and
     /// newline.
-    package func string(byteCountMax: Int = 4096) throws(JobError) -> String {
+    package func string(byteCountMax: Int) throws(JobError) -> String {
         let text = try text()
         guard !text.isEmpty, text.utf8.count <= byteCountMax else {
             throw error(.invalidValue, text.isEmpty ? "is empty" : "is longer than \(byteCountMax) bytes")

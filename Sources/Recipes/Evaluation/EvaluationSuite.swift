@@ -16,16 +16,6 @@ package struct EvaluationSuite: Equatable, Sendable {
         case nonThinking = "non_thinking"
     }
 
-    static let keys = [
-        "kind", "name", "output", "variables", "model", "seed", "resources", "modes", "defaults", "thinking",
-        "non_thinking", "rows",
-    ]
-    private static let rowKeys = [
-        "name", "data", "format", "prompt", "samples", "share", "limit", "seed", "by", "families", "reward", "at_least",
-        "modes", "budgets", "stop_text", "rank_choices", "environment", "sampling", "thinking", "non_thinking", "model",
-    ]
-    private static let modeKeys = ["sampling", "prompt", "samples"]
-
     /// One row with what it takes from the suite.
     private struct Source {
         let suite: YAMLFields
@@ -37,9 +27,9 @@ package struct EvaluationSuite: Equatable, Sendable {
 
         /// For one mode: the row's value for it, the row's, the suite's for it, the default.
         func value(_ key: String, _ mode: Mode) throws(JobError) -> YAMLReader? {
-            if let own = try row[mode.rawValue]?.fields(EvaluationSuite.modeKeys)[key] { return own }
+            if let own = try row[mode.rawValue]?.fields(JobSchema.mode)[key] { return own }
             if let own = row[key] { return own }
-            if let own = try suite[mode.rawValue]?.fields(EvaluationSuite.modeKeys)[key] { return own }
+            if let own = try suite[mode.rawValue]?.fields(JobSchema.mode)[key] { return own }
             return defaults?[key]
         }
 
@@ -49,8 +39,8 @@ package struct EvaluationSuite: Equatable, Sendable {
                 EvaluationSuite.entry("preset", mode == .thinking ? "thinking" : "non_thinking")
             ]
             let readers = [
-                defaults?["sampling"], try suite[mode.rawValue]?.fields(EvaluationSuite.modeKeys)["sampling"],
-                row["sampling"], try row[mode.rawValue]?.fields(EvaluationSuite.modeKeys)["sampling"],
+                defaults?["sampling"], try suite[mode.rawValue]?.fields(JobSchema.mode)["sampling"],
+                row["sampling"], try row[mode.rawValue]?.fields(JobSchema.mode)["sampling"],
             ]
             for reader in readers {
                 guard let reader else { continue }
@@ -74,15 +64,15 @@ package struct EvaluationSuite: Equatable, Sendable {
     init(
         _ reader: YAMLReader, prefix: String, directory: URL, inputs: [String]
     ) throws(JobError) {
-        let suite = try reader.fields(Self.keys)
-        let defaults = try suite["defaults"]?.fields(Self.rowKeys.filter { $0 != "name" && $0 != "data" })
+        let suite = try reader.fields(JobSchema.keys(of: .suite))
+        let defaults = try suite["defaults"]?.fields(JobSchema.rowDefaults)
         let modes = try Self.modes(suite["modes"]) ?? Mode.allCases
         let model = try suite.required("model")
         var stages: [Pipeline.Stage] = []
         var lines: [(title: String, stage: String, modes: [Mode])] = []
         var sections: [ReportSection] = []
-        for item in try suite.required("rows").items(256) {
-            let row = try item.fields(Self.rowKeys)
+        for item in try suite.required("rows").items() {
+            let row = try item.fields(JobSchema.row)
             let source = Source(suite: suite, defaults: defaults, row: row)
             let name = try row.required("name").jobName()
             let stage = prefix + name

@@ -68,8 +68,8 @@ package struct Pipeline: Equatable, Sendable {
         _ reader: YAMLReader, file: URL, output override: String?, variables overrides: [String: String]
     ) throws(JobError) {
         let isSuite = Self.isSuite(reader)
-        let fields = try reader.fields(
-            isSuite ? EvaluationSuite.keys : ["kind", "name", "output", "variables", "stages", "report"])
+        let reader = reader.of(isSuite ? .suite : .pipeline)
+        let fields = try reader.fields(JobSchema.keys(of: isSuite ? .suite : .pipeline))
         var variables: [String: String] = [:]
         for (name, text) in try fields["variables"]?.scalarTexts(64) ?? [] { variables[name] = text }
         for (name, text) in overrides {
@@ -93,13 +93,14 @@ package struct Pipeline: Equatable, Sendable {
         if isSuite {
             var places = Places(earlier: [], variables: variables, directory: directory, output: output)
             let suite = try EvaluationSuite(
-                YAMLReader(try places.fill(reader), path: reader.path), prefix: "", directory: directory, inputs: [])
+                YAMLReader(try places.fill(reader), path: reader.path).of(.suite), prefix: "", directory: directory,
+                inputs: [])
             stages = try Self.filled(suite.stages, output)
             self.stages = stages
             report = suite.report
             return
         }
-        for item in try fields.required("stages").items(256) {
+        for item in try fields.required("stages").items() {
             let places = Places(earlier: stages.map(\.name), variables: variables, directory: directory, output: output)
             var added: [Stage]
             if case .mapping(let entries) = item.node.content, entries.contains(where: { $0.key == "suite" }) {
@@ -136,7 +137,7 @@ package struct Pipeline: Equatable, Sendable {
     /// The stages of `suite: FILE`, its settings replaced by those of `set:`.
     private static func suite(_ reader: YAMLReader, _ places: Places) throws(JobError) -> EvaluationSuite {
         var places = places
-        let fields = try reader.fields(["name", "suite", "set"])
+        let fields = try reader.fields(JobSchema.suiteStage)
         let name = try fields.required("name").jobName()
         let path = fields["suite"]!
         let file = URL(fileURLWithPath: try places.fill(path.filePath(), path), relativeTo: places.directory)
@@ -161,7 +162,7 @@ package struct Pipeline: Equatable, Sendable {
                 output: places.output)
             let filled = try own.fill(YAMLReader(node))
             return try EvaluationSuite(
-                YAMLReader(filled), prefix: "\(name).", directory: file.deletingLastPathComponent(),
+                YAMLReader(filled).of(.suite), prefix: "\(name).", directory: file.deletingLastPathComponent(),
                 inputs: places.used.union(own.used).sorted())
         } catch { throw error.inFile(file.path) }
     }
@@ -195,7 +196,7 @@ package struct Pipeline: Equatable, Sendable {
     }
 
     private static func stage(_ reader: YAMLReader, _ places: Places) throws(JobError) -> Stage {
-        let fields = try reader.fields(["name", "job", "set", "run", "gate", "show"])
+        let fields = try reader.fields(JobSchema.stage)
         let name = try fields.required("name").jobName()
         var places = places
         let work: Work
@@ -220,7 +221,7 @@ package struct Pipeline: Equatable, Sendable {
         case (nil, let run?):
             if let set = fields["set"] { throw set.error(.invalidValue, "is for jobs; write the command's options") }
             var arguments: [String] = []
-            for item in try run.items(256) { arguments.append(try places.fill(item.text(), item)) }
+            for item in try run.items() { arguments.append(try places.fill(item.text(), item)) }
             guard !arguments.isEmpty else { throw run.error(.invalidValue, "is empty") }
             work = .command(arguments)
         default: throw reader.error(.invalidValue, "stage \(name): give either job or run")
@@ -237,10 +238,9 @@ package struct Pipeline: Equatable, Sendable {
         }
         var gates: [Gate] = []
         for entry in entries {
-            let bounds = try YAMLReader(entry.value, path: "\(reader.path).\(entry.key)").fields(["min", "max"])
-            let range = NumberInterval.closed(-1e30, 1e30)
+            let bounds = try YAMLReader(entry.value, path: "\(reader.path).\(entry.key)").fields(JobSchema.gate)
             let gate = Gate(
-                figure: entry.key, minimum: try bounds["min"]?.number(range), maximum: try bounds["max"]?.number(range))
+                figure: entry.key, minimum: try bounds["min"]?.number(), maximum: try bounds["max"]?.number())
             if gate.minimum == nil, gate.maximum == nil {
                 throw bounds.reader.error(.invalidValue, "give min, max or both")
             }
@@ -252,7 +252,7 @@ package struct Pipeline: Equatable, Sendable {
     private static func figures(_ reader: YAMLReader?) throws(JobError) -> [String] {
         guard let reader else { return [] }
         var names: [String] = []
-        for item in try reader.items(64) { names.append(try item.string(byteCountMax: 128)) }
+        for item in try reader.items() { names.append(try item.string()) }
         return names
     }
 

@@ -22,7 +22,7 @@ package struct PipelineError: Error, CustomStringConvertible, Sendable {
 /// How stages are carried out: a cluster and child processes, or a test's stand-in.
 package protocol StageExecutor {
     /// Runs a job to its end, or goes on with an unfinished one of the same name.
-    func run(_ job: Job, file: URL) throws
+    func run(_ job: JobReading, file: URL) throws
     /// Runs a command of this program in `directory`.
     func run(command: [String], in directory: URL) throws
     /// Processor seconds of everything that it has set to work so far; nil where it does not know.
@@ -32,7 +32,7 @@ package protocol StageExecutor {
 package struct PipelineRunner<Executor: StageExecutor> {
     package let pipeline: Pipeline
     private let executor: Executor
-    private let readJob: (_ file: URL?, _ overrides: [JobOverride]) throws -> Job
+    private let readJob: (_ file: URL?, _ overrides: [JobOverride]) throws -> JobReading
     private let report: (String) -> Void
 
     /// - Parameters:
@@ -40,7 +40,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
     ///   - report: told a line when a stage begins or ends.
     package init(
         _ pipeline: Pipeline, executor: Executor,
-        readJob: @escaping (_ file: URL?, _ overrides: [JobOverride]) throws -> Job,
+        readJob: @escaping (_ file: URL?, _ overrides: [JobOverride]) throws -> JobReading,
         report: @escaping (String) -> Void
     ) {
         self.pipeline = pipeline
@@ -52,7 +52,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
     /// What a stage amounts to.
     private struct Order {
         let stage: Pipeline.Stage
-        let job: (Job, URL)?
+        let job: (JobReading, URL)?
         let recipe: String
         let inputs: [String: String]
         /// Files that it reads and no stage makes, with the hashes of their content.
@@ -80,7 +80,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
         var recipes: [String: String] = [:]
         return try pipeline.stages.map { stage in
             let inputs = recipes.filter { stage.inputs.contains($0.key) }
-            let (text, job): (String, (Job, URL)?)
+            let (text, job): (String, (JobReading, URL)?)
             let paths: [String]
             switch stage.work {
             case .command(let arguments):
@@ -97,8 +97,9 @@ package struct PipelineRunner<Executor: StageExecutor> {
                         source: "stage \(stage.name)")
                 }
                 let read = try readJob(url, settings + own)
-                paths = read.dataPaths
-                (text, job) = (read.resolvedYAML, (read, url ?? pipeline.output.appendingPathComponent(stage.name)))
+                paths = read.job.dataPaths
+                // Defaults of a checkpoint are not in the recipe: an earlier stage has yet to make it.
+                (text, job) = (read.job.resolvedYAML, (read, url ?? pipeline.output.appendingPathComponent(stage.name)))
             }
             let recipe = StageRecord.recipe(text, inputs: inputs)
             recipes[stage.name] = recipe

@@ -79,7 +79,7 @@ package enum ReportSection: Equatable, Sendable {
     /// - Throws: ``JobError``.
     static func list(_ reader: YAMLReader, stages: [String]) throws(JobError) -> [ReportSection] {
         var sections: [ReportSection] = []
-        for item in try reader.items(64) { sections.append(try section(item, stages)) }
+        for item in try reader.items() { sections.append(try section(item, stages)) }
         return sections
     }
 
@@ -98,10 +98,7 @@ package enum ReportSection: Equatable, Sendable {
     }
 
     private static func section(_ reader: YAMLReader, _ stages: [String]) throws(JobError) -> ReportSection {
-        let fields = try reader.fields([
-            "table", "columns", "beside", "rows", "curve", "axis", "figure", "points", "groups", "prefix", "training",
-            "stages", "figures", "claims",
-        ])
+        let fields = try reader.fields(JobSchema.report)
         func known(_ reader: YAMLReader, _ name: String) throws(JobError) -> String {
             guard stages.contains(name) else {
                 let near = EditDistance.nearest(to: name, among: stages)

@@ -26,6 +26,7 @@ struct JobWatch {
     func run() throws -> View {
         let start = MonotonicInstant.now
         var rate = TokenRate()
+        var pace = StepPace()
         var drawn = 0
         var lastLine = ""
         var notes: [String] = []
@@ -39,10 +40,12 @@ struct JobWatch {
                 $0 + $1.counters.generatedTokenCount + $1.counters.scoredTokenCount
             }
             rate.note(tokens, at: .now)
+            pace.note(view.step, at: .now)
+            let left = Self.isEnded(view.status) ? nil : pace.left(view.stepCount)
             let seconds = MonotonicInstant.now.milliseconds(since: start) / 1000
             let ended = Self.isEnded(view.status)
             if isTerminal {
-                let lines = table(view, workers, rate.perSecond, seconds)
+                let lines = table(view, workers, rate.perSecond, left, seconds)
                 print((drawn > 0 ? "\u{1B}[\(drawn)A" : "") + lines.map { "\u{1B}[2K" + $0 }.joined(separator: "\n"))
                 // Lines left over from a taller table.
                 for _ in 0..<max(0, drawn - lines.count) { print("\u{1B}[2K") }
@@ -51,7 +54,7 @@ struct JobWatch {
             } else {
                 for note in view.notes where !notes.contains(note) { print("[\(seconds) s] note: \(note)") }
                 notes = view.notes
-                let line = summary(view, rate.perSecond)
+                let line = summary(view, rate.perSecond, left)
                 let isDue = lastPrint.map { MonotonicInstant.now.milliseconds(since: $0) > 5000 } ?? true
                 if (isDue && line != lastLine) || ended {
                     print("[\(seconds) s] \(line)")
@@ -73,8 +76,8 @@ struct JobWatch {
         return list.jobs.first.map { ($0, workers) }
     }
 
-    private func summary(_ view: View, _ rate: Double) -> String {
-        if view.stepCount > 0 { return trainingSummary(view) }
+    private func summary(_ view: View, _ rate: Double, _ left: String?) -> String {
+        if view.stepCount > 0 { return trainingSummary(view, left) }
         var parts = ["\(view.status), \(view.groupsDone) of \(view.groupCount) groups"]
         if view.sequenceCount > 0 { parts.append("\(view.sequencesDone) of \(view.sequenceCount) responses") }
         if view.scoreCount > 0 { parts.append("\(view.scoresDone) of \(view.scoreCount) scores") }
@@ -87,9 +90,10 @@ struct JobWatch {
         return parts.joined(separator: ", ")
     }
 
-    private func trainingSummary(_ view: View) -> String {
+    private func trainingSummary(_ view: View, _ left: String?) -> String {
         var parts = ["\(view.status), step \(view.step) of \(view.stepCount)"]
         if view.hasLastStep { parts.append(StepMetrics(view.lastStep).summary) }
+        if let left { parts.append("\(left) left") }
         if view.groupsFailed > 0 { parts.append("\(view.groupsFailed) groups failed") }
         // A step's own waits are over in a moment.
         if let waiting = view.waitingText, view.status == "queued" || view.waitingMilliseconds > 3000 {
@@ -98,7 +102,9 @@ struct JobWatch {
         return parts.joined(separator: ", ")
     }
 
-    private func table(_ view: View, _ workers: WireWorkerList, _ rate: Double, _ seconds: UInt64) -> [String] {
+    private func table(
+        _ view: View, _ workers: WireWorkerList, _ rate: Double, _ left: String?, _ seconds: UInt64
+    ) -> [String] {
         let width = 30
         let share =
             view.stepCount > 0
@@ -106,7 +112,7 @@ struct JobWatch {
             : view.groupCount == 0 ? 0 : Double(view.groupsDone) / Double(view.groupCount)
         let filled = Int(share * Double(width))
         let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
-        var lines = ["\(view.name)  \(bar)  \(seconds) s", "  " + summary(view, rate)]
+        var lines = ["\(view.name)  \(bar)  \(seconds) s", "  " + summary(view, rate, left)]
         for worker in workers.workers {
             var text = "  worker \(Format.pad(String(worker.id), 3)) \(Format.pad(worker.activity, 12))"
             text += " \(Format.pad(String(worker.counters.runningSequenceCount), 4, right: true)) sequences"
@@ -126,6 +132,38 @@ extension WireJobView {
     var waitingText: String? {
         guard !waitingFor.isEmpty else { return nil }
         return waitingFor + (waitingMilliseconds < 1000 ? "" : ", since \(waitingMilliseconds / 1000) s")
+    }
+}
+
+/// How long the steps that are left will take, by those that were seen.
+private struct StepPace {
+    private var first: (step: UInt32, at: MonotonicInstant)?
+    private var last: (step: UInt32, at: MonotonicInstant)?
+
+    /// Steps that were taken back begin the count anew; a first look may fall anywhere into a step.
+    mutating func note(_ step: UInt32, at now: MonotonicInstant) {
+        if let last, step == last.step { return }
+        if last == nil {
+            last = (step, now)
+        } else if let known = last, step < known.step {
+            (first, last) = (nil, (step, now))
+        } else {
+            last = (step, now)
+            if first == nil { first = last }
+        }
+    }
+
+    /// Such as `about 12 min`; nil until two steps have ended.
+    func left(_ stepCount: UInt32) -> String? {
+        guard let first, let last, last.step > first.step, stepCount > last.step else { return nil }
+        let seconds =
+            Double(last.at.milliseconds(since: first.at)) / 1000 / Double(last.step - first.step)
+            * Double(stepCount - last.step)
+        switch seconds {
+        case ..<90: return "about \(Int(seconds.rounded(.up))) s"
+        case ..<5400: return "about \(Int((seconds / 60).rounded())) min"
+        default: return String(format: "about %.1f h", seconds / 3600)
+        }
     }
 }
 

@@ -24,6 +24,14 @@ struct LocalClusterOptions: ParsableArguments {
     func validate() throws {
         guard (1...256).contains(workers) else { throw ValidationError("--workers must be 1 to 256") }
     }
+
+    /// Compute threads of each worker.
+    var threadCount: Int { threads > 0 ? threads : max(1, ProcessInfo.processInfo.activeProcessorCount / workers) }
+
+    /// Memory of each worker.
+    func memoryByteCount() throws -> UInt64 {
+        try memory.map(byteCount) ?? defaultMemoryByteCount(workers: workers, threads: threadCount)
+    }
 }
 
 /// One coordinator and some workers as child processes of this one, on loopback with fresh keys.
@@ -42,10 +50,8 @@ struct LocalCluster {
     ) throws {
         let files = ClusterFiles(directory: directory)
         lock = try DirectoryLock(directory, remedy: remedy)
-        let cores = ProcessInfo.processInfo.activeProcessorCount
-        let threads = options.threads > 0 ? options.threads : max(1, cores / options.workers)
-        let memory =
-            try options.memory.map(byteCount) ?? defaultMemoryByteCount(workers: options.workers, threads: threads)
+        let threads = options.threadCount
+        let memory = try options.memoryByteCount()
         try requireLimits(
             .cluster(workerCount: options.workers, threadCount: threads, memoryByteCount: memory))
         try files.makeKeys(workerCount: options.workers)

@@ -10,23 +10,24 @@ import Rewards
 /// A job file on its way to the coordinator.
 struct Submission {
     let url: URL
-    private let parsed: Job
+    let reading: JobReading
+    private var parsed: Job { reading.job }
 
     /// Reads and checks the file here, so that most mistakes are told at once.
     init(_ path: String, _ overrides: [String]) throws {
         url = URL(fileURLWithPath: path)
         let (url, names) = (url, RewardRegistry.names)
-        parsed = try reporting(ExitStatus.badInput) {
-            try Job.read(
+        reading = try reporting(ExitStatus.badInput) {
+            try JobReading.read(
                 url, overrides: overrides.map { try JobOverride(argument: $0) }, rewardNames: names,
-                rewardProblem: RewardRegistry.problem)
+                rewardProblem: RewardRegistry.problem, checkpoint: CheckpointFacts.look(at:))
         }
     }
 
     /// A job that has been read already.
-    init(_ job: Job, file: URL) {
+    init(_ reading: JobReading, file: URL) {
         url = file
-        parsed = job
+        self.reading = reading
     }
 
     /// The job with every setting.
@@ -81,7 +82,7 @@ struct Submission {
     func submit(_ client: ClusterClient, resumes: Bool = false) throws -> UInt64 {
         // Submitted twice, a job that is to be gone on with is still one job.
         let reply = try client.request(seconds: 120, isRepeatable: resumes) {
-            $0.submitJob.jobText = parsed.resolvedYAML
+            $0.submitJob.jobText = reading.submissionYAML
             $0.submitJob.file = url.path
             $0.submitJob.resumes = resumes
         }

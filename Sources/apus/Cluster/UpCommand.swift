@@ -108,6 +108,15 @@ struct RunCommand: ParsableCommand {
 
     static let remedy = "this job runs there; wait for it or stop it first"
 
+    /// Says what will be done, and refuses what cannot be before any process starts.
+    private func announce(_ submission: Submission) throws {
+        let overview = try JobOverview(submission)
+        let (threads, memory) = (options.threadCount, try options.memoryByteCount())
+        print(overview.lines(workers: options.workers, threads: threads, memory: memory).joined(separator: "\n"))
+        StandardOutput.flush()
+        try overview.requireMemory(workers: options.workers, threads: threads, memory: memory)
+    }
+
     func run() throws {
         if Pipeline.isPipeline(URL(fileURLWithPath: job)) { return try runPipeline() }
         if from != nil {
@@ -119,12 +128,16 @@ struct RunCommand: ParsableCommand {
             let output = submission.output
             let directory = output.deletingLastPathComponent().appendingPathComponent(
                 ".\(output.lastPathComponent).cluster")
-            if case .done = try submission.earlier(ClusterFiles(directory: directory)) {
+            let earlier = try submission.earlier(ClusterFiles(directory: directory))
+            if case .done = earlier {
                 // Left by a kill just before the end.
                 if !keepState { try? FileManager.default.removeItem(at: directory) }
                 return print("\(submission.name): done already, \(output.path)")
             }
-            try reporting(ExitStatus.badInput) { try RunDirectory(output).makeParent() }
+            try reporting(ExitStatus.badInput) {
+                if case .nothing = earlier { try announce(submission) }
+                try RunDirectory(output).makeParent()
+            }
             let started = Locked<LocalCluster?>(nil)
             let stopping = Locked(false)
             onTermination {

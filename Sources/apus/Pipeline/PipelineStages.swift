@@ -25,10 +25,11 @@ final class PipelineStages: StageExecutor {
         }
     }
 
-    func run(_ job: Job, file: URL) throws {
+    func run(_ reading: JobReading, file: URL) throws {
+        let job = reading.job
         let client = try connect()
         let id: UInt64
-        do { id = try Submission(job, file: file).submit(client, resumes: true) } catch let error as ClientError
+        do { id = try Submission(reading, file: file).submit(client, resumes: true) } catch let error as ClientError
             where error.exitCode == 3
         {
             let remedy =
@@ -99,7 +100,7 @@ extension RunCommand {
         let runner = PipelineRunner(
             pipeline, executor: stages,
             readJob: { file, settings in
-                try Job.read(
+                try JobReading.read(
                     file, overrides: settings,
                     overridesDirectory: URL(fileURLWithPath: job).standardizedFileURL.deletingLastPathComponent().path,
                     rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem)

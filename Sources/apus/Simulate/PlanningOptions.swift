@@ -2,6 +2,7 @@
 import ArgumentParser
 import Checkpoints
 import ClusterPlanning
+import CoordinatorRuntime
 import Foundation
 import JobSpecification
 import Rewards
@@ -52,13 +53,15 @@ struct PlanningOptions: ParsableArguments {
     /// - Throws: one line about what is wrong or missing.
     func request() throws -> PlanningRequest {
         let text = try self.job.map { try Job.text(of: URL(fileURLWithPath: $0)) }
-        var given: Job?
-        if let text {
+        func parse(_ look: CheckpointLook?) throws -> Job? {
+            guard let text else { return nil }
             do throws(JobError) {
-                given = try Job.parse(text, rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem)
+                return try Job.parse(
+                    text, rewardNames: RewardRegistry.names, rewardProblem: RewardRegistry.problem, checkpoint: look)
             } catch { throw error.inFile(self.job ?? "") }
         }
-        let configuration = try configuration(given)
+        let configuration = try configuration(parse(nil))
+        let given = try parse { _ in CheckpointFacts(configuration) }
         let job = try given ?? defaultJob(configuration)
         var request = try PlanningRequest(
             configuration: configuration, model: model ?? "the model", job: job, hosts: try machines(),
