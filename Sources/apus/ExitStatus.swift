@@ -24,12 +24,12 @@ enum ExitStatus {
         (jobFailed.rawValue, "the job failed or was cancelled; a verification found differences"),
         (
             75,
-            "start me again: a worker that was declared dead or got USR1, a coordinator that was asked to end with jobs "
+            "start me again: a worker that was declared lost or got USR1, a coordinator that was asked to end with jobs "
                 + "unfinished"
         ),
         (
             interrupted.rawValue,
-            "`apus run` was interrupted (the same command goes on), or `apus up` before the cluster was up"
+            "`apus run` was interrupted (the same command continues), or `apus up` before the cluster was up"
         ),
         (141, "the reader of standard output is gone (`apus … \\| head`)"),
     ]

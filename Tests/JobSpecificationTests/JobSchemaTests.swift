@@ -203,6 +203,13 @@ struct JobSchemaTests {
         guard case .train(let other) = try Job.parse(short, overrides: [below], bases: bases) else { return }
         #expect(other.model.path == "/jobs/m")
         #expect(other.model.compute == .fp32)
+        // Another reward or preset does not take over what was said of the one before.
+        let reward = trainText("grpo", "advantage: {preset: trl, epsilon: 0.5}").replacingOccurrences(
+            of: "reward: exact", with: "reward: {name: exact, weight: 2}")
+        let others = try ["reward=format", "advantage=verl"].map { try JobOverride(argument: $0) }
+        guard case .train(let changed) = try Job.parse(reward, overrides: others) else { return }
+        #expect(changed.rewards.map(\.name) == ["format"] && changed.rewards[0].weight == 1)
+        #expect(changed.advantage.epsilon == 1e-6)
         // A mixture is replaced as a whole.
         let mixture = trainText("grpo").replacingOccurrences(of: "{path: d.jsonl}", with: "[{path: a}, {path: b}]")
         guard case .train(let replaced) = try Job.parse(mixture, overrides: overrides, bases: bases) else { return }

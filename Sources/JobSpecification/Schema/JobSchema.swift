@@ -233,7 +233,10 @@ extension JobOverride {
             type = key.type
         }
         let value = try value.canonical(type, kind)
-        if case .scalar = value.content, !value.isNull, let short = type.short, !node.isList(at: keys[...]) {
+        // Another file or directory keeps what is said of it; another function has other options.
+        if case .scalar = value.content, !value.isNull, let short = type.short, case .path = short.type,
+            !node.isList(at: keys[...])
+        {
             keys.append(short.name)
         }
         return replacing(path: keys).replacingValue(value)

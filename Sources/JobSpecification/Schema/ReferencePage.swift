@@ -7,7 +7,7 @@ package enum ReferencePage {
         var lines = [
             "# Job files: every key", "",
             "Made from the table of keys in `Sources/JobSpecification/Schema` by `Scripts/generate-reference`; not written by "
-                + "hand. `apus explain KEY` prints the same of one key, `apus plan JOB` shows every value of a job and where "
+                + "hand. `apus explain` prints the same of one key, `apus plan` every value of a job and where "
                 + "it comes from. `job.schema.json` beside this page is the same for editors.", "",
             "A key is required, or has a default. Defaults \"from the checkpoint\" are found from the model's files when the job "
                 + "is submitted and written into the run's `job.yaml`; they never depend on a host. Names of TRL and verl stand "

@@ -44,6 +44,8 @@ struct SubmitCommand: ParsableCommand {
         try client.withClient { client in
             let id = try submission.submit(client, resumes: resume)
             print("job \(id)")
+            let derived = SettingsTable.derived(submission.reading)
+            if !derived.isEmpty { print((["settings found from the checkpoint:"] + derived).joined(separator: "\n")) }
             if watch { try finish(try JobWatch(client, job: id).run()) }
         }
     }

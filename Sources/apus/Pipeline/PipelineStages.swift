@@ -89,9 +89,13 @@ extension RunCommand {
                 case "output": output = parts.count > 1 ? parts[1] : nil
                 case let name? where name.hasPrefix("variables.") && parts.count > 1:
                     variables[String(name.dropFirst("variables.".count))] = parts[1]
+                case let name? where parts.count > 1 && !name.contains("."):
+                    // A variable by its name alone, as a job's keys are; one that is not there is complained of below.
+                    variables[name] = parts[1]
                 default:
                     throw InputError(
-                        "--set \(text): a pipeline takes output=… and variables.NAME=…; stages have a set: in the file")
+                        "--set \(text): a pipeline takes output=… and NAME=… of its variables; stages have a set: in the file"
+                    )
                 }
             }
             return try Pipeline.read(URL(fileURLWithPath: job), output: output, variables: variables)
