@@ -70,14 +70,14 @@ package indirect enum JSONValue: Equatable, Sendable {
         }
     }
 
-    /// The text as Python's `json.dumps(sort_keys=True, indent=indent)` writes it, without a newline at the end.
-    package func prettyPrinted(indent: Int = 2) -> String {
+    /// The text as Python's `json.dumps(sort_keys=sortsKeys, indent=indent)` writes it, without a newline at the end.
+    package func prettyPrinted(indent: Int = 2, sortsKeys: Bool = true) -> String {
         var text = ""
-        write(into: &text, indent: indent, level: 0)
+        write(into: &text, indent: indent, sortsKeys, level: 0)
         return text
     }
 
-    private func write(into text: inout String, indent: Int, level: Int) {
+    private func write(into text: inout String, indent: Int, _ sortsKeys: Bool, level: Int) {
         switch self {
         case .null: text += "null"
         case .bool(let value): text += value ? "true" : "false"
@@ -88,14 +88,15 @@ package indirect enum JSONValue: Equatable, Sendable {
         case .string(let value): JSONValue.write(value, into: &text)
         case .array(let values):
             JSONValue.writeList(values.count, "[", "]", into: &text, indent, level) { index, text in
-                values[index].write(into: &text, indent: indent, level: level + 1)
+                values[index].write(into: &text, indent: indent, sortsKeys, level: level + 1)
             }
         case .object(let members):
-            let sorted = members.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
+            let sorted =
+                sortsKeys ? members.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) } : members
             JSONValue.writeList(sorted.count, "{", "}", into: &text, indent, level) { index, text in
                 JSONValue.write(sorted[index].key, into: &text)
                 text += ": "
-                sorted[index].value.write(into: &text, indent: indent, level: level + 1)
+                sorted[index].value.write(into: &text, indent: indent, sortsKeys, level: level + 1)
             }
         }
     }

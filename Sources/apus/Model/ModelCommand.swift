@@ -7,8 +7,9 @@ import Tensors
 /// `apus model …`: checkpoints on disk.
 struct ModelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "model", abstract: "Make, inspect, verify and export checkpoints in the Hugging Face layout.",
-        subcommands: [ModelInit.self, ModelInspect.self, ModelVerify.self, ModelExport.self])
+        commandName: "model",
+        abstract: "Make, import, inspect, verify and export checkpoints in the Hugging Face layout.",
+        subcommands: [ModelInit.self, ModelImport.self, ModelInspect.self, ModelVerify.self, ModelExport.self])
 }
 
 struct ModelInit: ParsableCommand {
@@ -57,13 +58,15 @@ struct ModelInit: ParsableCommand {
 
 struct ModelInspect: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "inspect", abstract: "Show the architecture and the sizes of a checkpoint.")
+        commandName: "inspect", abstract: "Show the architecture and the sizes of a checkpoint or a GGUF file.",
+        aliases: ["show"])
 
-    @Argument(help: "A checkpoint directory.")
+    @Argument(help: "A checkpoint directory, or a .gguf file.")
     var directory: String
 
     func run() throws {
         try reporting(ExitStatus.badInput) {
+            if directory.hasSuffix(".gguf") { return try ModelInspect.show(GGUFFile(URL(fileURLWithPath: directory))) }
             let checkpoint = try Checkpoint(directory: URL(fileURLWithPath: directory))
             let summary = CheckpointSummary(checkpoint)
             let c = summary.configuration
