@@ -47,13 +47,25 @@ package enum ParityRunner {
         Kind(folder: "eval") { root, _ in try EvaluationParity(root).run() },
         Kind(folder: "sampling") { root, _ in try SamplingParity(root).run() },
         Kind(folder: "numeric") { root, _ in try NumericParity(root).run() },
+        Kind(folder: "pretrained") { root, pool in
+            try subdirectories(root).flatMap { directory in
+                capture("pretrained", directory.lastPathComponent) {
+                    try PretrainedParity(directory, pool: pool).run()
+                }
+            }
+        },
         Kind(folder: "safetensors_files") { root, _ in try SafetensorsParity(root).run() },
     ]
 
     /// All cases of the kinds found under `root`, in a fixed order.
+    /// - Parameter only: the one kind that is run; nil: all.
     /// - Throws: when `root` is no directory or holds no known kind.
-    package static func run(_ root: URL, pool: ComputePool, report: (ParityCase) -> Void) throws {
-        let present = kinds.filter { isDirectory(root.appending(path: $0.folder)) }
+    package static func run(
+        _ root: URL, only: String? = nil, pool: ComputePool, report: (ParityCase) -> Void
+    ) throws {
+        let present = kinds.filter {
+            isDirectory(root.appending(path: $0.folder)) && (only == nil || only == $0.folder)
+        }
         guard !present.isEmpty else {
             throw ParityError(
                 "\(root.path): no fixture kind found (looked for \(kinds.map(\.folder).joined(separator: ", "))); "
@@ -65,7 +77,7 @@ package enum ParityRunner {
         }
         // Kinds of later versions: said aloud, so that nobody takes them for checked.
         for folder in try subdirectories(root).map(\.lastPathComponent)
-        where !kinds.contains(where: { $0.folder == folder }) {
+        where only == nil && !kinds.contains(where: { $0.folder == folder }) {
             report(.skipped(folder, "", "this version of apus compares nothing of this kind"))
         }
     }

@@ -17,6 +17,9 @@ struct ParityCommand: ParsableCommand {
     @Option(help: "Compute threads.")
     var threads = ProcessInfo.processInfo.activeProcessorCount
 
+    @Option(help: "Only this kind of fixture.")
+    var only: String?
+
     @Flag(help: "Print only the cases that fail.")
     var failuresOnly = false
 
@@ -25,7 +28,8 @@ struct ParityCommand: ParsableCommand {
         var count = 0
         var skipped = 0
         try reporting(ExitStatus.badInput) {
-            try ParityRunner.run(URL(fileURLWithPath: directory), pool: ComputePool(threadCount: threads)) { result in
+            try ParityRunner.run(URL(fileURLWithPath: directory), only: only, pool: ComputePool(threadCount: threads)) {
+                result in
                 count += 1
                 if result.isSkipped { skipped += 1 }
                 if !result.passed { failed += 1 }
