@@ -87,7 +87,7 @@ package struct TaskOptions: Sendable {
 package enum TaskGenerators {
     package static let types: [any TaskGenerator.Type] = [
         CounterfactualTasks.self, LengthTasks.self, PassageTasks.self, RecallTasks.self, ThinkFollowTasks.self,
-        ToolTasks.self, ZebraTasks.self,
+        ToolTasks.self, WordProblemTasks.self, ZebraTasks.self,
     ]
 
     /// Writes `count` questions. One in eight, by the question itself, is kept for evaluation whatever file asks, so that
