@@ -119,7 +119,7 @@ struct CheckpointDefaults {
             case "kv_cache_bytes": cache(facts)
             case let name:
                 facts.sampling[name].map {
-                    DerivedDefault(path: key, value: $0, reason: "generation_config.json of the checkpoint")
+                    DerivedDefault(path: key, value: $0, reason: "its generation_config.json")
                 }
             }
         }

@@ -85,18 +85,20 @@ package struct JobReading: Sendable {
             default: .rollout(try RolloutJob(fields, rewardCheck: check))
             }
         return JobReading(
-            job: job, settings: settings(job.resolved, node, open),
+            job: job, settings: settings(job.resolved, node, kind, open),
             submissionYAML: job.resolved.removing(Set(open)).yaml)
     }
 
-    private static func settings(_ resolved: ResolvedValue, _ node: YAMLNode, _ open: [String]) -> [Setting] {
+    private static func settings(
+        _ resolved: ResolvedValue, _ node: YAMLNode, _ kind: JobFileKind, _ open: [String]
+    ) -> [Setting] {
         let order = Dictionary(
             JobSchema.all.enumerated().map { ($0.element.bare, $0.offset) }, uniquingKeysWith: { first, _ in first })
         return resolved.leaves.map { path, value in
             let name = path.joined(separator: ".")
             let origin: Setting.Origin =
                 if open.contains(name) { .open } else {
-                    switch node.origin(at: path) {
+                    switch node.origin(at: path, kind) {
                     case .line(let line)?: .line(line)
                     case .override(let source)?: .override(source)
                     case .checkpoint(let reason)?: .checkpoint(reason)
@@ -110,10 +112,13 @@ package struct JobReading: Sendable {
 
 extension YAMLNode {
     /// Where the value at a path was written; nil where nothing is.
-    fileprivate func origin(at path: [String]) -> Origin? {
+    fileprivate func origin(at path: [String], _ kind: JobFileKind) -> Origin? {
         var node = self
-        for key in path {
-            guard case .mapping(let entries) = node.content else { break }
+        for (index, key) in path.enumerated() {
+            guard case .mapping(let entries) = node.content else {
+                // A single value in a section's place says one key of it.
+                return JobSchema.type(at: path[..<index], in: kind)?.short?.name == key ? node.origin : nil
+            }
             guard let entry = entries.first(where: { $0.key == key }), !entry.value.isNull else { return nil }
             node = entry.value
         }

@@ -115,6 +115,7 @@ struct CheckpointDefaultsTests {
         func origin(_ path: String) -> JobReading.Setting.Origin? { reading.settings.first { $0.path == path }?.origin }
         #expect(origin("model.path") == .line(3))
         #expect(origin("advantage.preset") == .line(6))
+        #expect(origin("advantage.epsilon") == .standard)
         #expect(origin("sampling.top_p") == .override("--set sampling.top_p=0.5"))
         #expect(origin("sampling.max_new_tokens") == .checkpoint("a model that thinks"))
         #expect(origin("seed") == .standard)

@@ -52,7 +52,8 @@ struct PlanCommand: ParsableCommand {
             let limit = try memory.map(byteCount)
             let parts = plan.memory(workerCount: workers, threadCount: threads, memory: limit)
             print(
-                "\(plan.kind) job over \(plan.rowCount) rows; each of \(workers) workers with \(threads) threads needs")
+                "\(plan.kind) job over \(plan.rowCount) rows; each of \(workers) worker\(workers == 1 ? "" : "s") with \(threads) thread\(threads == 1 ? "" : "s") "
+                    + "needs")
             for item in parts.items {
                 print(
                     "  \(Format.pad(item.name, 40)) \(Format.pad(Format.bytes(Int(item.byteCount)), 12, right: true))")

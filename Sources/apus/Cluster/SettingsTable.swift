@@ -25,8 +25,9 @@ enum SettingsTable {
         }
         let names = shown.map(\.path.count).max() ?? 0
         let width = shown.map { text($0).count }.max() ?? 0
-        return shown.map {
-            "  \(Format.pad($0.path, names))  \(Format.pad(text($0), width))  \(origin($0.origin, ""))"
+        return shown.map { setting in
+            guard case .checkpoint(let reason) = setting.origin else { return "" }
+            return "  \(Format.pad(setting.path, names))  \(Format.pad(text(setting), width))  \(reason)"
         }
     }
 
