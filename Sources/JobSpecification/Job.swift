@@ -69,6 +69,10 @@ package enum Job: Equatable, Sendable {
                 .invalidValue, "a pipeline or suite is many jobs: apus run takes it, and no other command")
         }
         guard let kind else {
+            if let method = TrainingMethod(rawValue: text) {
+                throw value.error(
+                    .invalidValue, "\(method.rawValue) is a method: write kind: train, method: \(method.rawValue)")
+            }
             throw value.error(.invalidValue, "'\(text)' is not one of \(kinds.joined(separator: ", "))")
         }
         return kind

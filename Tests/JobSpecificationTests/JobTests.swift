@@ -155,6 +155,10 @@ func message(_ text: String, overrides: [JobOverride] = [], rewardNames: [String
             "reward:\n  - format\n  - {nam: exact}",
             "reward[1]: unknown key 'nam'; did you mean 'name'? (line 8)"
         ),
+        (
+            "reward: {name: exact, ignore_case: on}",
+            "reward: unknown key 'ignore_case'; options of the function stand below options: {ignore_case: …} (line 6)"
+        ),
         ("reward: [exact, exact]", "reward[1]: 'exact' occurs twice; use its weight (line 6)"),
         ("teacher: {path: t, outputs: {top_k: 0}}", "teacher.outputs.top_k: 0 is not in 1...4096 (line 6)"),
         ("teacher: {}", "teacher.path: is required (line 6)"),
@@ -201,6 +205,7 @@ func message(_ text: String, overrides: [JobOverride] = [], rewardNames: [String
         #expect(message("name: x").hasPrefix("kind: is required"))
         #expect(message("knd: rollout") == "unknown key 'knd'; did you mean 'kind'? (line 1)")
         #expect(message("kind: rolout") == "kind: 'rolout' is not one of rollout, score, train (line 1)")
+        #expect(message("kind: grpo") == "kind: grpo is a method: write kind: train, method: grpo (line 1)")
         #expect(message("kind: score\ngroup_size: 2").hasPrefix("unknown key 'group_size'; "))
         #expect(message("kind: rollout") == "name: is required (line 1)")
         #expect(message("a: [").contains("line"))

@@ -32,7 +32,17 @@ package struct RewardSection: Equatable, Sendable {
 
     private init(_ reader: YAMLReader, _ check: RewardCheck?) throws(JobError) {
         let nameReader: YAMLReader
-        if case .mapping = reader.node.content {
+        if case .mapping(let entries) = reader.node.content {
+            let names = JobSchema.reward.map(\.name)
+            if let stray = entries.first(where: { !names.contains($0.key) }),
+                entries.contains(where: { $0.key == "name" }),
+                EditDistance.nearest(to: stray.key, among: names) == nil
+            {
+                throw JobError(
+                    .unknownKey,
+                    "\(reader.path): unknown key '\(stray.key)'; options of the function stand below options: "
+                        + "{\(stray.key): …}", at: stray.keyOrigin)
+            }
             let fields = try reader.fields(JobSchema.reward)
             nameReader = try fields.required("name")
             weight = try fields.number("weight")
