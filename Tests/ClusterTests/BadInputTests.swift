@@ -99,8 +99,8 @@ struct BadInputTests {
 
     @Test func impossibleMemoryIsToldInNumbers() throws {
         let result = try bench.apus("run", "job.yaml", "--workers", "1", "--memory", "4MiB", seconds: 60)
-        #expect(result.status == 5)
-        #expect(result.errors.contains("MiB") && result.errors.contains("add workers"), "\(result.errors)")
+        #expect(result.status == 3)
+        #expect(result.errors.contains("has 4.0 MiB") && result.errors.contains("several hosts"), "\(result.errors)")
     }
 
     @Test func anExistingOutputIsNotTouched() throws {
