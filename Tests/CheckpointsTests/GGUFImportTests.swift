@@ -4,6 +4,8 @@ import Tensors
 import TestSupport
 import Testing
 
+import struct RuntimeSupport.SplitMix64
+
 @testable import Checkpoints
 
 @Suite("GGUF import")
@@ -284,6 +286,41 @@ struct GGUFImportTests {
                 let error = try #require(checkpointError { _ = try GGUFImport(GGUFFile(url)) }).description
                 #expect(error.contains(type.name), "\(error)")
             }
+        }
+    }
+
+    @Test("a damaged file becomes a checkpoint or an error, and no error leaves anything")
+    func damaged() throws {
+        try withTemporaryDirectory { directory in
+            var random = SplitMix64(seed: 7)
+            var refused = 0
+            for round in 0..<400 {
+                let model = ["llama", "llama-tied", "qwen3"][round % 3]
+                var bytes = try Array(Data(contentsOf: Self.url(model)))
+                let end = try bytes.withUnsafeBytes { try GGUFHeader($0, file: "f") }.tensors
+                    .map(\.dataRange.lowerBound).min()!
+                for _ in 0..<random.pick(1...3) {
+                    let place = random.pick(0...end - 1)
+                    // Near values find the edges of counts, types and kinds; far ones everything else.
+                    bytes[place] =
+                        random.happens(oneIn: 2)
+                        ? bytes[place] &+ UInt8(random.pick(1...4)) &- 2 : UInt8(truncatingIfNeeded: random.next())
+                }
+                let url = directory.appendingPathComponent("x.gguf")
+                try Data(bytes).write(to: url)
+                let target = directory.appendingPathComponent("m")
+                do {
+                    let source = try GGUFFile(url)
+                    _ = try GGUFSummary(source)
+                    try GGUFImport(source).write(to: target)
+                    try FileManager.default.removeItem(at: target)
+                } catch let error as CheckpointError {
+                    refused += 1
+                    #expect(!error.description.isEmpty)
+                    #expect(try listing(directory) == ["x.gguf"], "\(error)")
+                }
+            }
+            #expect(refused > 40 && refused < 400)
         }
     }
 
