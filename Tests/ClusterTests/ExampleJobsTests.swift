@@ -89,6 +89,29 @@ struct ExampleJobsTests {
         #expect(bench.text("out/metrics.jsonl").contains("\"loss\""))
     }
 
+    @Test("where memory is small fewer cells are under way at once, and the bytes are the same")
+    func fewerCells() throws {
+        let bench = try Self.bench(["model": "tiny-dense"])
+        let job =
+            [
+                Self.path("sft.yaml"), "--set", "model=model", "--set", "data=conversations.jsonl", "--set",
+                "cell_tokens=32", "--threads",
+            ]
+        let small = ["--workers", "1", "--set", "steps=2", "--set", "resources.kv_cache_bytes=16MiB"]
+        let plan = try bench.apus(["plan"] + job + ["1"] + small)
+        let needed = try #require(
+            plan.output.firstMatch(of: /in all +([0-9.]+) MiB/).flatMap { Double($0.output.1) }, "\(plan.output)")
+        var weights: [Data] = []
+        for (output, memory) in [("roomy", []), ("tight", ["--memory", "\(Int(needed) + 4)MiB"])] {
+            let run = try bench.apus(["run"] + job + ["2", "--set", "output=\(output)"] + small + memory)
+            try #require(run.status == 0, "\(run.errors)\(run.output)")
+            weights.append(try Data(contentsOf: bench.url("\(output)/model/model-trunk.safetensors")))
+        }
+        #expect(weights[0] == weights[1])
+        let both = try bench.apus(["plan"] + job + ["2", "--memory", "8GiB"] + small)
+        #expect(both.output.contains("2 cells under way") && plan.output.contains("1 cell under way"), "\(both.output)")
+    }
+
     @Test("a teacher and questions: distillation on the student's own answers")
     func teacher() throws {
         let bench = try Self.bench(["student": "tiny-dense", "teacher": "tiny-dense"])
