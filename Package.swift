@@ -38,6 +38,7 @@ let package = Package(
         // Layer 0: C
         .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
+        .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "CKernels", cSettings: [.define("_GNU_SOURCE")]),
         .target(name: "CPlatform", cSettings: [.define("_GNU_SOURCE")]),
         // Layer 1
@@ -56,7 +57,7 @@ let package = Package(
         library(
             "JobSpecification",
             [
-                "RuntimeSupport", .product(name: "Crypto", package: "swift-crypto"),
+                "CZlib", "RuntimeSupport", .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Yams", package: "Yams"),
             ]),
         // Layer 3

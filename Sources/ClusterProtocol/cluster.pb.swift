@@ -2457,6 +2457,9 @@ package nonisolated struct WireJobAccepted: Sendable {
   /// It was submitted before.
   package var isKnown: Bool = false
 
+  /// The first row as the model will read it, for people; empty where the job is known.
+  package var firstPrompt: String = String()
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -3297,6 +3300,12 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
   package var hasJudging: Bool {_storage._judging != nil}
   /// Clears the value of `judging`. Subsequent reads from it will return its default value.
   package mutating func clearJudging() {_uniqueStorage()._judging = nil}
+
+  /// The first row as the model will read it, for people.
+  package var firstPrompt: String {
+    get {_storage._firstPrompt}
+    set {_uniqueStorage()._firstPrompt = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -8158,7 +8167,7 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireJobAccepted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAccepted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}output\0\u{3}is_known\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}output\0\u{3}is_known\0\u{3}first_prompt\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -8169,6 +8178,7 @@ nonisolated extension WireJobAccepted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.output) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.isKnown) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.firstPrompt) }()
       default: break
       }
     }
@@ -8184,6 +8194,9 @@ nonisolated extension WireJobAccepted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.isKnown != false {
       try visitor.visitSingularBoolField(value: self.isKnown, fieldNumber: 3)
     }
+    if !self.firstPrompt.isEmpty {
+      try visitor.visitSingularStringField(value: self.firstPrompt, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -8191,6 +8204,7 @@ nonisolated extension WireJobAccepted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.job != rhs.job {return false}
     if lhs.output != rhs.output {return false}
     if lhs.isKnown != rhs.isKnown {return false}
+    if lhs.firstPrompt != rhs.firstPrompt {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -9523,7 +9537,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0\u{3}resumes_optimizer\0\u{3}earlier_updates\0\u{1}judging\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0\u{3}resumes_optimizer\0\u{3}earlier_updates\0\u{1}judging\0\u{3}first_prompt\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -9553,6 +9567,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _resumesOptimizer: Bool = false
     var _earlierUpdates: UInt64 = 0
     var _judging: WireJudgingNeeds? = nil
+    var _firstPrompt: String = String()
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -9590,6 +9605,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _resumesOptimizer = source._resumesOptimizer
       _earlierUpdates = source._earlierUpdates
       _judging = source._judging
+      _firstPrompt = source._firstPrompt
     }
   }
 
@@ -9635,6 +9651,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 25: try { try decoder.decodeSingularBoolField(value: &_storage._resumesOptimizer) }()
         case 26: try { try decoder.decodeSingularUInt64Field(value: &_storage._earlierUpdates) }()
         case 27: try { try decoder.decodeSingularMessageField(value: &_storage._judging) }()
+        case 28: try { try decoder.decodeSingularStringField(value: &_storage._firstPrompt) }()
         default: break
         }
       }
@@ -9728,6 +9745,9 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       try { if let v = _storage._judging {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 27)
       } }()
+      if !_storage._firstPrompt.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._firstPrompt, fieldNumber: 28)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -9764,6 +9784,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._resumesOptimizer != rhs_storage._resumesOptimizer {return false}
         if _storage._earlierUpdates != rhs_storage._earlierUpdates {return false}
         if _storage._judging != rhs_storage._judging {return false}
+        if _storage._firstPrompt != rhs_storage._firstPrompt {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -61,6 +61,9 @@ struct SubmissionTests {
         }
         try FileManager.default.createSymbolicLink(
             at: plain.url("data/link.jsonl"), withDestinationURL: plain.url("secret/prompts.jsonl"))
+        try FileManager.default.createDirectory(at: plain.url("data/set"), withIntermediateDirectories: true)
+        try FileManager.default.createSymbolicLink(
+            at: plain.url("data/set/train.jsonl"), withDestinationURL: plain.url("secret/prompts.jsonl"))
         try FileManager.default.createSymbolicLink(
             at: plain.url("results/link"), withDestinationURL: plain.url("secret"))
         try bench.write(
@@ -81,6 +84,7 @@ struct SubmissionTests {
             ("data.path", "secret/prompts.jsonl", "may read only below"),
             ("data.path", "data/link.jsonl", "may read only below"),
             ("data.path", "data/../secret/prompts.jsonl", "may read only below"),
+            ("data.path", "data/set", "may read only below"),
             ("data.path", "data-of-others/prompts.jsonl", "may read only below"),
             ("output", "secret/out", "may write only below"), ("output", "data/out", "may write only below"),
             ("output", "results/link/out", "may write only below"), ("output", "results-2/out", "may write only below"),

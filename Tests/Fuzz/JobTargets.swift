@@ -45,4 +45,35 @@ let jobTargets: [FuzzTarget] = [
             var scores = try? DataReader<ScoreRecord>(scores: url, data)
             _ = try? scores?.readAll()
         }),
+    FuzzTarget(
+        name: "data-forms",
+        seeds: {
+            [
+                Array("a,b\r\n\"x\"\"y\",\r\n1,\"two\nlines\"\n".utf8),
+                Array("[{\"a\": 1, \"b\": \"]\\\"\"},\n {\"a\": [2, {}]}]".utf8),
+                Array("{\n\"a\": 1\n}\n{\"a\": 2}".utf8), Array("a\tb\n1\t2\n".utf8),
+                // gzip of {"a":1} and a line end.
+                [
+                    31, 139, 8, 0, 0, 0, 0, 0, 2, 255, 171, 86, 74, 84, 178, 50, 172, 229, 2, 0, 70, 163, 232, 116, 8,
+                    0, 0, 0,
+                ],
+            ]
+        },
+        run: { bytes in
+            // Those go to a program of the user's.
+            for mark in ["PAR1", "ARROW1"] where bytes.starts(with: Array(mark.utf8)) { return }
+            for suffix in ["csv", "tsv", "json", "jsonl"] {
+                let path = "/dev/shm/apus-fuzz-forms-\(getpid()).\(suffix)"
+                guard (try? Data(bytes).write(to: URL(fileURLWithPath: path))) != nil else {
+                    fatalError("\(path) cannot be written")
+                }
+                defer { unlink(path) }
+                guard var reader = try? RowReader(DataSet(path), byteCountMax: 512) else { continue }
+                var last = 0
+                while let row = try? reader.next() {
+                    require(row.number > last, "numbers rise")
+                    last = row.number
+                }
+            }
+        }),
 ]

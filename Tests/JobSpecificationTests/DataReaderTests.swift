@@ -103,7 +103,7 @@ import Testing
             #expect(records.last?.lineNumber == 502)
             #expect(reader.skippedCount == 168)
             #expect(reader.skipped.count == 100)
-            #expect(reader.skipped[0].lineNumber == 2)
+            #expect(reader.skipped[0].place.number == 2)
             #expect(reader.skipped[0].reason.hasPrefix("is not JSON: "))
         }
     }

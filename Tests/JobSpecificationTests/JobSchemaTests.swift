@@ -44,6 +44,10 @@ struct JobSchemaTests {
         rolloutText("reward: judge\njudge: {path: j}\nteacher: {path: t, outputs: {top_k: 2}}").replacingOccurrences(
             of: "{path: models/tiny}", with: "{path: m, yarn_factor: 2, original_context: 64}"), score,
         score + "outputs: {top_k: 3}\n",
+        score.replacingOccurrences(
+            of: "{path: d}",
+            with: "{path: d, split: test, name: main, columns: {prompt: q}, system_prompt: s, prompt_template: '{q}', "
+                + "apply_chat_template: true}"),
         trainText(
             "grpo",
             """
@@ -77,8 +81,8 @@ struct JobSchemaTests {
             let job = try Job.parse(text)
             let kind = try #require(JobFileKind(rawValue: String(text.split(separator: "\n")[0].dropFirst(6))))
             for (path, _) in Self.leaves(job.resolved) {
-                // Options of rewards are the user's own names.
-                let path = path.hasPrefix("reward.options") ? "reward.options" : path
+                // Options of rewards and columns of data are the user's own names.
+                let path = ["reward.options", "data.columns"].first { path.hasPrefix($0) } ?? path
                 #expect(
                     JobSchema.all.contains { $0.bare == path && $0.kinds.contains(kind) },
                     "\(path) of kind \(kind) is not in the table")

@@ -109,15 +109,15 @@ import Testing
         #expect(try problem(good, #","tools":"""#) == "accepted 1")
     }
 
-    @Test("what a file is: marks and line ends are read, other forms are named")
+    @Test("what a file is: marks and line ends are read, what holds no rows is named")
     func files() throws {
         let text = "\u{FEFF}{\"prompt\":\"a\"}\r\n   \r\n{\"prompt\":\"b\"}\r\n"
         #expect(try prompts(text).map(\.content.query) == ["a", "b"])
         for (bytes, word) in [
             (Data([0x1F, 0x8B, 8, 0]), "gzip"), (Data("PAR1....".utf8), "Parquet"),
             (Data([0xFF, 0xFE, 0x7B, 0]), "UTF-16"),
-            (Data("[\n{\"prompt\":\"a\"}]".utf8), "one JSON list"),
-            (Data("{\n \"prompt\": \"a\"\n}".utf8), "several lines"),
+            (Data([0x28, 0xB5, 0x2F, 0xFD]), "zstd"), (Data("PK\u{3}\u{4}".utf8), "zip archive"),
+            (Data("version https://git-lfs.github.com/spec/v1\noid sha256:00\n".utf8), "Git LFS"),
             (Data("{\"prompt\":\"a\",\"x\":NaN}".utf8), "NaN and Infinity"),
             (Data("{\"prompt\":\"\\ud800\"}".utf8), "surrogate"),
         ] {

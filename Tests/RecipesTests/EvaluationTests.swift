@@ -93,6 +93,42 @@ struct EvaluationTests {
             ])
         #expect((bfcl["expected_calls"] as? [Rows.Row])?.first?["name"] as? String == "f" && bfcl["tools"] != nil)
         #expect(throws: CurationError.self) { try prepared(.mmlu, ["question": "Q", "answer": 1]) }
+        // An index or a letter of no choice is no answer.
+        for answer in [2, -1, "C", "x"] as [Any] {
+            #expect(throws: CurationError.self) {
+                try prepared(.mmlu, ["question": "Q", "choices": ["x", "y"], "answer": answer])
+            }
+        }
+        let pro = try prepared(
+            .mmluPro,
+            [
+                "question_id": 7, "question": "Q", "options": ["x", "y ", "z\n"], "answer": "C", "answer_index": 2,
+                "src": "s",
+            ])
+        #expect(pro["answer"] as? String == "C" && Rows.query(pro) == "Q\n\nA. x\nB. y\nC. z")
+        let spaced = try prepared(
+            .gpqa,
+            [
+                "Question": "Q", "Correct Answer": "right\n", "Incorrect Answer 1": "w1", "Incorrect Answer 2": "w2",
+                "Incorrect Answer 3": "w3 ", "Record ID": "rec1",
+            ])
+        #expect(Rows.query(spaced).split(separator: "\n").allSatisfy { !$0.hasSuffix(" ") })
+        #expect(spaced["id"] as? String == "rec1")
+        let math = try prepared(
+            .plain,
+            [
+                "problem": "P", "answer": "\\frac{1}{2}", "unique_id": "test/1",
+                "solution":
+                    "We find $x = \\tfrac12$, which is what was asked for: the answer is $\\boxed{\\tfrac{1}{2}}$.",
+            ])
+        #expect(math["answer"] as? String == "\\frac{1}{2}" && Rows.query(math) == "P")
+        let aime = try prepared(.plain, ["ID": "2024-I-1", "Problem": "P", "Solution": "So 204.", "Answer": 204])
+        #expect(aime["answer"] as? String == "204" && Rows.query(aime) == "P")
+        let worked = try prepared(.plain, ["question": "Q", "answer": "2 * 3 = 6\n#### 6"])
+        #expect(worked["answer"] as? String == "6")
+        #expect(throws: CurationError.self) {
+            try prepared(.plain, ["question": "Q", "options": ["x", "y"], "answer": "A"])
+        }
         for format in PublicFormat.allCases { #expect(!format.reward.isEmpty) }
     }
 

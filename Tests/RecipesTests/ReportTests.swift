@@ -127,4 +127,123 @@ import Testing
         #expect(message("  - {claims: T, rows: [[a, b, ned:x, '>', 1]]}").contains("ned is no stage"))
         #expect(message("  - {training: T, stages: [end]}").contains("figures: is required"))
     }
+
+    /// A pipeline of two trainings with an evaluation after each, as its runs leave it.
+    private func trained(_ directory: URL, _ completion: (_ stage: String, _ question: Int) -> (String, Double)) throws
+        -> Pipeline
+    {
+        let url = directory.appendingPathComponent("pipeline.yaml")
+        try """
+        kind: pipeline
+        name: "learned"
+        output: out
+        stages:
+          - {name: first, run: [a]}
+          - {name: first-test, run: [b, "{first}"], show: [pass@1]}
+          - {name: second, run: [c, "{first}"]}
+          - {name: second-test, run: [d, "{second}"], show: [pass@1]}
+          - {name: second-short, run: [e, "{second}"]}
+        """.write(to: url, atomically: true, encoding: .utf8)
+        let pipeline = try Pipeline.read(url)
+        func run(_ stage: String, _ job: String, _ file: String, _ lines: [String]) throws {
+            let run = pipeline.directory(of: stage)
+            let target = run.appendingPathComponent(file)
+            try FileManager.default.createDirectory(
+                at: target.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try Data("{\(job), name: \(stage), output: \(run.path)}".utf8).write(
+                to: run.appendingPathComponent("job.yaml"))
+            try Data(lines.map { $0 + "\n" }.joined().utf8).write(to: target)
+            try StageRecord(recipe: "abc", inputs: [:], figures: ["pass@1": 0.5], seconds: 1).write(
+                stage, in: pipeline.output)
+        }
+        for (stage, start) in [("first", "/elsewhere"), ("second", pipeline.directory(of: "first").path + "/model")] {
+            try run(
+                stage, "kind: train, method: grpo, steps: 4, model: {path: \(start)}, data: {path: d}, reward: [exact]",
+                "metrics.jsonl",
+                (1...4).map { "{\"step\": \($0), \"reward\": \(Double($0) / 4), \"learning_rate\": 0.5}" })
+        }
+        for (stage, model, limit) in [
+            ("first-test", "first", 64), ("second-test", "second", 64), ("second-short", "second", 8),
+        ] {
+            let lines = try (0..<8).map { question -> String in
+                let (text, reward) = completion(stage, question)
+                let row: Rows.Row = [
+                    "group": question, "sibling": 0, "id": "q\(question)", "prompt": "What is <b>\(question)</b>?",
+                    "answer": "\(question)", "completion": text, "outcome": "ok", "reward": reward,
+                ]
+                _ = try JSONSerialization.jsonObject(with: Data(row.text.utf8))
+                return row.text
+            }
+            try run(
+                stage,
+                "kind: rollout, model: {path: \(pipeline.directory(of: model).path)/model}, data: {path: q}, reward: [exact], "
+                    + "group_size: 1, sampling: {max_new_tokens: \(limit)}", "rollouts/text.jsonl", lines)
+        }
+        return pipeline
+    }
+
+    @Test("every pipeline's page: scores before and after, curves, answers to the same questions, the terminal's table")
+    func page() throws {
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("apus-test-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let pipeline = try trained(directory) { stage, question in
+            let isRight = stage == "first-test" ? question < 2 : question != 1
+            return ("\(stage) says \(question)", isRight ? 1 : 0)
+        }
+        try PipelineReport(pipeline).write()
+        let tables = try ReportTable.read(pipeline.output)
+        #expect(
+            tables.map(\.title) == ["Scores before and after, with 95 % intervals", "Figures of the stages", "Stages"])
+        #expect(
+            tables[0].rows.map { Array($0.prefix(5)) } == [
+                ["first-test (after first)", "-", "-", "0.250", "0.321"],
+                ["first-test → second-test (grpo in second)", "0.250", "0.321", "0.875", "0.245"],
+                ["second-short (after second)", "-", "-", "0.875", "0.245"],
+            ], "settings that differ are not compared")
+        #expect(tables[0].rows[1][5] == "pass@1 of 8 questions, 1 responses each")
+        #expect(tables[1].rows[1] == ["first-test", "1.0", "0.500"])
+        let html = try String(contentsOf: pipeline.output.appendingPathComponent("report.html"), encoding: .utf8)
+        #expect(html.contains("Learning curves of second (grpo)") && html.contains("second: reward</text>"))
+        #expect(!html.contains("learning_rate</text>"), "what does not change is no curve")
+        // Made right, made wrong, still right, in the order of the data; none stayed wrong.
+        for (question, before, after) in [(0, "1", "1"), (1, "1", "0"), (2, "0", "1"), (3, "0", "1"), (4, "0", "1")] {
+            #expect(
+                html.contains("What is &lt;b&gt;\(question)&lt;/b&gt;? <span class=\"quiet\">\(before) → \(after)"),
+                "\(question)")
+        }
+        #expect(html.contains("first-test says 1</pre>") && html.contains("second-test says 1</pre>"))
+        #expect(!html.contains("What is <b>"))
+        #expect(html.components(separatedBy: "<svg").count == 3)
+        for svg in ["curve-1", "curve-2"] {
+            let url = pipeline.output.appendingPathComponent("report/\(svg).svg")
+            #expect(try XMLDocument(xmlString: String(contentsOf: url, encoding: .utf8)).rootElement()?.name == "svg")
+        }
+    }
+
+    @Test("a page shows hostile answers as text: no element, no attribute, no control character comes of them")
+    func hostilePage() throws {
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("apus-test-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let hostile = [
+            "</pre><script>alert(1)</script>", "\" onload=\"x()", "<img src=x onerror=x()>", "&lt;script&gt;",
+            "]]><!--",
+            "\u{0}\u{1B}[31m\u{202E}x", "<style>body{display:none}</style>", "</details></body>",
+        ]
+        let pipeline = try trained(directory) { stage, question in (hostile[question], stage == "first-test" ? 0 : 1) }
+        try PipelineReport(pipeline).write()
+        let html = try String(contentsOf: pipeline.output.appendingPathComponent("report.html"), encoding: .utf8)
+        for tag in ["<script", "<img", "onload=\"x", "<!--x", "]]><!--", "\u{1B}", "\u{0}", "<style>body{"] {
+            #expect(!html.contains(tag), "\(tag)")
+        }
+        #expect(html.contains("&lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;"))
+        #expect(html.contains("content=\"default-src 'none'; style-src 'unsafe-inline'\""))
+        for tag in ["details", "pre", "table", "svg", "div"] {
+            #expect(
+                html.components(separatedBy: "<\(tag)").count == html.components(separatedBy: "</\(tag)>").count,
+                "\(tag)")
+        }
+        #expect(html.components(separatedBy: "</body>").count == 2)
+    }
 }

@@ -79,7 +79,8 @@ import Testing
     func refused() throws {
         for (text, word) in [
             ("{\"id\":\"a\"}\n{\"id\":1,\"id\":2}\n", ":2: is not JSON: an object has the key 'id' twice"),
-            ("{\"id\":[1]}\n", ":1: 'id' is a list"), ("[{\"id\":1}]", "one JSON list"), ("{\"a\":NaN}\n", "NaN"),
+            ("{\"id\":[1]}\n", ":1: 'id' is a list"), ("[{\"id\":1}, 2]", "row 2: '2' is no object"),
+            ("{\"a\":NaN}\n", "NaN"),
         ] {
             let url = try write("bad.jsonl", text)
             let error = #expect(throws: CurationError.self) { try Rows.read(url) }

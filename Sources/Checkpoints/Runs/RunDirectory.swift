@@ -11,6 +11,8 @@ package struct RunDirectory: Sendable {
     package static let jobFile = "job.yaml"
     /// ``Status``.
     package static let statusFile = "status.json"
+    /// The first row as the model reads it.
+    package static let firstPromptFile = "first_prompt.txt"
     /// What only this program writes to.
     private static let ownFolders: Set = ["checkpoints", "model", "optimizer", "replay", "rollouts", "scores"]
 
@@ -148,7 +150,9 @@ package struct RunDirectory: Sendable {
 
     /// Removes a run in which nothing was made: the directory stays if there is anything else in it.
     package func removeEmpty() {
-        for name in [Self.jobFile, Self.statusFile] { unlink(url.appendingPathComponent(name).path) }
+        for name in [Self.jobFile, Self.statusFile, Self.firstPromptFile] {
+            unlink(url.appendingPathComponent(name).path)
+        }
         rmdir(url.path)
     }
 

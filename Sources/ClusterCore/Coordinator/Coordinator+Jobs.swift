@@ -71,6 +71,7 @@ extension Coordinator {
         send(to: prepared.client, request: prepared.request) {
             $0.jobAccepted = .with {
                 $0.job = admitted.job; $0.output = admitted.output
+                $0.firstPrompt = admitted.firstPrompt
             }
         }
         log("job \(admitted.job) (\(admitted.name)) accepted: \(admitted.groupCount) groups of \(admitted.groupSize)")

@@ -9,6 +9,8 @@ package struct JobPlan {
     package let kind: String
     package let rowCount: Int
     package let warnings: [String]
+    /// The first row as the model will read it, for people.
+    package let firstPrompt: String
     /// What workers must be able to do to judge the responses, each in a few words.
     package let judgingNeeds: [String]
     private let models: [WireModelDescription]
@@ -28,6 +30,7 @@ package struct JobPlan {
         kind = prepared.admitted.kind
         rowCount = prepared.rows.count
         warnings = prepared.warnings
+        firstPrompt = prepared.admitted.firstPrompt
         models = [prepared.policy, prepared.scorer].compactMap { $0 } + prepared.furtherScorers
         engine = prepared.admitted.engine
         let needs = prepared.admitted.judging

@@ -28,6 +28,7 @@ struct PreparedSubmission {
     var settings: WireGenerationSettings
     var rows: [JobRow]
     var warnings: [String]
+    var firstPrompt: FirstPrompt?
 }
 
 /// Reads, checks and tokenizes a submitted job.
@@ -49,6 +50,14 @@ struct JobPreparation {
                 }
             } catch { throw error.inFile(submission.file) }
             try roots?.check(paths: paths.paths, outputs: [job.output], file: submission.file)
+            // A data set's folder holds links, and they may lead elsewhere.
+            if let roots {
+                let files: [String]
+                do throws(JobError) { files = try job.dataFiles() } catch {
+                    throw SubmissionError(description: error.description)
+                }
+                try roots.check(paths: files, outputs: [job.output], file: submission.file)
+            }
             // Settings that the client left open, since it cannot see the checkpoint: a file that it may read by now.
             do {
                 job = try Job.parse(
@@ -62,6 +71,7 @@ struct JobPreparation {
                 case .train(let train): try prepare(train, job, id)
                 }
             prepared.admitted.dataHashes = try job.dataHashes()
+            prepared.admitted.firstPrompt = prepared.firstPrompt?.text ?? ""
             prepared.admitted.judging = WireJudgingNeeds(prepared.settings, rows: prepared.rows)
             return prepared
         } catch let error as SubmissionError {
@@ -107,20 +117,20 @@ struct JobPreparation {
                 for: job.rewards, job.judge, job.rewardModel, job.environment))
         let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode, environment: job.environment)
         var rows: [JobRow] = []
+        var firstPrompt: FirstPrompt?
         var tooLong: [String] = []
         while let record = try reader.next() {
-            let ids = try renderer.tokens(of: record)
+            let ids = try at(reader.place) { try renderer.tokens(of: record) }
             let most = min(model.contextLength, teacher?.contextLength ?? .max)
             guard ids.count + 1 <= most else {
-                let text =
-                    "\(url(job.data.path).path): line \(record.lineNumber): the prompt has \(ids.count) tokens, the "
-                    + "model's context \(most)"
+                let text = "\(place(reader.place)): the prompt has \(ids.count) tokens, the model's context \(most)"
                 guard job.data.onBadRow == .skip else {
                     throw SubmissionError(description: text + "; shorten it or set data.on_bad_row: skip")
                 }
                 tooLong.append(text)
                 continue
             }
+            firstPrompt = firstPrompt ?? renderer.first(record, ids, job.data)
             rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: try json(record)))
         }
         guard !rows.isEmpty else { throw SubmissionError(description: "\(url(job.data.path).path): no usable row") }
@@ -144,7 +154,7 @@ struct JobPreparation {
                 parsed, id, kind: "rollout", rows.count, job.groupSize, job.resources, job.model.replicas, job.output),
             policy: model.description, scorer: teacher?.description,
             furtherScorers: [judgeModel(job.judge), rewardModel].compactMap { try $0?.description },
-            settings: settings, rows: rows, warnings: warnings)
+            settings: settings, rows: rows, warnings: warnings, firstPrompt: firstPrompt)
     }
 
     func settings(
@@ -274,7 +284,16 @@ struct JobPreparation {
     /// The rows that were left out, in one line; nil: none.
     func skipped<Record>(_ reader: DataReader<Record>) -> String? {
         reader.skipped.first.map {
-            "\(reader.skippedCount) broken rows were skipped, the first: line \($0.lineNumber): \($0.reason)"
+            "\(reader.skippedCount) broken rows were skipped, the first: \($0.place): \($0.reason)"
+        }
+    }
+
+    func place(_ row: RowPlace?) -> String { row?.description ?? submission.file }
+
+    /// Adds the row's place to what is wrong with it.
+    func at<R>(_ row: RowPlace?, _ body: () throws -> R) throws -> R {
+        do { return try body() } catch let problem as RowProblem {
+            throw SubmissionError(description: "\(place(row)): \(problem)")
         }
     }
 
@@ -303,21 +322,24 @@ struct JobPreparation {
         let end = try model.endOfAnswer()
         var reader = try DataReader<ScoreRecord>(scores: url(job.data.path), job.data)
         var rows: [JobRow] = []
+        var firstPrompt: FirstPrompt?
         while let record = try reader.next() {
             let sequences =
-                isRewardModel
-                ? try renderer.judged(record, end: end)
-                : [(ids: try renderer.tokens(of: record), json: "{}")]
+                try at(reader.place) {
+                    isRewardModel
+                        ? try renderer.judged(record, end: end)
+                        : [(ids: try renderer.tokens(of: record), json: "{}")]
+                }
             for (ids, json) in sequences {
                 guard ids.count <= model.contextLength,
                     ids.allSatisfy({ $0 < model.checkpoint.configuration.vocabularySize })
                 else {
                     throw SubmissionError(
                         description:
-                            "\(url(job.data.path).path): line \(record.lineNumber): \(ids.count) tokens or an id beyond "
-                            + "the model's context \(model.contextLength) or vocabulary; was it made with another tokenizer?"
+                            "\(place(reader.place)): \(ids.count) tokens or an id beyond the model's context \(model.contextLength) or vocabulary; was it made with another tokenizer?"
                     )
                 }
+                firstPrompt = firstPrompt ?? renderer.first(record, ids, job.data, learned: nil)
                 rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: json))
             }
         }
@@ -332,7 +354,8 @@ struct JobPreparation {
         }
         return try PreparedSubmission(
             admitted: admitted(parsed, id, kind: "score", rows.count, 1, job.resources, job.model.replicas, job.output),
-            policy: nil, scorer: model.description, settings: settings, rows: rows, warnings: [])
+            policy: nil, scorer: model.description, settings: settings, rows: rows,
+            warnings: [skipped(reader)].compactMap { $0 }, firstPrompt: firstPrompt)
     }
 
     // MARK: - Both

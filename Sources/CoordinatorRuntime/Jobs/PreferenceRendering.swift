@@ -35,7 +35,6 @@ extension PromptRenderer {
 
     /// The sequences of a row that a reward model scores, each with what its output line says of it.
     func judged(_ record: ScoreRecord, end: Int32?) throws -> [(ids: [Int32], json: String)] {
-        let line = record.lineNumber
         switch record.content {
         case .tokens, .text: return [(try tokens(of: record), "{}")]
         case .completion(let prompt, let text):
@@ -43,11 +42,10 @@ extension PromptRenderer {
             return [(prompt + response, "{}")]
         case .messages(let messages):
             guard let last = messages.last, last.role == "assistant", messages.count > 1 else {
-                throw SubmissionError(description: "line \(line): the messages do not end with an answer")
+                throw RowProblem("the messages do not end with an answer")
             }
             guard !last.callsTools else {
-                throw SubmissionError(
-                    description: "line \(line): the messages end with tool calls, which a reward model does not read")
+                throw RowProblem("the messages end with tool calls, which a reward model does not read")
             }
             let (prompt, response) = try judged(
                 .messages(Array(messages.dropLast())), last.content, of: record, end: end)

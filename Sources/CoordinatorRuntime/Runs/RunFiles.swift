@@ -43,6 +43,10 @@ struct OwnedRun {
         if directory.status?.status == "queued" {
             try directory.set(RunDirectory.Status(status: "running", owner: owner))
         }
+        if !job.admitted.firstPrompt.isEmpty {
+            try DurableFile.write(
+                job.admitted.firstPrompt, to: directory.url.appendingPathComponent(RunDirectory.firstPromptFile))
+        }
         return job.isTraining
             ? try TrainingFiles(journal, job, models, directory.url)
             : try RolloutFiles(journal, job, models, directory.url)

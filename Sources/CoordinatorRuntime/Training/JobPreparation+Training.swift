@@ -35,17 +35,18 @@ extension JobPreparation {
         let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode, environment: job.environment)
         let isSupervised = !job.generates
         var rows: [JobRow] = []
+        var firstPrompt: FirstPrompt?
         var warnings: [String] = []
         var sources: [WireDataSource] = []
         for data in job.data {
             let first = rows.count
             if job.method == .reward {
-                try preferences(data, model, renderer, &rows, &warnings)
+                try preferences(data, model, renderer, &rows, &warnings, &firstPrompt)
             } else if isSupervised {
-                try demonstrations(data, model, renderer, &rows, &warnings)
+                try demonstrations(data, model, renderer, &rows, &warnings, &firstPrompt)
             } else {
                 let context = (teachers.files + [model]).map(\.contextLength).min()!
-                try prompts(job, data, context: context, renderer, &rows, &warnings)
+                try prompts(job, data, context: context, renderer, &rows, &warnings, &firstPrompt)
             }
             guard rows.count > first else {
                 throw SubmissionError(description: "\(url(data.path).path): no usable row")
@@ -96,7 +97,7 @@ extension JobPreparation {
             // Teachers first: data sources number them.
             furtherScorers: try teachers.files.dropFirst().map { try $0.description }
                 + [judgeModel(job.judge), rewardModel].compactMap { try $0?.description },
-            settings: settings, rows: rows, warnings: warnings)
+            settings: settings, rows: rows, warnings: warnings, firstPrompt: firstPrompt)
     }
 
     /// Updates behind the moments that `optimizer.resume` goes on with.
@@ -152,18 +153,19 @@ extension JobPreparation {
 
     private func prompts(
         _ job: TrainJob, _ data: DataSection, context: Int, _ renderer: PromptRenderer,
-        _ rows: inout [JobRow], _ warnings: inout [String]
+        _ rows: inout [JobRow], _ warnings: inout [String], _ firstPrompt: inout FirstPrompt?
     ) throws {
         var reader = try DataReader<PromptRecord>(
             prompts: url(data.path), data,
             problem: missingColumn(
                 for: job.rewards, job.judge, job.rewardModel, job.environment))
         while let record = try reader.next() {
-            let ids = try renderer.tokens(of: record)
+            let ids = try at(reader.place) { try renderer.tokens(of: record) }
             guard ids.count + 1 <= context else {
-                try tooLong(data, record.lineNumber, ids.count, context, &warnings)
+                try tooLong(data, reader.place, ids.count, context, &warnings)
                 continue
             }
+            firstPrompt = firstPrompt ?? renderer.first(record, ids, data)
             rows.append(JobRow(group: rows.count, id: record.id, tokens: ids, json: try json(record)))
         }
         warn(data, reader, &warnings)
@@ -171,16 +173,17 @@ extension JobPreparation {
 
     private func demonstrations(
         _ data: DataSection, _ model: ModelFiles, _ renderer: PromptRenderer, _ rows: inout [JobRow],
-        _ warnings: inout [String]
+        _ warnings: inout [String], _ firstPrompt: inout FirstPrompt?
     ) throws {
         var reader = try DataReader<ScoreRecord>(scores: url(data.path), data)
         let ends = Set(model.checkpoint.configuration.eosTokenIDs.map(Int32.init))
         while let record = try reader.next() {
-            let (tokens, first) = try renderer.demonstration(of: record, ends: ends)
+            let (tokens, first) = try at(reader.place) { try renderer.demonstration(of: record, ends: ends) }
             guard tokens.count <= model.contextLength else {
-                try tooLong(data, record.lineNumber, tokens.count, model.contextLength, &warnings)
+                try tooLong(data, reader.place, tokens.count, model.contextLength, &warnings)
                 continue
             }
+            firstPrompt = firstPrompt ?? renderer.first(record, tokens, data, learned: first)
             rows.append(
                 JobRow(
                     group: rows.count, id: record.id, tokens: tokens,
@@ -191,7 +194,7 @@ extension JobPreparation {
 
     private func preferences(
         _ data: DataSection, _ model: ModelFiles, _ renderer: PromptRenderer, _ rows: inout [JobRow],
-        _ warnings: inout [String]
+        _ warnings: inout [String], _ firstPrompt: inout FirstPrompt?
     ) throws {
         var reader = try DataReader<ScoreRecord>(scores: url(data.path), data)
         let end = try model.endOfAnswer()
@@ -199,14 +202,13 @@ extension JobPreparation {
             guard case .pair(let pair) = record.content else {
                 throw SubmissionError(
                     description:
-                        "\(url(data.path).path): line \(record.lineNumber): no columns 'chosen' and 'rejected', which "
-                        + "method reward learns from")
+                        "\(place(reader.place)): no columns 'chosen' and 'rejected', which method reward learns from")
             }
-            let (chosen, rejected) = try renderer.pair(pair, of: record, end: end)
+            let (chosen, rejected) = try at(reader.place) { try renderer.pair(pair, of: record, end: end) }
             guard chosen != rejected else {
                 let text =
-                    "\(url(data.path).path): line \(record.lineNumber): 'chosen' and 'rejected' differ in nothing but "
-                    + "thinking, which a reward model does not read"
+                    "\(place(reader.place)): 'chosen' and 'rejected' differ in nothing but thinking, which a reward model does "
+                    + "not read"
                 guard data.onBadRow == .skip else {
                     throw SubmissionError(description: text + "; mend the row or set data.on_bad_row: skip")
                 }
@@ -215,9 +217,10 @@ extension JobPreparation {
             }
             let longest = max(chosen.count, rejected.count)
             guard longest <= model.contextLength else {
-                try tooLong(data, record.lineNumber, longest, model.contextLength, &warnings)
+                try tooLong(data, reader.place, longest, model.contextLength, &warnings)
                 continue
             }
+            firstPrompt = firstPrompt ?? renderer.first(record, chosen, data, learned: nil)
             rows.append(
                 JobRow(
                     group: rows.count, id: record.id, tokens: chosen + rejected,
@@ -229,13 +232,13 @@ extension JobPreparation {
     private func warn<Record>(
         _ data: DataSection, _ reader: DataReader<Record>, _ warnings: inout [String]
     ) {
-        if let text = skipped(reader) { warnings.append("\(url(data.path).path): \(text)") }
+        if let text = skipped(reader) { warnings.append(text) }
     }
 
     private func tooLong(
-        _ data: DataSection, _ line: Int, _ count: Int, _ context: Int, _ warnings: inout [String]
+        _ data: DataSection, _ row: RowPlace?, _ count: Int, _ context: Int, _ warnings: inout [String]
     ) throws(SubmissionError) {
-        let text = "\(url(data.path).path): line \(line) has \(count) tokens, the model's context is \(context)"
+        let text = "\(place(row)) has \(count) tokens, the model's context is \(context)"
         guard data.onBadRow == .skip else {
             throw SubmissionError(description: text + "; shorten it or set data.on_bad_row: skip")
         }
@@ -246,12 +249,16 @@ extension JobPreparation {
 extension PromptRenderer {
     /// A demonstration: its tokens up to the end of the answer, and the position of the answer's first token.
     func demonstration(of record: ScoreRecord, ends: Set<Int32>) throws -> (tokens: [Int32], firstScored: Int) {
-        let line = "line \(record.lineNumber)"
         switch record.content {
-        case .tokens, .text, .pair:
-            throw SubmissionError(
-                description: "\(line): a demonstration has 'messages' that end with the assistant, or 'prompt' and "
-                    + "'completion'")
+        case .tokens, .pair:
+            throw RowProblem(
+                "a demonstration has 'messages' that end with the assistant, 'prompt' and 'completion', or 'text'")
+        case .text(let text):
+            // All of a text is learned (TRL's language modelling): of its first token nothing is predicted.
+            let body = try encode(text)
+            guard body.count > 1 else { throw RowProblem("the text has too few tokens to learn from") }
+            let end = endOfAnswer(ends).flatMap { body.last == $0 ? nil : [$0] } ?? []
+            return (body + end, 1)
         case .completion(let prompt, let text):
             let start = try tokens(
                 of: PromptRecord(
@@ -260,7 +267,7 @@ extension PromptRenderer {
             return (start + encoded(text) + end, start.count)
         case .messages(let messages):
             guard messages.last?.role == "assistant" else {
-                throw SubmissionError(description: "\(line): the last message is not the assistant's")
+                throw RowProblem("the last message is not the assistant's")
             }
             let prompt = try tokens(
                 of: PromptRecord(
@@ -269,10 +276,9 @@ extension PromptRenderer {
             let whole = try tokens(of: record)
             guard whole.starts(with: prompt), let end = whole.lastIndex(where: ends.contains), end >= prompt.count
             else {
-                throw SubmissionError(
-                    description:
-                        "\(line): the template does not render the answer as what follows the prompt; is it the "
-                        + "model's own template?")
+                throw RowProblem(
+                    "the template does not render the answer as what follows the prompt; is it the model's own template?"
+                )
             }
             // What the template writes after the end of the answer is not the answer's.
             return (Array(whole[...end]), prompt.count)

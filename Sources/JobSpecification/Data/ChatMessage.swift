@@ -47,8 +47,11 @@ extension ChatMessage {
     }
 
     private init(_ item: JSONValue, _ place: String) throws(RowProblem) {
-        guard var object = item.objectValue, let role = object["role"]?.stringValue else {
-            throw RowProblem("'\(place)' has no strings 'role' and 'content'")
+        guard
+            var object = try item.objectValue.map({ object throws(RowProblem) in try ShareGPT.message(object, place) }),
+            let role = object["role"]?.stringValue
+        else {
+            throw RowProblem("'\(place)' has no strings 'role' and 'content' (nor 'from' and 'value')")
         }
         guard Self.roles.contains(role) else {
             throw RowProblem("'\(place).role' is '\(role)', not \(Self.roles.joined(separator: ", "))")
@@ -70,13 +73,29 @@ extension ChatMessage {
         if let reasoning = object["reasoning_content"], !reasoning.isNull, reasoning.stringValue == nil {
             throw RowProblem("'\(place).reasoning_content' is \(reasoning.kind); expected a string")
         }
+        if let parts = object["content"]?.arrayValue {
+            object["content"] = .string(try Self.text(of: parts, "\(place).content"))
+        }
         switch object["content"] ?? .null {
         case .string(let text): content = text
         case .null where calls.isTrue: content = ""
-        default: throw RowProblem("'\(place)' has no strings 'role' and 'content'")
+        default: throw RowProblem("'\(place)' has no strings 'role' and 'content' (nor 'from' and 'value')")
         }
         self.object = object
         self.role = role
+    }
+
+    /// The text of content that is written in parts: `[{"type": "text", "text": …}]`.
+    private static func text(of parts: [JSONValue], _ place: String) throws(RowProblem) -> String {
+        var result = ""
+        for (index, part) in parts.enumerated() {
+            guard part["type"]?.stringValue ?? "text" == "text", let text = part["text"]?.stringValue else {
+                throw RowProblem(
+                    "'\(place)[\(index)]' is no text (\(part["type"]?.stringValue ?? part.kind)); only texts are read")
+            }
+            result += text
+        }
+        return result
     }
 
     private static func check(_ calls: JSONValue, _ place: String) throws(RowProblem) {
@@ -97,7 +116,7 @@ extension ChatMessage {
     }
 
     /// JSON that a column holds as text.
-    fileprivate static func parsed(_ text: String, _ place: String) throws(RowProblem) -> JSONValue {
+    static func parsed(_ text: String, _ place: String) throws(RowProblem) -> JSONValue {
         do throws(JSONParseError) { return try JSONValue(parsing: text, repeatedKeys: .refused) } catch {
             throw RowProblem("'\(place)' is a text that is \(error)")
         }

@@ -28,20 +28,31 @@ package enum DataFiles {
 }
 
 extension Job {
-    /// Paths of the files whose content the job reads as data, in order: its rows, and the corpus of its tools.
-    package var dataPaths: [String] {
-        switch self {
-        case .rollout(let job): [job.data.path] + [job.environment?.corpus].compactMap { $0 }
-        case .score(let job): [job.data.path]
-        case .train(let job): job.data.map(\.path) + [job.environment?.corpus].compactMap { $0 }
+    /// What the job reads as data, in order: its rows, and the corpus of its tools.
+    package var dataSets: [DataSet] {
+        func corpus(_ environment: EnvironmentSection?) -> [DataSet] {
+            environment?.corpus.map { [DataSet($0)] } ?? []
+        }
+        return switch self {
+        case .rollout(let job): [job.data.set] + corpus(job.environment)
+        case .score(let job): [job.data.set]
+        case .train(let job): job.data.map(\.set) + corpus(job.environment)
         }
     }
 
-    /// SHA-256 of each of ``dataPaths``.
+    /// Paths of all files of ``dataSets``: those of a folder may be links.
+    /// - Throws: ``JobError``.
+    package func dataFiles() throws(JobError) -> [String] {
+        var paths: [String] = []
+        for set in dataSets { paths += try set.files().map(\.path) }
+        return paths
+    }
+
+    /// SHA-256 of each of ``dataSets``.
     /// - Throws: ``JobError`` `fileSystem`.
     package func dataHashes() throws(JobError) -> [String] {
         var hashes: [String] = []
-        for path in dataPaths { hashes.append(try DataFiles.hash(URL(fileURLWithPath: path))) }
+        for set in dataSets { hashes.append(try set.hash()) }
         return hashes
     }
 
@@ -58,4 +69,9 @@ extension SHA256.Digest {
     fileprivate var hexadecimal: String {
         map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
     }
+}
+
+extension DataSection {
+    /// The rows that the section names.
+    package var set: DataSet { DataSet(path, split: split, name: name) }
 }

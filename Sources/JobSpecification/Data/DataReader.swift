@@ -4,7 +4,7 @@ internal import RuntimeSupport
 
 /// A row that was left out under `on_bad_row: skip`.
 package struct SkippedRow: Equatable, Sendable {
-    package let lineNumber: Int
+    package let place: RowPlace
     package let reason: String
 }
 
@@ -12,10 +12,12 @@ package struct SkippedRow: Equatable, Sendable {
 ///
 /// Stops after `data.limit` good rows. Ids are unique within a file.
 package struct DataReader<Record: Sendable> {
-    private var lines: JSONLinesReader
+    private var rows: RowReader
     private let data: DataSection
-    private let file: String
-    private let decode: (JSONObject, Int) throws(RowProblem) -> (id: String, record: Record)
+    private let path: String
+    /// Where the row stands that was returned or left out last.
+    package private(set) var place: RowPlace?
+    private let decode: (JSONObject, RowReader.Row) throws(RowProblem) -> (id: String, record: Record)
     private var identifiers: Set<String> = []
     /// Records returned so far.
     package private(set) var recordCount = 0
@@ -29,32 +31,34 @@ package struct DataReader<Record: Sendable> {
 
     init(
         _ url: URL, _ data: DataSection,
-        decode: @escaping (JSONObject, Int) throws(RowProblem) -> (id: String, record: Record)
+        decode: @escaping (JSONObject, RowReader.Row) throws(RowProblem) -> (id: String, record: Record)
     ) throws(JobError) {
-        lines = try JSONLinesReader(url, lineByteCountMax: data.rowByteCountMax)
+        rows = try RowReader(
+            DataSet(url.path, split: data.split, name: data.name), byteCountMax: data.rowByteCountMax)
         self.data = data
         self.decode = decode
-        file = url.path
+        path = url.path
     }
 
     /// The next good row; nil at the end of the file or at `data.limit`.
     /// - Throws: ``JobError`` `malformedRow` with file and line under `on_bad_row: fail`; `fileSystem`.
     package mutating func next() throws(JobError) -> Record? {
-        while recordCount < data.limit ?? .max, let line = try lines.next() {
+        while recordCount < data.limit ?? .max, let row = try rows.next() {
+            place = row.place
             guard recordCount < Self.recordCountMax else {
                 throw JobError(
-                    .limitExceeded, "has more than \(Self.recordCountMax) rows; split it", file: file)
+                    .limitExceeded, "has more than \(Self.recordCountMax) rows; split it", file: path)
             }
             let problem: String
             do throws(RowProblem) {
-                let (id, record) = try decode(row(line), lines.lineNumber)
+                let (id, record) = try decode(row.content.get(), row)
                 guard identifiers.insert(id).inserted else { throw RowProblem("the id '\(id)' occurs twice") }
                 recordCount += 1
                 return record
             } catch {
                 problem = error.message
             }
-            try leaveOut(problem)
+            try leaveOut(problem, row.place)
         }
         return nil
     }
@@ -66,21 +70,12 @@ package struct DataReader<Record: Sendable> {
         return records
     }
 
-    private mutating func leaveOut(_ reason: String) throws(JobError) {
+    private mutating func leaveOut(_ reason: String, _ place: RowPlace) throws(JobError) {
         guard data.onBadRow == .skip else {
-            throw JobError(
-                .malformedRow, "\(reason); mend the row or set data.on_bad_row: skip", line: lines.lineNumber,
-                file: file)
+            throw place.error("\(reason); mend the row or set data.on_bad_row: skip")
         }
         skippedCount += 1
-        if skipped.count < 100 { skipped.append(SkippedRow(lineNumber: lines.lineNumber, reason: reason)) }
-    }
-
-    private func row(_ line: JSONLinesReader.Line) throws(RowProblem) -> JSONObject {
-        guard case .bytes(let bytes) = line else {
-            throw RowProblem("longer than data.max_row_bytes (\(data.rowByteCountMax))")
-        }
-        return try JSONLinesReader.object(bytes)
+        if skipped.count < 100 { skipped.append(SkippedRow(place: place, reason: reason)) }
     }
 }
 
@@ -91,8 +86,8 @@ extension DataReader<PromptRecord> {
     package init(
         prompts url: URL, _ data: DataSection, problem: @escaping @Sendable (PromptRecord) -> String? = { _ in nil }
     ) throws(JobError) {
-        try self.init(url, data) { (row, lineNumber) throws(RowProblem) in
-            let record = try PromptRecord(row, data: data, lineNumber: lineNumber)
+        try self.init(url, data) { (object, row) throws(RowProblem) in
+            let record = try PromptRecord(object, data: data, row)
             if let text = problem(record) { throw RowProblem(text) }
             return (record.id, record)
         }
@@ -102,8 +97,8 @@ extension DataReader<PromptRecord> {
 extension DataReader<ScoreRecord> {
     /// Reads the texts of a score job.
     package init(scores url: URL, _ data: DataSection) throws(JobError) {
-        try self.init(url, data) { (row, lineNumber) throws(RowProblem) in
-            let record = try ScoreRecord(row, data: data, lineNumber: lineNumber)
+        try self.init(url, data) { (object, row) throws(RowProblem) in
+            let record = try ScoreRecord(object, data: data, row)
             return (record.id, record)
         }
     }

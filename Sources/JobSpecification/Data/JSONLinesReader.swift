@@ -2,7 +2,7 @@
 package import Foundation
 package import RuntimeSupport
 
-/// Reads a JSON lines file line by line in constant memory. A byte order mark at its start does not count.
+/// Splits bytes into lines of JSON in constant memory.
 package struct JSONLinesReader {
     /// One line with content.
     package enum Line: Equatable {
@@ -11,50 +11,17 @@ package struct JSONLinesReader {
         case tooLong
     }
 
-    private let handle: FileHandle
-    private let file: String
+    private let stream: any ByteStream
     private let lineByteCountMax: Int
     private var buffer = Data()
     private var atEnd = false
     /// Number of the line returned last, from 1; empty lines count.
     package private(set) var lineNumber = 0
 
-    private static let chunkByteCount = 1 << 18
-
-    /// - Throws: ``JobError`` `fileSystem`, and `malformedRow` for a file that is plainly something else.
-    package init(_ url: URL, lineByteCountMax: Int) throws(JobError) {
+    init(_ stream: any ByteStream, lineByteCountMax: Int) {
         precondition(lineByteCountMax > 0, "line limit \(lineByteCountMax)")
+        self.stream = stream
         self.lineByteCountMax = lineByteCountMax
-        file = url.path
-        do { handle = try FileHandle(forReadingFrom: url) } catch {
-            throw JobError(.fileSystem, "cannot be opened; is data.path right and readable?", file: url.path)
-        }
-        try fill()
-        if buffer.starts(with: [0xEF, 0xBB, 0xBF]) { buffer.removeFirst(3) }
-        if let problem = Self.foreignForm(buffer) { throw JobError(.malformedRow, problem, file: file) }
-    }
-
-    /// What a file that is no JSON lines is, and how to make it so; nil: it may be.
-    private static func foreignForm(_ start: Data) -> String? {
-        let forms: [(bytes: [UInt8], text: String)] = [
-            ([0x1F, 0x8B], "is compressed by gzip; unpack it (gunzip)"),
-            ([0x28, 0xB5, 0x2F, 0xFD], "is compressed by zstd; unpack it (unzstd)"),
-            (Array("BZh".utf8), "is compressed by bzip2; unpack it (bunzip2)"),
-            (Array("PK\u{3}\u{4}".utf8), "is a zip archive; unpack it"),
-            (Array("PAR1".utf8), "is a Parquet file; write JSON lines (datasets: Dataset.to_json)"),
-            (Array("ARROW1".utf8), "is an Arrow file; write JSON lines (datasets: Dataset.to_json)"),
-            ([0xFF, 0xFE], "is UTF-16; write UTF-8"), ([0xFE, 0xFF], "is UTF-16; write UTF-8"),
-        ]
-        if let form = forms.first(where: { start.starts(with: $0.bytes) }) { return form.text }
-        let text = start.drop { $0 == 0x20 || $0 == 0x09 || $0 == 0x0D || $0 == 0x0A }
-        if text.first == UInt8(ascii: "[") {
-            return "is one JSON list; write one object per line (jq -c '.[]' FILE)"
-        }
-        let first = text.prefix { $0 != 0x0A }.filter { $0 != 0x20 && $0 != 0x09 && $0 != 0x0D }
-        if first.elementsEqual([UInt8(ascii: "{")]) {
-            return "has an object over several lines; write one object per line (jq -c . FILE)"
-        }
-        return nil
     }
 
     /// The object of a line. A key that occurs twice is refused: one of its values would be lost.
@@ -108,10 +75,28 @@ package struct JSONLinesReader {
     }
 
     private mutating func fill() throws(JobError) {
-        let chunk: Data?
-        do { chunk = try handle.read(upToCount: Self.chunkByteCount) } catch {
-            throw JobError(.fileSystem, "cannot be read after line \(lineNumber)", file: file)
-        }
-        if let chunk, !chunk.isEmpty { buffer.append(chunk) } else { atEnd = true }
+        if let chunk = try stream.read() { buffer.append(chunk) } else { atEnd = true }
+    }
+}
+
+/// Rows of JSON lines.
+final class JSONLinesSource: RowSource {
+    private var lines: JSONLinesReader
+    private let byteCountMax: Int
+    /// False where the lines are made on the way, and a line is a row.
+    let numbersLines: Bool
+
+    init(_ stream: any ByteStream, byteCountMax: Int, numbersLines: Bool = true) {
+        lines = JSONLinesReader(stream, lineByteCountMax: byteCountMax)
+        self.byteCountMax = byteCountMax
+        self.numbersLines = numbersLines
+    }
+
+    func next() throws(JobError) -> SourceRow? {
+        guard let line = try lines.next() else { return nil }
+        do throws(RowProblem) {
+            guard case .bytes(let bytes) = line else { throw .tooLong(byteCountMax) }
+            return SourceRow(content: .success(try JSONLinesReader.object(bytes)), number: lines.lineNumber)
+        } catch { return SourceRow(content: .failure(error), number: lines.lineNumber) }
     }
 }

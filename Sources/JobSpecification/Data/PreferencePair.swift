@@ -30,18 +30,20 @@ package struct PreferencePair: Equatable, Sendable {
     /// Whether the row has one of a pair's columns.
     static func isIn(_ row: JSONObject) -> Bool { columns.contains { RowColumns.has(row, $0) } }
 
-    init(_ row: JSONObject, promptColumn: String?) throws(RowProblem) {
-        var column = promptColumn
+    init(_ row: JSONObject, _ data: DataSection, _ original: JSONObject) throws(RowProblem) {
+        var column = data.promptColumn
         if column == nil { column = try RowColumns.prompt(of: row) }
         var prompt: PromptContent?
-        if let column, RowColumns.has(row, column) { prompt = try PromptContent.read(row, column: column).0 }
-        chosen = try Self.side("chosen", row, prompt)
-        rejected = try Self.side("rejected", row, prompt)
+        if data.promptTemplate != nil || column.map({ RowColumns.has(row, $0) }) ?? false {
+            prompt = try data.prompt(of: row, original).0
+        }
+        chosen = try Self.side("chosen", row, prompt, data)
+        rejected = try Self.side("rejected", row, prompt, data)
         guard chosen != rejected else { throw RowProblem("'chosen' and 'rejected' are equal") }
     }
 
     private static func side(
-        _ name: String, _ row: JSONObject, _ prompt: PromptContent?
+        _ name: String, _ row: JSONObject, _ prompt: PromptContent?, _ data: DataSection
     ) throws(RowProblem) -> Side {
         switch row[name] {
         case nil, .null?: throw RowProblem("no column '\(name)'; a preference has 'chosen' and 'rejected'")
@@ -54,7 +56,7 @@ package struct PreferencePair: Equatable, Sendable {
             switch prompt {
             case .text: throw RowProblem("'\(name)' has messages but 'prompt' is a text; make both the same")
             case .messages(let first): messages = first + messages
-            case nil: break
+            case nil: messages = data.introduced(messages, row)
             }
             guard let last = messages.popLast(), last.role == "assistant" else {
                 throw RowProblem("'\(name)' does not end with an answer of the assistant")

@@ -63,15 +63,18 @@ package struct PromptRecord: Equatable, Sendable {
 extension PromptRecord {
     /// Reads the columns of one row.
     /// - Throws: a ``RowProblem`` without place; the reader adds it.
-    init(_ row: JSONObject, data: DataSection, lineNumber: Int) throws(RowProblem) {
-        let (content, promptColumn) = try PromptContent.read(row, column: data.promptColumn)
+    init(_ original: JSONObject, data: DataSection, _ place: RowReader.Row) throws(RowProblem) {
+        let row = try data.columns.renamed(original)
+        let (content, promptColumn) = try data.prompt(of: row, original)
         let answer = try RowColumns.answer(of: row, column: data.answerColumn)
         self.content = content
         tools = try row.tools()
         self.answer = answer?.text
-        id = try RowColumns.identifier(of: row, lineNumber: lineNumber)
-        self.lineNumber = lineNumber
-        let used = Set(["id", "prompt", "messages", "answer", "solution", promptColumn, answer?.column])
+        id = try RowColumns.identifier(of: row, lineNumber: place.number)
+        lineNumber = place.place.number
+        let used = Set([
+            "id", "prompt", "messages", "conversations", "answer", "solution", promptColumn, answer?.column,
+        ])
         var columns: [String: String] = [:]
         for member in row.members where !used.contains(member.key) { columns[member.key] = member.value.columnText }
         self.columns = columns
@@ -86,10 +89,12 @@ extension PromptContent {
         if name == nil { name = try RowColumns.prompt(of: row) }
         guard let name, let value = row[name], !value.isNull else {
             let names = column.map { [$0] } ?? RowColumns.prompts.flatMap { $0 }
-            throw RowProblem("no column \(names.map { "'\($0)'" }.joined(separator: " or "))")
+            throw RowProblem(
+                "no column \(names.map { "'\($0)'" }.joined(separator: " or ")); \(RowColumns.inventory(row)); data.columns "
+                    + "gives a column another name, such as {prompt: COLUMN}")
         }
-        switch value {
-        case .string(let text) where name != "messages":
+        switch try RowColumns.unpacked(value, name) {
+        case .string(let text) where !RowColumns.conversations.contains(name):
             guard !text.isEmpty else { throw RowProblem("'\(name)' is empty") }
             return (.text(text), name)
         case .array(let items):

@@ -25,27 +25,39 @@ package struct ScoreRecord: Equatable, Sendable {
 }
 
 extension ScoreRecord {
-    private static let columns = ["token_ids", "input_ids", "text", "messages"]
+    private static let columns = ["token_ids", "input_ids", "text"] + RowColumns.conversations
 
-    init(_ row: JSONObject, data: DataSection, lineNumber: Int) throws(RowProblem) {
-        self.lineNumber = lineNumber
-        id = try RowColumns.identifier(of: row, lineNumber: lineNumber)
+    init(_ original: JSONObject, data: DataSection, _ place: RowReader.Row) throws(RowProblem) {
+        let row = try data.columns.renamed(original)
+        lineNumber = place.place.number
+        id = try RowColumns.identifier(of: row, lineNumber: place.number)
         tools = try row.tools()
         if PreferencePair.isIn(row) {
-            content = .pair(try PreferencePair(row, promptColumn: data.promptColumn))
+            content = .pair(try PreferencePair(row, data, original))
         } else if RowColumns.has(row, "completion") {
-            content = try Self.completion(row, data)
+            content = try Self.completion(row, data, original)
+        } else if let output = Instruction.output(of: row) {
+            guard case (.messages(let messages), _) = try data.prompt(of: row, original) else {
+                throw RowProblem(
+                    "an instruction is a turn of a conversation; remove data.apply_chat_template, or give prompt and answer "
+                        + "other names with data.columns: {prompt: instruction, completion: output}")
+            }
+            content = .messages(messages + [ChatMessage(role: "assistant", content: output)])
         } else {
             content = try Self.whole(row, data)
         }
     }
 
-    private static func completion(_ row: JSONObject, _ data: DataSection) throws(RowProblem) -> Content {
-        for name in columns where RowColumns.has(row, name) {
+    private static func completion(
+        _ row: JSONObject, _ data: DataSection, _ original: JSONObject
+    ) throws(RowProblem) -> Content {
+        for name in columns where RowColumns.has(row, name) && data.promptColumn != name {
             throw RowProblem("both 'completion' and '\(name)'; keep 'prompt' and 'completion' or the other")
         }
-        let prompt = try PromptContent.read(row, column: data.promptColumn).0
+        let prompt = try data.prompt(of: row, original).0
         switch (row["completion"] ?? .null, prompt) {
+        case (.string(let text), .messages(let messages)) where !text.isEmpty && data.turnsTextIntoMessages:
+            return .messages(messages + [ChatMessage(role: "assistant", content: text)])
         case (.string(let text), _) where !text.isEmpty: return .completion(prompt: prompt, text: text)
         case (.array(let items), .messages(let messages)):
             let completion = try ChatMessage.list(items, column: "completion")
@@ -54,7 +66,9 @@ extension ScoreRecord {
             }
             return .messages(messages + completion)
         case (.array, .text):
-            throw RowProblem("'completion' has messages but the prompt is a text; make both the same")
+            throw RowProblem(
+                "'completion' has messages but the prompt is a text; make both the same, or set data.apply_chat_template: true"
+            )
         case (let other, _):
             throw RowProblem("'completion' is \(other.kind) or empty; expected a text or a list of messages")
         }
@@ -65,19 +79,21 @@ extension ScoreRecord {
         let present = names.filter { RowColumns.has(row, $0) }
         guard let name = present.first, let value = row[name] else {
             throw RowProblem(
-                "no column \(names.map { "'\($0)'" }.joined(separator: " or ")), nor 'prompt' and 'completion', nor 'chosen' and 'rejected'"
-            )
+                "no column \(names.map { "'\($0)'" }.joined(separator: " or ")), nor 'prompt' and 'completion', nor 'chosen' "
+                    + "and 'rejected'; \(RowColumns.inventory(row)); data.columns gives columns other names, such as "
+                    + "{prompt: question, completion: answer}")
         }
         guard present.count == 1 else {
             throw RowProblem("several of \(present.map { "'\($0)'" }.joined(separator: ", ")); keep one")
         }
-        switch value {
-        case .string(let text):
+        switch try RowColumns.unpacked(value, name) {
+        case .string(let text) where !RowColumns.conversations.contains(name):
             guard !text.isEmpty else { throw RowProblem("'\(name)' is empty") }
             return .text(text)
         case .array(let items):
             return items.first?.objectValue != nil
-                ? .messages(try ChatMessage.list(items, column: name)) : .tokens(try tokens(items, column: name))
+                ? .messages(try data.introduced(ChatMessage.list(items, column: name), row))
+                : .tokens(try tokens(items, column: name))
         default: throw RowProblem("'\(name)' is \(value.kind); expected token ids, a text or messages")
         }
     }

@@ -288,31 +288,62 @@ package enum JobSchema {
 
     // MARK: - Data
 
-    static let data: [JobKey] = [
+    static let data: [JobKey] =
+        [
+            JobKey(
+                "path", .path, .required,
+                "File of rows (JSON lines, a JSON list, CSV, Parquet; the texts also as .gz), or the folder of a data set.",
+                .trl("dataset_name", "a file or folder here"), .verl("data.train_files"))
+        ] + dataChoice + [
+            JobKey(
+                "on_bad_row",
+                .choice(
+                    BadRowPolicy.self,
+                    [
+                        .skip: "leave it out and say so", .fail: "stop the job before it starts",
+                    ]), .value(.string("fail")), "What to do with a row that cannot be used.",
+                .verl("data.filter_overlong_prompts", "on_bad_row: skip leaves them out")),
+            JobKey(
+                "limit", .integer(counts), .none("all rows"), "Use the first good rows only.", unit: "rows",
+                .verl("data.train_max_samples")),
+            JobKey(
+                "max_row_bytes", .byteCount(64...(64 << 20)), .value(.integer(1 << 20)),
+                "Bytes of the longest row that is read."),
+            JobKey(
+                "system_prompt", .text(65_536), .none("none"),
+                "Comes before conversations that have no system message of their own."),
+            JobKey(
+                "prompt_template", .text(65_536), .none("the prompt as it is"),
+                "Makes the prompt of columns in braces, as Python's str.format, such as {question}; {{ and }} are braces."
+            ),
+            JobKey(
+                "apply_chat_template", .boolean, .none("false, as in TRL; true with system_prompt"),
+                "A prompt that is a text becomes a user's turn; otherwise it goes to the model as it is."),
+            JobKey(
+                "prompt_column", .text(128), .none("prompt, messages, question, problem, query or text"),
+                "Column that holds the prompt when it has none of the usual names.", .verl("data.prompt_key")),
+            JobKey(
+                "answer_column", .text(128), .none("answer, solution, reference or ground_truth"),
+                "Column that holds the reference answer when it has none of the usual names."),
+        ]
+
+    /// Which rows of a data set, and by which names.
+    private static let dataChoice: [JobKey] = [
         JobKey(
-            "path", .path, .required, "File of JSON lines.", .trl("dataset_name", "a file here"),
-            .verl("data.train_files")),
+            "split", .text(128), .none("train, or the only one"), "Split of a data set's folder.",
+            .trl("dataset_train_split")),
         JobKey(
-            "on_bad_row",
-            .choice(
-                BadRowPolicy.self,
-                [
-                    .skip: "leave it out and say so", .fail: "stop the job before it starts",
-                ]), .value(.string("fail")), "What to do with a row that cannot be used.",
-            .verl("data.filter_overlong_prompts", "on_bad_row: skip leaves them out")),
+            "name", .text(256), .none("the data set's default"), "Configuration of a data set's folder.",
+            .trl("dataset_config")),
         JobKey(
-            "limit", .integer(counts), .none("all rows"), "Use the first good rows only.", unit: "rows",
-            .verl("data.train_max_samples")),
-        JobKey(
-            "max_row_bytes", .byteCount(64...(64 << 20)), .value(.integer(1 << 20)),
-            "Bytes of the longest row that is read."),
-        JobKey(
-            "prompt_column", .text(128), .none("prompt, messages, question, problem, query or text"),
-            "Column that holds the prompt when it has none of the usual names.", .verl("data.prompt_key")),
-        JobKey(
-            "answer_column", .text(128), .none("answer, solution, reference or ground_truth"),
-            "Column that holds the reference answer when it has none of the usual names."),
+            "columns", .texts(64), .none("the usual names"),
+            "Column of the file for each name that the job reads, such as {prompt: question, answer: solution}."),
     ]
+
+    /// Questions of a suite's row.
+    package static let rowData: [JobKey] =
+        [JobKey("path", .path, .required, "File of rows, or the folder of a data set, beside the suite's file.")]
+        + dataChoice
 
     static let mixture: [JobKey] = [
         JobKey(

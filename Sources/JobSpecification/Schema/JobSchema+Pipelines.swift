@@ -110,11 +110,13 @@ extension JobSchema {
 
     package static let row: [JobKey] = [
         JobKey("name", .text(64), .required, "What the row is called."),
-        JobKey("data", .path, .required, "Its questions, JSON lines beside the suite's file."),
+        JobKey(
+            "data", .section(rowData, short: "path"), .required,
+            "Its questions: a file of rows, or the folder of a data set, beside the suite's file."),
         JobKey(
             "format", .text(64), .value(.string("plain")),
-            "Form of the rows: plain, gsm8k, math, mmlu, gpqa, ifeval, bfcl, zebralogic, belebele, ruler, livecodebench."
-        ),
+            "Form of the rows: plain, gsm8k, math, math500, aime, mmlu, mmlu_pro, gpqa, ifeval, bfcl, zebralogic, belebele, "
+                + "ruler, livecodebench."),
         rowPrompt, rowSamples,
         JobKey("share", .number(.above(0, upTo: 1)), .none("all rows"), "Share of the rows, drawn by seed."),
         JobKey("limit", .integer(1...100_000_000), .none("all rows"), "Rows at most."),

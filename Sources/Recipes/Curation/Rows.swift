@@ -2,33 +2,70 @@
 internal import Checkpoints
 internal import Crypto
 package import Foundation
-internal import JobSpecification
+internal import Glibc
+package import JobSpecification
 internal import RuntimeSupport
 
-/// Rows of JSON lines with all their columns, whatever they are called.
+/// Rows of data with all their columns, whatever they are called.
 package enum Rows {
-    /// Bytes of the longest line.
-    private static let lineByteCountMax = 16 << 20
+    /// Bytes of the longest row.
+    private static let rowByteCountMax = 16 << 20
+
+    /// The rows of a file or of a data set's folder, in any form that jobs read.
+    /// - Throws: ``CurationError`` with file and line.
+    package static func read(_ url: URL) throws -> [Row] { try read(DataSet(url.path)) }
 
     /// - Throws: ``CurationError`` with file and line.
-    package static func read(_ url: URL) throws -> [Row] {
+    package static func read(_ data: DataSet) throws -> [Row] {
         var rows: [Row] = []
         do throws(JobError) {
-            var lines = try JSONLinesReader(url, lineByteCountMax: lineByteCountMax)
-            while let line = try lines.next() {
+            var reader = try RowReader(data, byteCountMax: rowByteCountMax)
+            while let row = try reader.next() {
                 do throws(RowProblem) {
-                    guard case .bytes(let bytes) = line else {
-                        throw RowProblem("is longer than \(lineByteCountMax >> 20) MiB")
-                    }
-                    let object = try JSONLinesReader.object(bytes)
+                    let object = try row.content.get()
                     _ = try RowColumns.writtenIdentifier(of: object)
-                    rows.append(Row(object, lineNumber: lines.lineNumber))
-                } catch {
-                    throw JobError(.malformedRow, error.description, line: lines.lineNumber, file: url.path)
-                }
+                    rows.append(Row(object, lineNumber: row.number))
+                } catch { throw row.place.error(error.description) }
             }
         } catch { throw CurationError(error.description) }
         return rows
+    }
+
+    /// Writes rows of any form as JSON lines, one after the other; conversations get the names that jobs and templates use.
+    /// - Returns: the number of rows.
+    /// - Throws: ``CurationError`` with file and line.
+    package static func convert(
+        _ data: DataSet, columns: ColumnNames = ColumnNames(), limit: Int? = nil, to url: URL
+    ) throws -> Int {
+        try RunDirectory.protect(url)
+        let part = url.appendingPathExtension("partial")
+        guard FileManager.default.createFile(atPath: part.path, contents: nil),
+            let file = try? FileHandle(forWritingTo: part)
+        else { throw CurationError("\(part.path): cannot be written; is its folder there and writable?") }
+        defer {
+            try? file.close()
+            try? FileManager.default.removeItem(at: part)
+        }
+        var count = 0
+        var lines = ""
+        do {
+            var reader = try RowReader(data, byteCountMax: rowByteCountMax)
+            while count < limit ?? .max, let row = try reader.next() {
+                do throws(RowProblem) {
+                    let object = try RowColumns.normalized(columns.renamed(row.content.get()))
+                    lines += JSONValue.object(object).compactText + "\n"
+                } catch { throw row.place.error(error.description) }
+                count += 1
+                if lines.utf8.count > 1 << 20 {
+                    try file.write(contentsOf: Data(lines.utf8))
+                    lines = ""
+                }
+            }
+        } catch let error as JobError { throw CurationError(error.description) }
+        try file.write(contentsOf: Data(lines.utf8))
+        try file.synchronize()
+        guard rename(part.path, url.path) == 0 else { throw CurationError("\(url.path): cannot be written") }
+        return count
     }
 
     /// Writes rows, their columns in order; the file appears whole.
@@ -55,25 +92,11 @@ package enum Rows {
     package static func writtenID(_ row: Row) -> String? { try? RowColumns.writtenIdentifier(of: row.object) }
 
     /// The query: the last user turn, or the text of the prompt.
-    package static func query(_ row: Row) -> String {
-        for name in RowColumns.prompts.flatMap({ $0 }) {
-            switch row.object[name] {
-            case .string(let text)? where !text.isEmpty: return text
-            case .array(let messages)?:
-                let last = messages.last { $0["role"]?.stringValue == "user" }
-                if let text = last?["content"]?.stringValue { return text }
-            default: continue
-            }
-        }
-        return ""
-    }
+    package static func query(_ row: Row) -> String { RowColumns.query(of: row.object) }
 
     /// The messages that the query begins with; nil where it is a text.
     package static func messages(_ row: Row) -> [Row]? {
-        for name in RowColumns.prompts[0] {
-            if let messages = row[name] as? [Row] { return messages }
-        }
-        return nil
+        RowColumns.messages(of: row.object).map { $0.map { Row($0) } }
     }
 
     package static func reference(_ row: Row) -> String? {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
+package import JobSpecification
 internal import RuntimeSupport
 
 /// The rows that a suite asks: read in a public form, a share of them taken, put into the prompt.
@@ -16,14 +17,25 @@ package struct EvaluationData {
     /// One row per choice, with the choice as its completion: for the log-probabilities of the choices.
     package var ranksChoices = false
 
+    /// Names for columns of the file.
+    package var columns = ColumnNames()
+
     package init() {}
 
     /// - Throws: ``CurationError``.
-    package func prepare(_ source: URL, to target: URL) throws {
+    package func prepare(_ source: URL, to target: URL) throws { try prepare(DataSet(source.path), to: target) }
+
+    /// - Throws: ``CurationError``.
+    package func prepare(_ source: DataSet, to target: URL) throws {
         var rows: [Rows.Row] = []
-        for (index, row) in try Rows.read(source).enumerated() {
-            var row = try format.read(row, index)
-            row["id"] = Rows.id(row, index)
+        for (index, original) in try Rows.read(source).enumerated() {
+            let named: Rows.Row
+            do throws(RowProblem) {
+                named = Rows.Row(try columns.renamed(original.object), lineNumber: original.lineNumber)
+            } catch { throw CurationError("\(source.path): row \(original.lineNumber ?? index + 1): \(error)") }
+            var row = try format.read(named, index)
+            // A form makes new rows; the id is that of the row it was made from.
+            row["id"] = Rows.writtenID(row) ?? Rows.id(original, index)
             rows.append(row)
         }
         guard !rows.isEmpty else { throw CurationError("\(source.path): has no rows") }

@@ -119,9 +119,15 @@ package struct EvaluationSuite: Equatable, Sendable {
     private static func preparation(
         _ source: Source, _ stage: String, _ directory: URL, _ inputs: [String]
     ) throws(JobError) -> Pipeline.Stage {
-        let path = try source.row.required("data").filePath()
-        let file = URL(fileURLWithPath: path, relativeTo: directory).standardizedFileURL.path
-        var command = ["eval", "prepare", file, "rows.jsonl"]
+        let data = try source.row.required("data").fields(JobSchema.rowData, short: "path")
+        let path = try data.required("path")
+        var options: [String] = []
+        for key in ["split", "name"] { if let text = try data[key]?.string() { options += ["--\(key)", text] } }
+        for column in try data["columns"]?.scalarTexts(64) ?? [] {
+            options += ["--column", "\(column.name)=\(column.text)"]
+        }
+        let file = URL(fileURLWithPath: try path.filePath(), relativeTo: directory).standardizedFileURL.path
+        var command = ["eval", "prepare", file, "rows.jsonl"] + options
         for key in ["format", "prompt", "share", "limit", "seed", "by"] {
             if let text = try source.value(key)?.text() { command += ["--\(key)", text] }
         }

@@ -212,7 +212,8 @@ package struct Pipeline: Equatable, Sendable {
                     let value = YAMLReader(entry.value, path: "\(set.path).\(entry.key)")
                     settings.append(
                         try JobOverride(
-                            key: entry.key, value: try places.fill(value), source: "stage \(name), \(entry.key)"))
+                            key: entry.key, value: Places.isTemplate(entry.key) ? entry.value : try places.fill(value),
+                            source: "stage \(name), \(entry.key)"))
                 }
             }
             work = .job(
@@ -280,12 +281,17 @@ package struct Pipeline: Equatable, Sendable {
                 for item in items { filled.append(try fill(YAMLReader(item, path: reader.path))) }
                 node.content = .sequence(filled)
             case .mapping(var entries):
-                for index in entries.indices {
+                for index in entries.indices where !Self.isTemplate(entries[index].key) {
                     entries[index].value = try fill(YAMLReader(entries[index].value, path: reader.path))
                 }
                 node.content = .mapping(entries)
             }
             return node
+        }
+
+        /// A prompt's template has braces of its own, for the columns of a row.
+        static func isTemplate(_ key: String) -> Bool {
+            key.split(separator: ".").last == "prompt_template"
         }
 
         mutating func fill(_ text: String, _ reader: YAMLReader) throws(JobError) -> String {

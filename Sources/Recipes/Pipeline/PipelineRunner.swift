@@ -81,12 +81,15 @@ package struct PipelineRunner<Executor: StageExecutor> {
         return try pipeline.stages.map { stage in
             let inputs = recipes.filter { stage.inputs.contains($0.key) }
             let (text, job): (String, (JobReading, URL)?)
-            let paths: [String]
+            let sets: [DataSet]
             switch stage.work {
             case .command(let arguments):
                 (text, job) = (arguments.joined(separator: "\u{0}"), nil)
                 // FILE, --option=FILE, LABEL=FILE
-                paths = arguments.flatMap { [$0] + $0.split(separator: "=", maxSplits: 1).dropFirst().map(String.init) }
+                sets = arguments.flatMap { [$0] + $0.split(separator: "=", maxSplits: 1).dropFirst().map(String.init) }
+                    .map {
+                        DataSet($0, split: Self.option("--split", arguments), name: Self.option("--name", arguments))
+                    }
             case .job(let file, let settings):
                 let url = file.map { URL(fileURLWithPath: $0) }
                 let own = try ["name": stage.name, "output": pipeline.directory(of: stage.name).path].sorted {
@@ -97,27 +100,39 @@ package struct PipelineRunner<Executor: StageExecutor> {
                         source: "stage \(stage.name)")
                 }
                 let read = try readJob(url, settings + own)
-                paths = read.job.dataPaths
+                sets = read.job.dataSets
                 // Defaults of a checkpoint are not in the recipe: an earlier stage has yet to make it.
                 (text, job) = (read.job.resolvedYAML, (read, url ?? pipeline.output.appendingPathComponent(stage.name)))
             }
             let recipe = StageRecord.recipe(text, inputs: inputs)
             recipes[stage.name] = recipe
-            return Order(stage: stage, job: job, recipe: recipe, inputs: inputs, data: try hashes(paths))
+            return Order(stage: stage, job: job, recipe: recipe, inputs: inputs, data: try hashes(sets))
         }
     }
 
-    /// Hashes of the files among `paths` that no stage makes: what a stage makes is in the recipes of its inputs.
-    private func hashes(_ paths: [String]) throws -> [String: String] {
+    private static func option(_ name: String, _ arguments: [String]) -> String? {
+        arguments.firstIndex(of: name).flatMap { arguments.indices.contains($0 + 1) ? arguments[$0 + 1] : nil }
+    }
+
+    /// Hashes of the files and of the data sets' folders among `sets` that no stage makes: what a stage makes is in the recipes
+    /// of its inputs.
+    private func hashes(_ sets: [DataSet]) throws -> [String: String] {
         let own = pipeline.output.standardizedFileURL.path + "/"
         var hashes: [String: String] = [:]
-        for path in paths where path.hasPrefix("/") && hashes[path] == nil {
-            let url = URL(fileURLWithPath: path).standardizedFileURL
+        for set in sets where set.path.hasPrefix("/") {
+            let url = URL(fileURLWithPath: set.path).standardizedFileURL
             var isDirectory: ObjCBool = false
-            guard !url.path.hasPrefix(own), FileManager.default.fileExists(atPath: url.path, isDirectory: &isDirectory),
-                !isDirectory.boolValue
+            guard !url.path.hasPrefix(own), FileManager.default.fileExists(atPath: url.path, isDirectory: &isDirectory)
             else { continue }
-            hashes[path] = try DataFiles.hash(url)
+            guard isDirectory.boolValue else {
+                hashes[set.path] = try DataFiles.hash(url)
+                continue
+            }
+            // A command's argument may also be a model, or a folder to write to.
+            let isModel = FileManager.default.fileExists(atPath: url.appendingPathComponent("config.json").path)
+            guard !isModel, let hash = try? set.hash() else { continue }
+            let key = set.path + [set.split, set.name].compactMap { $0 }.map { " (\($0))" }.joined()
+            hashes[key] = hash
         }
         return hashes
     }
@@ -142,7 +157,7 @@ package struct PipelineRunner<Executor: StageExecutor> {
         if record.recipe == order.recipe {
             // Records of older versions hold no hashes.
             guard let known = record.data,
-                let path = order.data.keys.sorted().first(where: { known[$0] != order.data[$0] })
+                let path = order.data.keys.sorted().first(where: { (known[$0] ?? order.data[$0]) != order.data[$0] })
             else { return }
             throw PipelineError(
                 .badInput,

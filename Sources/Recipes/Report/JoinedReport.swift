@@ -41,10 +41,10 @@ package struct JoinedReport {
     /// With the curves of each pipeline's first run.
     package func html(_ title: String) -> String {
         let body = groups.map { group in
-            group.tables.map { "<h2>\(LineChart.escaped($0.title))</h2>\n" + PipelineReport.html($0) }.joined()
+            group.tables.map { "<h2>\(ReportPage.escaped($0.title))</h2>\n" + ReportPage.html($0) }.joined()
                 + Self.curves(group.outputs[0])
         }
-        return PipelineReport.page(title, body.joined())
+        return ReportPage.html(title, body.joined())
     }
 
     private static func curves(_ output: URL) -> String {
@@ -56,6 +56,6 @@ package struct JoinedReport {
             try? String(contentsOf: directory.appendingPathComponent($0), encoding: .utf8)
         }
         return drawings.isEmpty
-            ? "" : "<p>Curves of \(LineChart.escaped(output.lastPathComponent)):</p>\n" + drawings.joined()
+            ? "" : "<p>Curves of \(ReportPage.escaped(output.lastPathComponent)):</p>\n" + drawings.joined()
     }
 }

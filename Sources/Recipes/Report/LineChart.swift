@@ -6,6 +6,8 @@ package struct LineChart: Sendable {
     package var title: String
     package var axis: String
     package var lines: [(name: String, points: [(x: Double, y: Double)])]
+    /// One of several side by side.
+    var isSmall = false
 
     package init(title: String, axis: String, lines: [(name: String, points: [(x: Double, y: Double)])]) {
         self.title = title
@@ -14,7 +16,11 @@ package struct LineChart: Sendable {
     }
 
     private static let (width, height, margin) = (560.0, 260.0, 48.0)
-    private static let colours = ["#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a"]
+    /// Legible on white and on black.
+    private static let colours = ["#388bfd", "#e5534b", "#2da44e", "#bf8700", "#a371f7", "#848d97"]
+    /// A page gives its own colour of text; a file by itself follows the screen.
+    private static let style =
+        "<style>svg text { fill: #1f2328 } @media (prefers-color-scheme: dark) { svg text { fill: #e6edf3 } }</style>\n"
 
     package var svg: String {
         let all = lines.flatMap(\.points)
@@ -28,13 +34,15 @@ package struct LineChart: Sendable {
         }
         var text =
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(Int(Self.width)) \(Int(Self.height))\" "
-            + "width=\"\(Int(Self.width))\" font-family=\"sans-serif\" font-size=\"11\">\n"
-        text += "<text x=\"\(Self.margin)\" y=\"20\" font-size=\"13\">\(Self.escaped(title))</text>\n"
+            + "width=\"\(Int(isSmall ? Self.width * 0.55 : Self.width))\" font-family=\"sans-serif\" "
+            + "font-size=\"\(isSmall ? 14 : 11)\">\n" + Self.style
+        text +=
+            "<text x=\"\(Self.margin)\" y=\"20\" font-size=\"\(isSmall ? 16 : 13)\">\(ReportPage.escaped(title))</text>\n"
         for step in 0...4 {
             let (value, place) = (low + (high - low) * Double(step) / 4, Double(step) / 4)
             let line = y(value)
             text +=
-                "<path d=\"M\(Self.margin) \(line)H\(Self.width - Self.margin)\" stroke=\"#d0d7de\" fill=\"none\"/>"
+                "<path d=\"M\(Self.margin) \(line)H\(Self.width - Self.margin)\" stroke=\"#848d97\" stroke-opacity=\"0.4\" fill=\"none\"/>"
                 + "<text x=\"\(Self.margin - 6)\" y=\"\(line + 4)\" text-anchor=\"end\">\(Self.number(value))</text>"
             let across = left + (right - left) * place
             text +=
@@ -42,7 +50,7 @@ package struct LineChart: Sendable {
                 + "\(Self.number(across))</text>\n"
         }
         text +=
-            "<text x=\"\(Self.width / 2)\" y=\"\(Self.height - 12)\" text-anchor=\"middle\">\(Self.escaped(axis))</text>\n"
+            "<text x=\"\(Self.width / 2)\" y=\"\(Self.height - 12)\" text-anchor=\"middle\">\(ReportPage.escaped(axis))</text>\n"
         for (index, line) in lines.enumerated() where !line.points.isEmpty {
             let colour = Self.colours[index % Self.colours.count]
             let path = line.points.enumerated().map { place, point in
@@ -55,9 +63,11 @@ package struct LineChart: Sendable {
                         "<circle cx=\"\(Self.short(x(point.x)))\" cy=\"\(Self.short(y(point.y)))\" r=\"2.4\" fill=\"\(colour)\"/>"
                 }
             }
+            // One line is named by the title.
+            guard lines.count > 1 else { continue }
             text +=
-                "<text x=\"\(Self.width - Self.margin)\" y=\"\(20 + 14 * Double(index))\" text-anchor=\"end\" fill=\"\(colour)\">"
-                + "\(Self.escaped(line.name))</text>\n"
+                "<text x=\"\(Self.width - Self.margin)\" y=\"\(20 + 14 * Double(index))\" text-anchor=\"end\" "
+                + "style=\"fill: \(colour)\">\(ReportPage.escaped(line.name))</text>\n"
         }
         return text + "</svg>\n"
     }
@@ -72,8 +82,4 @@ package struct LineChart: Sendable {
 
     private static func number(_ value: Double) -> String { String(format: "%.3g", value) }
     private static func short(_ value: Double) -> String { String(format: "%.1f", value) }
-
-    static func escaped(_ text: String) -> String {
-        text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-    }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Foundation
+internal import JobSpecification
 
-/// What a pipeline came to, as Markdown, as one HTML page, and its curves as CSV and SVG files: `report.md`, `report.html`, `report.json`,
-/// `report/*.csv`, `report/*.svg` in its output.
+/// What a pipeline came to: `report.md`, `report.html`, `report.json`, and its curves as `report/*.csv` and `report/*.svg` in
+/// its output. First what the pipeline's `report:` asks for, then what every pipeline is asked about: scores before and after
+/// each training, learning curves, answers of both to the same questions, and what the terminal shows of the stages.
 package struct PipelineReport {
     package let pipeline: Pipeline
 
@@ -16,15 +18,15 @@ package struct PipelineReport {
         let directory = pipeline.output.appendingPathComponent("report", isDirectory: true)
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         var markdown = "# \(pipeline.name)\n"
-        var page = ""
+        var page = ReportPage(pipeline.name)
         var tables: [ReportTable] = []
         var number = 0
         func add(_ table: ReportTable) {
             tables.append(table)
             markdown += "\n## \(table.title)\n\n" + table.markdown
-            page += "<h2>\(LineChart.escaped(table.title))</h2>\n" + Self.html(table)
+            page.add(table)
         }
-        func add(_ chart: LineChart) throws {
+        func file(_ chart: LineChart) throws {
             number += 1
             let name = "curve-\(number)"
             try Data(chart.svg.utf8).write(to: directory.appendingPathComponent("\(name).svg"))
@@ -34,7 +36,10 @@ package struct PipelineReport {
             }
             try Data(csv.utf8).write(to: directory.appendingPathComponent("\(name).csv"))
             markdown += "\n## \(chart.title)\n\n![\(chart.title)](report/\(name).svg)\n"
-            page += "<h2>\(LineChart.escaped(chart.title))</h2>\n" + chart.svg
+        }
+        func add(_ chart: LineChart) throws {
+            try file(chart)
+            page.add(chart)
         }
         for section in pipeline.report {
             switch section {
@@ -79,12 +84,95 @@ package struct PipelineReport {
                 }
             }
         }
+        let runs = PipelineRuns(pipeline)
+        for table in [Self.scores(runs.comparisons, runs.evaluations), results].compactMap({ $0 }) { add(table) }
+        for training in runs.trainings {
+            let charts = Self.curves(training, StageRecord.metrics(pipeline.directory(of: training.stage)))
+            guard !charts.isEmpty else { continue }
+            page.heading("Learning curves of \(training.stage) (\(training.method.rawValue))")
+            page.add(charts)
+            for chart in charts { try file(chart) }
+        }
+        let shown = runs.comparisons.filter { $0.before != nil }.prefix(Self.comparisonCountMax)
+        let answered = shown.isEmpty ? runs.comparisons.prefix(1) : shown
+        if !answered.isEmpty {
+            page.heading("Answers before and after")
+            page.paragraph(
+                "The first response to each question. All of them: rollouts/text.jsonl in the stages' directories.")
+            for comparison in answered { page.add(comparison, comparison.pairs(Self.answerCountMax)) }
+        }
         add(stages)
         try Data(markdown.utf8).write(to: pipeline.output.appendingPathComponent("report.md"))
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         try encoder.encode(tables).write(to: pipeline.output.appendingPathComponent("report.json"))
-        try Data(Self.page(pipeline.name, page).utf8).write(to: pipeline.output.appendingPathComponent("report.html"))
+        try Data(page.html.utf8).write(to: pipeline.output.appendingPathComponent("report.html"))
+    }
+
+    private static let comparisonCountMax = 6
+    private static let answerCountMax = 6
+
+    /// Figures of a training run's curves, in the order in which they matter; those that do not change are left out.
+    private static let curveNames = [
+        "reward", "loss", "accuracy", "distillation/divergence", "completions/mean_length", "entropy", "grad_norm",
+        "learning_rate",
+    ]
+
+    private static func curves(_ training: PipelineRuns.Training, _ rows: [[String: Double]]) -> [LineChart] {
+        curveNames.compactMap { name in
+            let points = rows.compactMap { row in row["step"].flatMap { step in row[name].map { (x: step, y: $0) } } }
+            guard points.count > 1, Set(points.map(\.y)).count > 1 else { return nil }
+            var chart = LineChart(title: "\(training.stage): \(name)", axis: "step", lines: [(name, points)])
+            chart.isSmall = true
+            return chart
+        }
+    }
+
+    /// One line per training and way of asking; evaluations of other models come last. nil where nothing was evaluated.
+    private static func scores(
+        _ comparisons: [PipelineRuns.Comparison], _ evaluations: [PipelineRuns.Evaluation]
+    ) -> ReportTable? {
+        func cells(_ evaluation: PipelineRuns.Evaluation?) -> [String] {
+            guard let evaluation else { return ["-", "-"] }
+            let scores = evaluation.scores
+            return [scores.mean, scores.halfWidth].map { $0.isFinite ? String(format: "%.3f", $0) : "-" }
+        }
+        var rows = comparisons.map { comparison in
+            [comparison.title] + cells(comparison.before) + cells(comparison.after) + [what(comparison.after)]
+        }
+        let used = Set(comparisons.flatMap { [$0.before?.stage, $0.after.stage] }.compactMap { $0 })
+        rows += evaluations.filter { !used.contains($0.stage) }.map { evaluation in
+            [evaluation.stage, "-", "-"] + cells(evaluation) + [what(evaluation)]
+        }
+        return rows.isEmpty
+            ? nil
+            : ReportTable(
+                title: "Scores before and after, with 95 % intervals",
+                head: ["", "before", "±", "after", "±", "score is"], rows: rows)
+    }
+
+    private static func what(_ evaluation: PipelineRuns.Evaluation) -> String {
+        let questions = evaluation.scores.questions
+        return "\(evaluation.isPass ? "pass@1" : "mean reward") of \(questions.count) questions, "
+            + "\(questions.map(\.scores.count).max() ?? 0) responses each"
+    }
+
+    /// What the terminal shows; nil where no stage has figures to show.
+    private var results: ReportTable? {
+        let names = pipeline.stages.flatMap(\.figures).reduce(into: [String]()) {
+            if !$0.contains($1) { $0.append($1) }
+        }
+        guard !names.isEmpty else { return nil }
+        return ReportTable(
+            title: "Figures of the stages", head: ["stage", "seconds"] + names,
+            rows: pipeline.stages.map { stage in
+                let record = StageRecord.read(stage.name, in: pipeline.output)
+                return [stage.name, record?.seconds.map { String(format: "%.1f", $0) } ?? "-"]
+                    + names.map { name in
+                        stage.figures.contains(name)
+                            ? record?.figures[name].map { String(format: "%.3f", $0) } ?? "-" : ""
+                    }
+            })
     }
 
     /// Every stage: what it is made from, its recipe, its time.
@@ -123,27 +211,5 @@ package struct PipelineReport {
 
     private func text(_ value: Double?) -> String {
         value.map { String(format: abs($0) >= 10 ? "%.1f" : "%.3f", $0) } ?? "-"
-    }
-
-    static func html(_ table: ReportTable) -> String {
-        func line(_ cells: [String], _ tag: String) -> String {
-            "<tr>" + cells.map { "<\(tag)>\(LineChart.escaped($0))</\(tag)>" }.joined() + "</tr>\n"
-        }
-        return "<table>\n" + line(table.head, "th") + table.rows.map { line($0, "td") }.joined() + "</table>\n"
-    }
-
-    static func page(_ title: String, _ body: String) -> String {
-        """
-        <!doctype html>
-        <html lang="en"><head><meta charset="utf-8"><title>\(LineChart.escaped(title))</title>
-        <style>
-        body { font: 15px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
-        table { border-collapse: collapse } th, td { border: 1px solid #d0d7de; padding: .25rem .6rem; text-align: right }
-        th:first-child, td:first-child { text-align: left } th { background: #f6f8fa } svg { max-width: 100% }
-        </style></head><body>
-        <h1>\(LineChart.escaped(title))</h1>
-        \(body)</body></html>
-
-        """
     }
 }

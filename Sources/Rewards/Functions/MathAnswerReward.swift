@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// 1 when the final answer of the response means the reference answer. Only text after the thinking counts;
-/// several different answers (as in math-verify), an unclosed box or an unclosed thinking block are 0.
+/// several different answers in boxes, an unclosed box or an unclosed thinking block are 0. Without a box the last number of
+/// the text counts, as in math-verify.
 package struct MathAnswerReward: RewardFunction {
     package static let name = "math_answer"
     package static let ability = RewardAbility.reasoning
@@ -34,7 +35,8 @@ package struct MathAnswerReward: RewardFunction {
             text = try ThinkingBlock(sample.response, sample.thinking).answer
         } catch { return .ok(value: 0, detail: error.rawValue) }
         do throws(MathAnswer.Problem) {
-            let found = try MathAnswer.final(in: text, requiresBox: requiresBox, requiresSingle: !usesLast)
+            let found = try MathAnswer.final(
+                in: text, requiresBox: requiresBox, requiresSingle: !usesLast, takesLastNumber: true)
             let isRight = MathAnswer.areEquivalent(reference, found)
             return .ok(value: isRight ? 1 : 0, detail: "\(isRight ? "right" : "wrong"): \(found.prefix(80))")
         } catch { return .ok(value: 0, detail: error.rawValue) }

@@ -15,10 +15,12 @@ package enum MathAnswer {
     }
 
     /// The final answer of `text` (a response without its thinking): what the last `\boxed{…}` holds; without
-    /// a box, what follows the last "answer is", "answer:" or "####"; without those, a text of one line.
-    /// `requiresSingle`: several answers must mean the same, so that a list of guesses cannot pay.
+    /// a box, what follows the last "answer is", "answer:" or "####"; without those, a text of one line that is no prose;
+    /// and in prose, where `takesLastNumber`, the last number or formula between dollar signs, as math-verify takes it.
+    /// `requiresSingle`: several answers in boxes or behind such words must mean the same, so that a list of guesses cannot
+    /// pay.
     package static func final(
-        in text: String, requiresBox: Bool = false, requiresSingle: Bool = false
+        in text: String, requiresBox: Bool = false, requiresSingle: Bool = false, takesLastNumber: Bool = false
     ) throws(Problem) -> String {
         let boxes = try boxed(in: text)
         var candidates = boxes
@@ -27,9 +29,14 @@ package enum MathAnswer {
             candidates = marked(in: text)
         }
         if candidates.isEmpty {
-            let line = text.trimmed
-            guard !line.isEmpty, !line.contains(where: \.isNewline) else { throw .none }
-            candidates = [line]
+            let line = emphasized(text.trimmed)
+            let isLine = !line.isEmpty && !line.contains(where: \.isNewline)
+            if takesLastNumber, !isLine || MathProse.isProse(line), let last = MathProse.lastNumber(in: text) {
+                candidates = [last]
+            } else {
+                guard isLine else { throw .none }
+                candidates = [line]
+            }
         }
         guard let last = candidates.last, !last.trimmed.isEmpty else {
             throw boxes.isEmpty ? .none : .emptyBox
@@ -41,6 +48,16 @@ package enum MathAnswer {
             throw .several
         }
         return last
+    }
+
+    /// The text inside Markdown's bold or italic marks.
+    private static func emphasized(_ text: String) -> String {
+        for mark in ["**", "__", "*", "`"]
+        where text.count > 2 * mark.count && text.hasPrefix(mark) && text.hasSuffix(mark) {
+            let inside = String(text.dropFirst(mark.count).dropLast(mark.count))
+            return inside.contains(mark) ? text : inside.trimmed
+        }
+        return text
     }
 
     /// Whether two answers (without surrounding prose) mean the same.

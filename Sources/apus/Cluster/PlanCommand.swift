@@ -42,6 +42,7 @@ struct PlanCommand: ParsableCommand {
         try reporting(ExitStatus.badInput) {
             let plan = try JobPlan(submission.resolvedYAML, file: submission.url.path)
             for warning in plan.warnings { complain(warning) }
+            print("first prompt: " + Format.printable(plan.firstPrompt))
             print("settings, and where they come from:")
             for line in SettingsTable.lines(submission.reading, file: submission.url.lastPathComponent, all: all) {
                 print(line)

@@ -90,6 +90,10 @@ struct Submission {
             throw ClientError("the coordinator sent an unexpected answer")
         }
         if accepted.isKnown { complain("going on with job \(accepted.job)") }
+        if !accepted.firstPrompt.isEmpty {
+            print("first prompt: " + Format.printable(accepted.firstPrompt), terminator: "")
+            StandardOutput.flush()
+        }
         return accepted.job
     }
 }

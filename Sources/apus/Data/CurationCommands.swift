@@ -34,7 +34,7 @@ extension DataCommand {
         static let configuration = CommandConfiguration(
             abstract: "Hold a validation reserve back, by the queries' hashes: any later file splits alike.")
 
-        @Argument(help: "Queries or demonstrations (JSON lines).") var file: String
+        @Argument(help: "Queries or demonstrations.") var file: String
         @Option(help: "File for the reserve.") var reserve: String
         @Option(help: "File for the rest.") var rest: String
         @Option(help: "Share of the reserve.") var share = 0.1
@@ -54,7 +54,7 @@ extension DataCommand {
             abstract: "Leave out queries that cannot be verified, ask several things or for text, or need no thinking.",
             discussion: "Domains are taken from the column 'domain' or from the words, and balanced with --balance.")
 
-        @Argument(help: "Queries (JSON lines).") var file: String
+        @Argument(help: "Queries.") var file: String
         @Argument(help: "File to write; a report lies beside it.") var target: String
         @Option(help: "The validation reserve: its queries are left out.") var reserve: String?
         @Option(help: "A rollout run without thinking: queries that it solved are left out.") var solvedBy: String?
@@ -134,7 +134,7 @@ extension DataCommand {
         static let configuration = CommandConfiguration(
             abstract: "Choose queries for RL by measured pass rates: unused, learnable, challenging, of all domains.")
 
-        @Argument(help: "Queries (JSON lines).") var file: String
+        @Argument(help: "Queries.") var file: String
         @Argument(help: "File to write; a report lies beside it.") var target: String
         @Option(help: "A rollout run of the model that RL starts from.") var measured: String
         @Option(help: "Demonstrations of the cold start: their queries are left out.") var used: String?
@@ -215,7 +215,7 @@ extension DataCommand {
 
         struct Ask: ParsableCommand {
             static let configuration = CommandConfiguration(abstract: "Prompts that ask for a checklist of each query.")
-            @Argument(help: "Queries (JSON lines).") var file: String
+            @Argument(help: "Queries.") var file: String
             @Argument(help: "File to write.") var target: String
             @Option(help: "Items of a checklist at most.") var items = 6
 
@@ -231,7 +231,7 @@ extension DataCommand {
         struct Grade: ParsableCommand {
             static let configuration = CommandConfiguration(
                 abstract: "Prompts that ask whether each answer fulfils its query's checklist.")
-            @Argument(help: "Demonstrations (JSON lines).") var file: String
+            @Argument(help: "Demonstrations.") var file: String
             @Argument(help: "File to write.") var target: String
             @Option(help: "The rollout run whose answers are the checklists.") var checklists: String
 
@@ -247,7 +247,7 @@ extension DataCommand {
         struct Keep: ParsableCommand {
             static let configuration = CommandConfiguration(
                 abstract: "Demonstrations that fulfil enough of their items.")
-            @Argument(help: "Demonstrations (JSON lines).") var file: String
+            @Argument(help: "Demonstrations.") var file: String
             @Argument(help: "File to write; a report lies beside it.") var target: String
             @Option(help: "The prompts that were graded.") var prompts: String
             @Option(help: "The rollout run that graded them.") var graded: String

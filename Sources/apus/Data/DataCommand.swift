@@ -10,7 +10,8 @@ struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "data", abstract: "Make data sets, and choose training data from queries and answers.",
         subcommands: [
-            Arithmetic.self, Registers.self, Tasks.self, Split.self, FilterQueries.self, FilterAnswers.self,
+            Convert.self, Arithmetic.self, Registers.self, Tasks.self, Split.self, FilterQueries.self,
+            FilterAnswers.self,
             Review.self,
             SelectPairs.self, Fuse.self, Checklist.self, Join.self, Disjoint.self,
         ])

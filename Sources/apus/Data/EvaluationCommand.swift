@@ -16,7 +16,7 @@ struct EvaluationCommand: ParsableCommand {
             abstract: "Read an evaluation set in a public form, take a share of it, put it into a prompt.",
             discussion: "Forms: \(PublicFormat.allCases.map(\.rawValue).joined(separator: ", ")).")
 
-        @Argument(help: "JSON lines to read.")
+        @Argument(help: "File or folder of a data set to read.")
         var source: String
 
         @Argument(help: "File to write.")
@@ -33,6 +33,8 @@ struct EvaluationCommand: ParsableCommand {
 
         @Option(help: "Rows at most.")
         var limit: Int?
+
+        @OptionGroup var choice: DataChoice
 
         @Option(help: "Column of the groups.")
         var by: String?
@@ -57,7 +59,8 @@ struct EvaluationCommand: ParsableCommand {
                 data.by = by
                 data.seed = seed
                 data.ranksChoices = rankChoices
-                try data.prepare(URL(fileURLWithPath: source), to: URL(fileURLWithPath: file))
+                data.columns = try choice.columns()
+                try data.prepare(choice.set(source), to: URL(fileURLWithPath: file))
             }
         }
     }
