@@ -62,7 +62,7 @@ struct ExampleJobsTests {
         #expect(run.status == 0, "\(run.errors)\(run.output)")
         for part in [
             "gsm8k-grpo: grpo, 1 step of 2 prompts with 2 responses, from 4 rows", "settings found from the checkpoint",
-            "memory: each of 2 workers needs",
+            "memory: each of 2 workers needs", "first prompt:", "put the final answer within",
         ] { #expect(run.output.contains(part), "\(part) is not in:\n\(run.output)") }
         #expect(bench.text("out/metrics.jsonl").contains("\"reward\""))
         #expect(bench.text("out/job.yaml").contains("learning_rate: 2e-06"))
@@ -207,7 +207,7 @@ struct ExampleJobsTests {
             "queries.jsonl",
             try queries.map {
                 try Self.line([
-                    "id": $0.id, "messages": [["role": "user", "content": $0.text]], "answer": "\($0.answer)",
+                    "id": $0.id, "problem": $0.text, "answer": "\($0.answer)",
                     "domain": "counting",
                 ])
             }.joined(separator: "\n"))
