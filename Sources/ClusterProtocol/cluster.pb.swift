@@ -1546,6 +1546,15 @@ package nonisolated struct WireEnvironmentSettings: Sendable {
 
   package var observationByteCount: UInt32 = 0
 
+  /// The text of the job's own chat template; empty: the model's is used.
+  package var chatTemplate: String = String()
+
+  /// A JSON object: variables of the template for all rows.
+  package var chatTemplateKwargs: String = String()
+
+  /// What the template's clock tells, in seconds from 1970.
+  package var chatTemplateClock: Int64 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -6210,7 +6219,7 @@ nonisolated extension WireRewardModelSettings: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".EnvironmentSettings"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tools\0\u{1}corpus\0\u{3}turns_max\0\u{3}turn_tokens_max\0\u{3}call_milliseconds\0\u{3}observation_byte_count\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tools\0\u{1}corpus\0\u{3}turns_max\0\u{3}turn_tokens_max\0\u{3}call_milliseconds\0\u{3}observation_byte_count\0\u{3}chat_template\0\u{3}chat_template_kwargs\0\u{3}chat_template_clock\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6224,6 +6233,9 @@ nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProto
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.turnTokensMax) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.callMilliseconds) }()
       case 6: try { try decoder.decodeSingularUInt32Field(value: &self.observationByteCount) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.chatTemplate) }()
+      case 8: try { try decoder.decodeSingularStringField(value: &self.chatTemplateKwargs) }()
+      case 9: try { try decoder.decodeSingularInt64Field(value: &self.chatTemplateClock) }()
       default: break
       }
     }
@@ -6248,6 +6260,15 @@ nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProto
     if self.observationByteCount != 0 {
       try visitor.visitSingularUInt32Field(value: self.observationByteCount, fieldNumber: 6)
     }
+    if !self.chatTemplate.isEmpty {
+      try visitor.visitSingularStringField(value: self.chatTemplate, fieldNumber: 7)
+    }
+    if !self.chatTemplateKwargs.isEmpty {
+      try visitor.visitSingularStringField(value: self.chatTemplateKwargs, fieldNumber: 8)
+    }
+    if self.chatTemplateClock != 0 {
+      try visitor.visitSingularInt64Field(value: self.chatTemplateClock, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6258,6 +6279,9 @@ nonisolated extension WireEnvironmentSettings: SwiftProtobuf.Message, SwiftProto
     if lhs.turnTokensMax != rhs.turnTokensMax {return false}
     if lhs.callMilliseconds != rhs.callMilliseconds {return false}
     if lhs.observationByteCount != rhs.observationByteCount {return false}
+    if lhs.chatTemplate != rhs.chatTemplate {return false}
+    if lhs.chatTemplateKwargs != rhs.chatTemplateKwargs {return false}
+    if lhs.chatTemplateClock != rhs.chatTemplateClock {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -11,6 +11,7 @@ package struct RolloutJob: Equatable, Sendable {
     package let groupSize: Int
     package let sampling: SamplingSection
     package let thinking: ThinkingSection
+    package let chatTemplate: ChatTemplateSection
     package let environment: EnvironmentSection?
     package let judge: JudgeSection?
     package let rewardModel: RewardModelSection?
@@ -36,6 +37,7 @@ package struct RolloutJob: Equatable, Sendable {
         groupSize = try fields.integer("group_size", default: 8)
         sampling = try SamplingSection(fields.section("sampling"))
         thinking = try ThinkingSection(fields.section("thinking"), maxNewTokens: sampling.maxNewTokens)
+        chatTemplate = try ChatTemplateSection(fields, thinking: thinking.mode)
         environment = if let reader = fields["environment"] { try EnvironmentSection(reader) } else { nil }
         seed = try fields.integer("seed")
         policyVersion = try fields.integer("policy_version")
@@ -69,6 +71,9 @@ package struct RolloutJob: Equatable, Sendable {
             "policy_version": .integer(policyVersion),
             "reward": rewards.isEmpty ? nil : .list(rewards.map(\.resolved)), "advantage": advantage.resolved,
             "dropped_groups": droppedGroups.resolved, "max_failed_groups": .number(failedGroupsMax),
+            "chat_template": chatTemplate.path.map { .string($0) },
+            "chat_template_kwargs": chatTemplate.resolvedArguments,
+            "chat_template_date": chatTemplate.date.map { .string($0) },
             "resources": resources.resolved,
             "output": .string(output),
         ])

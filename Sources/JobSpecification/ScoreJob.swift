@@ -5,6 +5,7 @@ package struct ScoreJob: Equatable, Sendable {
     package let name: String
     package let model: ModelSection
     package let data: DataSection
+    package let chatTemplate: ChatTemplateSection
     package let outputs: TeacherOutputs
     /// Temperature by which logits are divided before the softmax.
     package let temperature: Double
@@ -17,6 +18,7 @@ package struct ScoreJob: Equatable, Sendable {
         name = try fields.required("name").jobName()
         model = try ModelSection(fields.required("model"))
         data = try DataSection(fields.required("data"))
+        chatTemplate = try ChatTemplateSection(fields, thinking: .default)
         outputs = if let reader = fields["outputs"] { try TeacherOutputs(reader) } else { .sampled }
         temperature = try fields.number("temperature")
         policyVersion = try fields.integer("policy_version")
@@ -29,6 +31,9 @@ package struct ScoreJob: Equatable, Sendable {
         .section([
             "kind": .string("score"), "name": .string(name), "model": model.resolved, "data": data.resolved,
             "outputs": outputs.resolved, "temperature": .number(temperature),
+            "chat_template": chatTemplate.path.map { .string($0) },
+            "chat_template_kwargs": chatTemplate.resolvedArguments,
+            "chat_template_date": chatTemplate.date.map { .string($0) },
             "policy_version": .integer(policyVersion), "resources": resources.resolved,
             "output": .string(output),
         ])

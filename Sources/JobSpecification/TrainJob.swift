@@ -35,6 +35,9 @@ package struct TrainJob: Equatable, Sendable {
     package let updatesPerBatch: Int
     package let sampling: SamplingSection
     package let thinking: ThinkingSection
+    package let chatTemplate: ChatTemplateSection
+    /// Whether SFT learns every turn of the assistant, as TRL's option of this name; otherwise the last answer alone.
+    package let learnsAllTurns: Bool
     package let environment: EnvironmentSection?
     package let judge: JudgeSection?
     package let rewardModel: RewardModelSection?
@@ -85,6 +88,8 @@ package struct TrainJob: Equatable, Sendable {
         updatesPerBatch = try fields.integer("updates_per_batch")
         sampling = try SamplingSection(fields.section("sampling"))
         thinking = try ThinkingSection(fields.section("thinking"), maxNewTokens: sampling.maxNewTokens)
+        chatTemplate = try ChatTemplateSection(fields, thinking: thinking.mode)
+        learnsAllTurns = try fields.boolean("assistant_only_loss")
         environment = if let reader = fields["environment"] { try EnvironmentSection(reader) } else { nil }
         seed = try fields.integer("seed")
         rewards = if let reader = fields["reward"] { try RewardSection.list(reader, rewardCheck) } else { [] }
@@ -138,6 +143,9 @@ package struct TrainJob: Equatable, Sendable {
                 let text = method.isSupervised ? "method \(method.rawValue)" : "teacher.on_policy: false"
                 throw fields.error(key, "\(text) generates nothing; remove it")
             }
+        }
+        if generates || method == .reward, fields["assistant_only_loss"] != nil {
+            throw fields.error("assistant_only_loss", "is for the data's answers, that is for method sft; remove it")
         }
         if method != .reward, fields["center_rewards_coefficient"] != nil {
             throw fields.error("center_rewards_coefficient", "is for method reward; remove it")
@@ -194,6 +202,10 @@ package struct TrainJob: Equatable, Sendable {
             "cell_tokens": .integer(cellTokens), "wave_cells": .integer(waveCells),
             "recompute_activations": .boolean(recomputesActivations),
             "checkpoint": .section(["every": .integer(checkpointEvery), "keep": .integer(checkpointKeep)]),
+            "assistant_only_loss": generates || method == .reward ? nil : .boolean(learnsAllTurns),
+            "chat_template": chatTemplate.path.map { .string($0) },
+            "chat_template_kwargs": chatTemplate.resolvedArguments,
+            "chat_template_date": chatTemplate.date.map { .string($0) },
             "resources": resources.resolved, "output": .string(output),
         ])
     }

@@ -57,6 +57,22 @@ package struct ThinkingParser: Sendable {
         tokenizer.encode(stopThinkingText)
     }
 
+    /// Whether all of these prompts end inside a think block, so that their answers begin there (2507-Thinking models).
+    ///
+    /// - Parameter ends: ids that end a turn; what stands in an earlier turn opens no block of the answer.
+    package static func allOpen(
+        _ prompts: some Sequence<[Int32]>, _ tokenizer: Tokenizer, ends: [Int32]
+    ) -> Bool {
+        guard let parser = try? ThinkingParser(tokenizer) else { return false }
+        let marks = Set(ends + [parser.startID, parser.endID])
+        var isAny = false
+        for prompt in prompts {
+            guard prompt.last(where: marks.contains) == parser.startID else { return false }
+            isAny = true
+        }
+        return isAny
+    }
+
     /// Splits the ids of an answer.
     ///
     /// - Parameter startsInThinking: the prompt ended inside a think block (2507-Thinking models, or a budget

@@ -23,6 +23,9 @@ extension Tokenizer {
         postProcessor.prefix + encode(text) + postProcessor.suffix
     }
 
+    /// The token ids of `text` as the beginning of a sequence, which a model goes on with.
+    package func encodePrompt(_ text: String) -> [Int32] { postProcessor.prefix + encode(text) }
+
     /// The token ids of `text`, without what is put around it, and where in the text each comes from.
     package func encodeWithOffsets(_ text: String) -> Encoding {
         var result = encoding(of: text, wantsOffsets: true)

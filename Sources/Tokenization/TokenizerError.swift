@@ -20,6 +20,8 @@ package struct TokenizerError: Error, Equatable, Sendable, CustomStringConvertib
         package static let invalidTemplate = Code(name: "invalid_template")
         /// Messages or tools do not have the form which the template needs.
         package static let invalidMessages = Code(name: "invalid_messages")
+        /// What the assistant wrote cannot be told from the rest of the text.
+        package static let unlearnableTurns = Code(name: "unlearnable_turns")
         /// The tokenizer lacks a token that the caller needs.
         package static let missingToken = Code(name: "missing_token")
     }
@@ -30,6 +32,12 @@ package struct TokenizerError: Error, Equatable, Sendable, CustomStringConvertib
     package let message: String
     /// The file and field, or the message index.
     package let location: String
+
+    package init(code: Code, message: String, location: String) {
+        self.code = code
+        self.message = message
+        self.location = location
+    }
 
     package var description: String { "\(location): \(message) [\(code.name)]" }
 }

@@ -46,16 +46,16 @@ extension Consultation {
     static func judge(_ settings: WireJudgeSettings, _ prompt: String) -> Consultation {
         Consultation("judge's model", (settings.contentHash, settings.compute)) { host in
             guard let tokenizer = host.tokenizer else { throw JudgeFailure(description: "it has no tokenizer") }
-            var text = prompt
+            var tokens = tokenizer.encodePrompt(prompt)
             if tokenizer.hasChatTemplate {
                 let message = JSONValue.object(
                     JSONObject([.init(key: "role", value: "user"), .init(key: "content", value: .string(prompt))]))
-                text = try tokenizer.chatTemplate().render(
-                    messages: .array([message]), addGenerationPrompt: true, enableThinking: false
-                ).text
+                let chat = try tokenizer.chatTemplate().render(
+                    messages: .array([message]), addGenerationPrompt: true, enableThinking: false)
+                tokens = tokenizer.encode(chat.text)
             }
             return (
-                tokenizer.encode(text),
+                tokens,
                 .generate(
                     GenerationOptions(
                         sampling: SamplingParameters(temperature: 0), maxNewTokens: Int(settings.maxNewTokens),

@@ -267,7 +267,8 @@ final class EngineLoop: Sendable {
     /// The calls of a turn that ended; nil when the sequence is complete.
     private func turnTask(_ result: GenerationResult, _ host: ModelHost, _ state: State) -> TurnTask? {
         guard let tokenizer = host.tokenizer, case .rollout(let group)? = state.jobs[result.id]?.grant.work,
-            let calls = state.jobs[result.id]?.trajectory?.take(result, tokenizer), !calls.isEmpty,
+            let calls = state.jobs[result.id]?.trajectory?.take(
+                result, tokenizer, stopIDs: group.settings.stopIds), !calls.isEmpty,
             let job = state.jobs[result.id], let trajectory = job.trajectory
         else { return nil }
         return TurnTask(
@@ -275,7 +276,8 @@ final class EngineLoop: Sendable {
             environment: EnvironmentRequest(
                 id: "\(job.grant.job)/\(group.group)/\(job.sibling)", settings: trajectory.settings,
                 state: trajectory.state, calls: calls),
-            tokenizer: tokenizer, thinkingIsOff: group.settings.thinking == "off", lastToken: result.tokens.last)
+            tokenizer: tokenizer, template: TurnTemplate(group.settings.environment, row: group.row),
+            lastToken: result.tokens.last)
     }
 
     private func observe(_ outcome: TurnOutcome, _ state: State) {

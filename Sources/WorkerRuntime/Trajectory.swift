@@ -40,11 +40,11 @@ struct Trajectory: Sendable {
 
     /// Takes a finished turn.
     /// - Returns: the calls to run before the next one; none when the trajectory is over.
-    mutating func take(_ result: GenerationResult, _ tokenizer: Tokenizer) -> [String] {
+    mutating func take(_ result: GenerationResult, _ tokenizer: Tokenizer, stopIDs: [Int32]) -> [String] {
         turnCount += 1
         last = result
         lastTurn = tokenizer.decode(result.tokens[result.turnStart...])
-        if let end = tokenizer.endOfSequenceID, result.tokens.last == end {
+        if let end = result.tokens.last, stopIDs.contains(end) {
             lastTurn = tokenizer.decode(result.tokens[result.turnStart...].dropLast())
         }
         guard result.finishReason == .stop, turnCount < Int(limits.turnsMax) else { return [] }
@@ -59,6 +59,32 @@ struct Trajectory: Sendable {
     }
 }
 
+/// How the turns of a trajectory become text: as its prompt did.
+struct TurnTemplate: Sendable {
+    private let text: String?
+    private let clock: Int
+    /// Variables of the template: the row's before the job's.
+    let arguments: JSONObject
+
+    /// - Parameter row: of the data; its column `chat_template_kwargs` is the JSON text of an object.
+    init(_ settings: WireEnvironmentSettings, row: String) {
+        text = settings.chatTemplate.isEmpty ? nil : settings.chatTemplate
+        clock = Int(settings.chatTemplateClock)
+        var arguments = (try? JSONValue(parsing: settings.chatTemplateKwargs))?.objectValue ?? JSONObject([])
+        let own = (try? JSONValue(parsing: row))?["chat_template_kwargs"]?.stringValue
+        for member in own.flatMap({ try? JSONValue(parsing: $0) })?.objectValue?.members ?? [] {
+            arguments[member.key] = member.value
+        }
+        self.arguments = arguments
+    }
+
+    func template(_ tokenizer: Tokenizer) throws -> ChatTemplate {
+        var template = try tokenizer.chatTemplate(text: text, withTools: true)
+        template.clock = clock
+        return template
+    }
+}
+
 /// The calls of one turn, on their way to the tools.
 struct TurnTask: Sendable {
     /// Of the engine.
@@ -66,8 +92,7 @@ struct TurnTask: Sendable {
     let model: UInt32
     let environment: EnvironmentRequest
     let tokenizer: Tokenizer
-    /// The prompt closed the thinking block; so does the next turn's.
-    let thinkingIsOff: Bool
+    let template: TurnTemplate
     /// The turn's last token, which the template's text begins with.
     let lastToken: Int32?
 }
@@ -116,11 +141,13 @@ extension TurnTask {
                 JSONObject([.init(key: "role", value: .string(role)), .init(key: "content", value: .string(content))]))
         }
         let mark = "the turn before"
-        let text = try tokenizer.chatTemplate().render(
+        var conversation = Conversation(
             messages: .array(
-                [message("user", "?"), message("assistant", mark)] + observations.map { message("tool", harmless($0)) }),
-            addGenerationPrompt: true, enableThinking: thinkingIsOff ? false : nil
-        ).text
+                [message("user", "?"), message("assistant", mark)] + observations.map { message("tool", harmless($0)) })
+        )
+        conversation.addGenerationPrompt = true
+        conversation.arguments = template.arguments
+        let text = try template.template(tokenizer).render(conversation).text
         guard let place = text.range(of: mark) else { return tokenizer.encode(text) }
         var rest = text[place.upperBound...]
         // The end of the turn was drawn by the model.
@@ -132,11 +159,13 @@ extension TurnTask {
         return tokenizer.encode(String(rest))
     }
 
-    /// A tool's output must not speak as the chat template: tags in it are broken up.
+    /// A tool's output must not speak as the chat template: special tokens and tags in it are broken up.
     private func harmless(_ text: String) -> String {
-        guard text.contains("<") else { return text }
-        return tokenizer.addedTokens.map(\.content).filter { $0.hasPrefix("<") && $0.hasSuffix(">") }.reduce(text) {
-            $0.replacingOccurrences(of: $1, with: "< " + $1.dropFirst())
+        tokenizer.addedTokens.filter { token in
+            let content = token.content
+            return content.count > 1 && (token.isSpecial || content.hasPrefix("<") && content.hasSuffix(">"))
+        }.reduce(text) {
+            $0.replacingOccurrences(of: $1.content, with: $1.content.prefix(1) + " " + $1.content.dropFirst())
         }
     }
 }

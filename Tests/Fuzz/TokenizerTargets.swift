@@ -34,6 +34,15 @@ let tokenizerTargets: [FuzzTarget] = [
             _ = ThinkingParser.split(text: text)
         }),
     FuzzTarget(
+        name: "chat-templates",
+        seeds: { try files("Tests/Fixtures/jinja/templates", ".jinja") },
+        run: { bytes in
+            guard let template = try? ChatTemplate(String(decoding: bytes, as: UTF8.self)) else { return }
+            let messages: JSONValue = [["role": "user", "content": "q"], ["role": "assistant", "content": "a"]]
+            _ = try? template.render(messages: messages, tools: [["name": "f"]], addGenerationPrompt: true)
+            _ = template.turnEnd(tinyTokenizer)
+        }),
+    FuzzTarget(
         name: "chat-messages",
         seeds: {
             let cases = try JSONValue(parsing: files("Tests/Fixtures/chat_template", "cases.json")[0])

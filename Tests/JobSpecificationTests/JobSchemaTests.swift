@@ -48,6 +48,7 @@ struct JobSchemaTests {
             of: "{path: d}",
             with: "{path: d, split: test, name: main, columns: {prompt: q}, system_prompt: s, prompt_template: '{q}', "
                 + "apply_chat_template: true}"),
+        score + "chat_template: t.jinja\nchat_template_kwargs: {x: 1}\nchat_template_date: 2026-11-28\n",
         trainText(
             "grpo",
             """

@@ -55,14 +55,17 @@ package final class ShardedWriter: Sendable {
     /// Copies those of the files of a tokenizer that `source` has.
     /// - Throws: `notFound` when there is neither tokenizer.json nor vocab.json.
     package func copyTokenizer(from source: URL) throws {
-        let names = TokenizerFacts.fileNames.filter { SystemCall.exists(source.appendingPathComponent($0).path) }
+        let names = TokenizerFacts.files(in: source)
         guard names.contains(TokenizerFacts.mainFileName) || names.contains("vocab.json") else {
             throw TokenizerFacts.missing(source)
         }
         for name in names {
             let url = source.appendingPathComponent(name)
             let bytes = try SmallFile.read(url, limit: TokenizerFacts.fileByteCountMax)
-            try DurableFile.write(bytes, to: directory.temporary.appendingPathComponent(name))
+            let target = directory.temporary.appendingPathComponent(name)
+            try FileManager.default.createDirectory(
+                at: target.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try DurableFile.write(bytes, to: target)
         }
     }
 

@@ -26,9 +26,8 @@ package struct CheckpointExport {
             target, configuration: configuration, storesRedundantHead: source.storesRedundantHead,
             shardByteCountMax: shardByteCountMax)
         do {
-            if FileManager.default.fileExists(
-                atPath: source.directory.appendingPathComponent(TokenizerFacts.mainFileName).path)
-            {
+            let files = TokenizerFacts.files(in: source.directory)
+            if files.contains(TokenizerFacts.mainFileName) || files.contains("vocab.json") {
                 try writer.copyTokenizer(from: source.directory)
             }
             try writer.add(Self.lineageFileName, try lineage() + "\n")

@@ -10,6 +10,16 @@ package struct TokenizerFacts: Hashable, Sendable {
         "added_tokens.json", "chat_template.jinja", "chat_template.json",
     ]
     static let fileByteCountMax = 256 << 20
+    private static let templateDirectory = "additional_chat_templates"
+
+    /// The files of a tokenizer that `directory` has, further chat templates in a directory of their own included.
+    package static func files(in directory: URL) -> [String] {
+        let templates =
+            (try? FileManager.default.contentsOfDirectory(
+                atPath: directory.appendingPathComponent(templateDirectory).path)) ?? []
+        return fileNames.filter { SystemCall.exists(directory.appendingPathComponent($0).path) }
+            + templates.filter { $0.hasSuffix(".jinja") }.sorted().map { "\(templateDirectory)/\($0)" }
+    }
 
     /// Largest id plus one.
     package let idCount: Int

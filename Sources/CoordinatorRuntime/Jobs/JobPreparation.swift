@@ -115,7 +115,7 @@ struct JobPreparation {
             prompts: url(job.data.path), job.data,
             problem: missingColumn(
                 for: job.rewards, job.judge, job.rewardModel, job.environment))
-        let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode, environment: job.environment)
+        let renderer = try model.renderer(tokenizer, job.chatTemplate, environment: job.environment)
         var rows: [JobRow] = []
         var firstPrompt: FirstPrompt?
         var tooLong: [String] = []
@@ -144,10 +144,10 @@ struct JobPreparation {
         try requireRoom(rewardModel, job.resources, for: min(longest, model.contextLength))
         var settings = try self.settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
-            environment: job.environment, judge: job.judge, rewardModel: rewardModel, tokenizer, model)
+            environment: job.environment, judge: job.judge, rewardModel: rewardModel, renderer, model, rows)
         if let teacher = job.teacher { settings.score = teacher.outputs.wire }
         settings.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
-        var warnings = tooLong
+        var warnings = renderer.warnings + tooLong
         if let text = skipped(reader) { warnings.append(text) }
         return try PreparedSubmission(
             admitted: admitted(
@@ -159,11 +159,13 @@ struct JobPreparation {
 
     func settings(
         sampling: SamplingSection, thinking: ThinkingSection, rewards: [RewardSection], seed: Int,
-        environment: EnvironmentSection?, judge: JudgeSection?, rewardModel: ModelFiles?, _ tokenizer: Tokenizer,
-        _ model: ModelFiles
+        environment: EnvironmentSection?, judge: JudgeSection?, rewardModel: ModelFiles?, _ renderer: PromptRenderer,
+        _ model: ModelFiles, _ rows: [JobRow]
     ) throws -> WireGenerationSettings {
+        let tokenizer = renderer.tokenizer
         let judge = try judge.map { try wire($0) }
-        let environment = try environment.map { try wire($0, sampling, tokenizer) }
+        let environment = try environment.map { try wire($0, sampling, renderer) }
+        let opensThinking = ThinkingParser.allOpen(rows.lazy.map(\.tokens), tokenizer, ends: renderer.stopIDs)
         return try .with {
             if let environment { $0.environment = environment }
             if let judge { $0.judge = judge }
@@ -180,7 +182,7 @@ struct JobPreparation {
             $0.repetitionPenalty = Float(sampling.repetitionPenalty)
             $0.presencePenalty = Float(sampling.presencePenalty)
             $0.maxNewTokens = UInt32(sampling.maxNewTokens)
-            $0.stopIds = model.checkpoint.configuration.eosTokenIDs.map(Int32.init)
+            $0.stopIds = renderer.stopIDs
             $0.stopStrings = sampling.stop
             $0.seed = UInt64(seed)
             $0.usableVocabulary = UInt32(tokenizer.idLimit)
@@ -189,6 +191,9 @@ struct JobPreparation {
                     $0.name = reward.name
                     $0.weight = reward.weight
                     $0.options = reward.options
+                    if reward.name == FormatReward.name, opensThinking, $0.options["opens_in_prompt"] == nil {
+                        $0.options["opens_in_prompt"] = "true"
+                    }
                 }
             }
             if let budget = thinking.budget {
@@ -201,7 +206,8 @@ struct JobPreparation {
                         thinking.stopText.map { tokenizer.encode($0) } ?? ThinkingParser.stopThinkingIDs(tokenizer)
                 }
             }
-            $0.thinking = thinking.mode.rawValue
+            // A response that begins inside a block is unfinished until it closes it.
+            $0.thinking = opensThinking ? ThinkingMode.on.rawValue : thinking.mode.rawValue
         }
     }
 
@@ -236,16 +242,16 @@ struct JobPreparation {
     private func wire(_ judge: JudgeSection) throws -> WireJudgeSettings {
         let model = try judgeModel(judge)
         // A judge reads text: it needs a tokenizer of its own, not the policy's.
-        _ = try model?.tokenizer()
+        let stopIDs = try model.map { try $0.renderer($0.tokenizer()).stopIDs } ?? []
         let description = try model?.description
         return .with {
             $0.prompt = judge.prompt
             $0.maxNewTokens = UInt32(judge.maxNewTokens)
             $0.timeoutMilliseconds = UInt64(judge.timeoutMilliseconds)
-            if let description, let model {
+            if let description {
                 $0.contentHash = description.contentHash
                 $0.compute = description.compute
-                $0.stopIds = model.checkpoint.configuration.eosTokenIDs.map(Int32.init)
+                $0.stopIds = stopIDs
             }
             if case .endpoint(let url, let name, let key) = judge.source {
                 $0.endpoint = url
@@ -256,16 +262,18 @@ struct JobPreparation {
     }
 
     private func wire(
-        _ environment: EnvironmentSection, _ sampling: SamplingSection, _ tokenizer: Tokenizer
+        _ environment: EnvironmentSection, _ sampling: SamplingSection, _ renderer: PromptRenderer
     ) throws -> WireEnvironmentSettings {
         if let name = environment.tools.first(where: { !ToolRegistry.names.contains($0) }) {
             throw SubmissionError(
                 description: "\(submission.file): environment.tools: no tool is named '\(name)'; tools: "
                     + ToolRegistry.names.joined(separator: ", "))
         }
-        guard tokenizer.chatTemplates.text(withTools: true)?.contains("<tool_response>") == true else {
+        let template = renderer.templateText ?? renderer.tokenizer.chatTemplates.text(withTools: true)
+        guard template?.contains("<tool_call>") == true else {
             throw SubmissionError(
-                description: "\(submission.file): environment: the model's chat template does not know tools")
+                description: "\(submission.file): environment: the chat template does not know tools, or calls them in "
+                    + "another form than <tool_call>")
         }
         let corpus = environment.corpus.map { url($0).path } ?? ""
         guard corpus.isEmpty || FileManager.default.isReadableFile(atPath: corpus) else {
@@ -278,6 +286,9 @@ struct JobPreparation {
             $0.turnTokensMax = UInt32(environment.turnTokensMax ?? sampling.maxNewTokens)
             $0.callMilliseconds = UInt64(environment.callMilliseconds)
             $0.observationByteCount = UInt32(environment.observationByteCount)
+            $0.chatTemplate = renderer.templateText ?? ""
+            $0.chatTemplateKwargs = JSONValue.object(renderer.settings.arguments).pythonText
+            $0.chatTemplateClock = Int64(renderer.settings.clock)
         }
     }
 
@@ -300,7 +311,13 @@ struct JobPreparation {
     func json(_ record: PromptRecord) throws -> String {
         var fields = record.columns
         fields["id"] = record.id
-        if let flag = record.lastFlag { fields[ThinkingModeReward.flagColumn] = flag }
+        if let flag = record.lastFlag
+            ?? record.templateArguments?["enable_thinking"]?.boolValue.map({
+                $0 ? "think" : "no_think"
+            })
+        {
+            fields[ThinkingModeReward.flagColumn] = flag
+        }
         if let answer = record.answer { fields["answer"] = answer }
         fields["prompt"] = record.content.query
         let encoder = JSONEncoder()
@@ -318,8 +335,8 @@ struct JobPreparation {
             throw SubmissionError(
                 description: "\(submission.file): a reward model gives one scalar; remove outputs and temperature")
         }
-        let renderer = try PromptRenderer(tokenizer, thinking: .default)
-        let end = try model.endOfAnswer()
+        let renderer = try model.renderer(tokenizer, job.chatTemplate)
+        let end = renderer.endOfAnswer
         var reader = try DataReader<ScoreRecord>(scores: url(job.data.path), job.data)
         var rows: [JobRow] = []
         var firstPrompt: FirstPrompt?
@@ -355,7 +372,7 @@ struct JobPreparation {
         return try PreparedSubmission(
             admitted: admitted(parsed, id, kind: "score", rows.count, 1, job.resources, job.model.replicas, job.output),
             policy: nil, scorer: model.description, settings: settings, rows: rows,
-            warnings: [skipped(reader)].compactMap { $0 }, firstPrompt: firstPrompt)
+            warnings: renderer.warnings + [skipped(reader)].compactMap { $0 }, firstPrompt: firstPrompt)
     }
 
     // MARK: - Both

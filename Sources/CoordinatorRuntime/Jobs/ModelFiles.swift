@@ -77,14 +77,24 @@ struct ModelFiles {
         return tokenizer
     }
 
+    /// What turns rows into this model's tokens.
+    func renderer(
+        _ tokenizer: Tokenizer, _ settings: ChatTemplateSection = ChatTemplateSection(),
+        environment: EnvironmentSection? = nil
+    ) throws -> PromptRenderer {
+        try PromptRenderer(
+            tokenizer, settings, stopIDs: checkpoint.configuration.eosTokenIDs.map(Int32.init),
+            idLimit: checkpoint.configuration.vocabularySize, environment: environment)
+    }
+
     /// A teacher or reward model reads the policy's token ids: both tokenizers must agree.
     func requireVocabulary(
         of other: Tokenizer, asIn policy: ModelFiles, role: String = "teacher"
     ) throws {
         let own = try tokenizer()
         let isEqual =
-            own.idLimit == other.idLimit
-            && (0..<Int32(own.idLimit)).allSatisfy { own.bytes(of: $0) == other.bytes(of: $0) }
+            own.writtenIDLimit == other.writtenIDLimit
+            && (0..<Int32(own.writtenIDLimit)).allSatisfy { own.bytes(of: $0) == other.bytes(of: $0) }
         guard isEqual else {
             throw SubmissionError(
                 description:

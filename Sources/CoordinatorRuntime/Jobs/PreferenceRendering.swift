@@ -14,10 +14,7 @@ extension PromptRenderer {
     func judged(
         _ prompt: PromptContent, _ response: String, of record: ScoreRecord, end: Int32?
     ) throws -> (prompt: [Int32], response: [Int32]) {
-        let start = try tokens(
-            of:
-                PromptRecord(
-                    id: "", content: prompt, tools: record.tools, answer: nil, lineNumber: record.lineNumber))
+        let start = try tokens(of: record.asking(prompt))
         return (start, encoded(ThinkingBlock.spoken(of: response)) + (end.map { [$0] } ?? []))
     }
 
@@ -60,8 +57,7 @@ extension PromptRenderer {
 extension ModelFiles {
     /// The token that ends a response; nil where the model names none.
     func endOfAnswer() throws -> Int32? {
-        let ends = Set(checkpoint.configuration.eosTokenIDs.map(Int32.init))
-        return try PromptRenderer(tokenizer(), thinking: .default).endOfAnswer(ends)
+        try renderer(tokenizer()).endOfAnswer
     }
 }
 

@@ -32,18 +32,19 @@ extension JobPreparation {
             throw SubmissionError(
                 description: "\(submission.file): routing_replay: the model has no experts; remove it")
         }
-        let renderer = try PromptRenderer(tokenizer, thinking: job.thinking.mode, environment: job.environment)
+        let renderer = try model.renderer(tokenizer, job.chatTemplate, environment: job.environment)
         let isSupervised = !job.generates
         var rows: [JobRow] = []
         var firstPrompt: FirstPrompt?
-        var warnings: [String] = []
+        var warnings = renderer.warnings
         var sources: [WireDataSource] = []
         for data in job.data {
             let first = rows.count
             if job.method == .reward {
                 try preferences(data, model, renderer, &rows, &warnings, &firstPrompt)
             } else if isSupervised {
-                try demonstrations(data, model, renderer, &rows, &warnings, &firstPrompt)
+                try demonstrations(
+                    data, model, renderer, allTurns: job.learnsAllTurns, &rows, &warnings, &firstPrompt)
             } else {
                 let context = (teachers.files + [model]).map(\.contextLength).min()!
                 try prompts(job, data, context: context, renderer, &rows, &warnings, &firstPrompt)
@@ -88,7 +89,7 @@ extension JobPreparation {
         if sources.count > 1 { admitted.sources = sources }
         var settings = try self.settings(
             sampling: job.sampling, thinking: job.thinking, rewards: job.rewards, seed: job.seed,
-            environment: job.environment, judge: job.judge, rewardModel: rewardModel, tokenizer, model)
+            environment: job.environment, judge: job.judge, rewardModel: rewardModel, renderer, model, rows)
         // Hundreds of bytes a token, for nothing but the replay of routing.
         settings.dropsRoutes = !job.replaysRoutes
         return PreparedSubmission(
@@ -172,22 +173,22 @@ extension JobPreparation {
     }
 
     private func demonstrations(
-        _ data: DataSection, _ model: ModelFiles, _ renderer: PromptRenderer, _ rows: inout [JobRow],
-        _ warnings: inout [String], _ firstPrompt: inout FirstPrompt?
+        _ data: DataSection, _ model: ModelFiles, _ renderer: PromptRenderer, allTurns: Bool,
+        _ rows: inout [JobRow], _ warnings: inout [String], _ firstPrompt: inout FirstPrompt?
     ) throws {
         var reader = try DataReader<ScoreRecord>(scores: url(data.path), data)
-        let ends = Set(model.checkpoint.configuration.eosTokenIDs.map(Int32.init))
         while let record = try reader.next() {
-            let (tokens, first) = try at(reader.place) { try renderer.demonstration(of: record, ends: ends) }
+            let learned = try at(reader.place) { try renderer.demonstration(of: record, allTurns: allTurns) }
+            let tokens = learned.tokens
             guard tokens.count <= model.contextLength else {
                 try tooLong(data, reader.place, tokens.count, model.contextLength, &warnings)
                 continue
             }
-            firstPrompt = firstPrompt ?? renderer.first(record, tokens, data, learned: first)
+            firstPrompt = firstPrompt ?? renderer.first(record, tokens, data, learned: learned.spans[0].lowerBound)
             rows.append(
                 JobRow(
                     group: rows.count, id: record.id, tokens: tokens,
-                    json: Demonstration(id: record.id, firstScored: first).json))
+                    json: Demonstration(id: record.id, spans: learned.spans).json))
         }
         warn(data, reader, &warnings)
     }
@@ -197,7 +198,7 @@ extension JobPreparation {
         _ warnings: inout [String], _ firstPrompt: inout FirstPrompt?
     ) throws {
         var reader = try DataReader<ScoreRecord>(scores: url(data.path), data)
-        let end = try model.endOfAnswer()
+        let end = renderer.endOfAnswer
         while let record = try reader.next() {
             guard case .pair(let pair) = record.content else {
                 throw SubmissionError(
@@ -243,45 +244,5 @@ extension JobPreparation {
             throw SubmissionError(description: text + "; shorten it or set data.on_bad_row: skip")
         }
         warnings.append(text)
-    }
-}
-
-extension PromptRenderer {
-    /// A demonstration: its tokens up to the end of the answer, and the position of the answer's first token.
-    func demonstration(of record: ScoreRecord, ends: Set<Int32>) throws -> (tokens: [Int32], firstScored: Int) {
-        switch record.content {
-        case .tokens, .pair:
-            throw RowProblem(
-                "a demonstration has 'messages' that end with the assistant, 'prompt' and 'completion', or 'text'")
-        case .text(let text):
-            // All of a text is learned (TRL's language modelling): of its first token nothing is predicted.
-            let body = try encode(text)
-            guard body.count > 1 else { throw RowProblem("the text has too few tokens to learn from") }
-            let end = endOfAnswer(ends).flatMap { body.last == $0 ? nil : [$0] } ?? []
-            return (body + end, 1)
-        case .completion(let prompt, let text):
-            let start = try tokens(
-                of: PromptRecord(
-                    id: record.id, content: prompt, tools: record.tools, answer: nil, lineNumber: record.lineNumber))
-            let end = endOfAnswer(ends).map { [$0] } ?? []
-            return (start + encoded(text) + end, start.count)
-        case .messages(let messages):
-            guard messages.last?.role == "assistant" else {
-                throw RowProblem("the last message is not the assistant's")
-            }
-            let prompt = try tokens(
-                of: PromptRecord(
-                    id: record.id, content: .messages(Array(messages.dropLast())), tools: record.tools, answer: nil,
-                    lineNumber: record.lineNumber))
-            let whole = try tokens(of: record)
-            guard whole.starts(with: prompt), let end = whole.lastIndex(where: ends.contains), end >= prompt.count
-            else {
-                throw RowProblem(
-                    "the template does not render the answer as what follows the prompt; is it the model's own template?"
-                )
-            }
-            // What the template writes after the end of the answer is not the answer's.
-            return (Array(whole[...end]), prompt.count)
-        }
     }
 }

@@ -34,11 +34,12 @@ struct SnapshotSealer {
                 configuration.padTokenID = nil
             }
         }
-        for name in TokenizerFacts.fileNames {
+        for name in TokenizerFacts.files(in: source.directory) {
             let file = source.directory.appendingPathComponent(name)
             guard let bytes = try? Data(contentsOf: file) else { continue }
             try write(bytes, name)
         }
+        try writeChatTemplate(&configuration, source)
         try write(Data(configuration.fileText.utf8), "config.json")
         if configuration.generation != GenerationDefaults() {
             try write(Data(configuration.generation.fileText.utf8), "generation_config.json")
@@ -59,8 +60,22 @@ struct SnapshotSealer {
         return target.path
     }
 
+    /// The template that the model was trained with, where the job names one, and the end of its turns: whoever generates
+    /// from the checkpoint stops there.
+    private func writeChatTemplate(_ configuration: inout Qwen3Configuration, _ source: Checkpoint) throws {
+        let files = try ModelFiles(source.directory, compute: specification.model.compute, version: 0)
+        let renderer = try files.renderer(files.tokenizer(), specification.chatTemplate)
+        if let text = renderer.templateText { try write(Data(text.utf8), "chat_template.jinja") }
+        guard specification.method != .reward else { return }
+        let ends = renderer.stopIDs.map(Int.init)
+        if ends != configuration.eosTokenIDs { configuration.generation.eosTokenIDs = ends }
+    }
+
     private func write(_ data: Data, _ name: String) throws {
-        try DurableFile.write(String(decoding: data, as: UTF8.self), to: partial.appendingPathComponent(name))
+        let target = partial.appendingPathComponent(name)
+        try FileManager.default.createDirectory(
+            at: target.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try DurableFile.write(String(decoding: data, as: UTF8.self), to: target)
     }
 
     /// What writers that were killed left half done; whoever took over has written the whole file beside it.

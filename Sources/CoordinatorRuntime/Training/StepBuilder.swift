@@ -250,11 +250,11 @@ struct StepBuilder {
             let position = Int(version) * specification.rowsPerStep + slot
             let number = order.row(at: position)
             let row = try journal.row(job: job.id, group: number)
-            let first = Demonstration(row.json).firstScored
-            let ones = [Float](repeating: 1, count: row.tokens.count - first)
+            let scored = Demonstration(row.json).places(in: row.tokens)
+            let ones = [Float](repeating: 1, count: scored.count)
             let teacher = specification.teacher
             var sequence = TrainingSequence(
-                tokens: row.tokens, scored: (Int32(first)..<Int32(row.tokens.count)).map { $0 },
+                tokens: row.tokens, scored: scored,
                 crossEntropy: teacher.map { $0.crossEntropyWeight > 0 } ?? true ? ones : [],
                 divergence: teacher == nil ? [] : ones)
             if teacher != nil { sequence.guide = guide(ofRow: number) }
@@ -341,21 +341,27 @@ struct StepBuilder {
     }
 }
 
-/// A row of data that is a demonstration: where its answer begins.
+/// A row of data that is a demonstration: which of its tokens are learned.
 struct Demonstration: Codable {
     let id: String
-    let firstScored: Int
+    /// First place and one past the last of each run of learned tokens, one after another.
+    let bounds: [Int32]
 
-    init(id: String, firstScored: Int) {
+    init(id: String, spans: [Range<Int>]) {
         self.id = id
-        self.firstScored = firstScored
+        bounds = spans.flatMap { [Int32($0.lowerBound), Int32($0.upperBound)] }
     }
 
     /// Of a row that this coordinator stored.
     init(_ json: String) {
         self =
-            (try? JSONDecoder().decode(Demonstration.self, from: Data(json.utf8)))
-            ?? Demonstration(id: "", firstScored: 1)
+            (try? JSONDecoder().decode(Demonstration.self, from: Data(json.utf8))) ?? Demonstration(id: "", spans: [])
+    }
+
+    /// Places of the learned tokens; the first token has nothing before it from which it could be learned.
+    func places(in tokens: [Int32]) -> [Int32] {
+        guard !bounds.isEmpty else { return Array(1..<Int32(tokens.count)) }
+        return stride(from: 0, to: bounds.count - 1, by: 2).flatMap { max(1, bounds[$0])..<bounds[$0 + 1] }
     }
 
     var json: String {

@@ -142,4 +142,24 @@ extension JSONObject {
         }
         return list.isEmpty ? nil : value
     }
+
+    /// The row's variables of the chat template: an object, or the JSON text of one; nil without any.
+    func templateArguments() throws(RowProblem) -> JSONObject? {
+        let name = "chat_template_kwargs"
+        let value: JSONValue
+        switch self[name] {
+        case nil, .null?: return nil
+        case .string(let text)?:
+            guard !text.allSatisfy(\.isWhitespace) else { return nil }
+            value = try ChatMessage.parsed(text, name)
+        case let other?: value = other
+        }
+        guard let object = value.objectValue else {
+            throw RowProblem("'\(name)' is \(value.kind); expected an object, or its JSON text")
+        }
+        if let key = ChatTemplateSection.reservedVariable(in: object) {
+            throw RowProblem("'\(name).\(key)' is no variable of a template's own; remove it")
+        }
+        return object
+    }
 }

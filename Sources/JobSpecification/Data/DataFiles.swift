@@ -28,15 +28,13 @@ package enum DataFiles {
 }
 
 extension Job {
-    /// What the job reads as data, in order: its rows, and the corpus of its tools.
+    /// What the job reads as data, in order: its rows, the corpus of its tools and its chat template.
     package var dataSets: [DataSet] {
-        func corpus(_ environment: EnvironmentSection?) -> [DataSet] {
-            environment?.corpus.map { [DataSet($0)] } ?? []
-        }
+        func files(_ paths: String?...) -> [DataSet] { paths.compactMap { $0.map { DataSet($0) } } }
         return switch self {
-        case .rollout(let job): [job.data.set] + corpus(job.environment)
-        case .score(let job): [job.data.set]
-        case .train(let job): job.data.map(\.set) + corpus(job.environment)
+        case .rollout(let job): [job.data.set] + files(job.environment?.corpus, job.chatTemplate.path)
+        case .score(let job): [job.data.set] + files(job.chatTemplate.path)
+        case .train(let job): job.data.map(\.set) + files(job.environment?.corpus, job.chatTemplate.path)
         }
     }
 

@@ -24,6 +24,8 @@ package struct PromptRecord: Equatable, Sendable {
     package let content: PromptContent
     /// Schemas of the row's own tools, for the chat template; nil without any.
     package let tools: JSONValue?
+    /// The row's own variables of the chat template (`chat_template_kwargs`).
+    package let templateArguments: JSONObject?
     /// Reference answer for reward functions.
     package let answer: String?
     /// Line in the file, from 1.
@@ -32,12 +34,13 @@ package struct PromptRecord: Equatable, Sendable {
     package let columns: [String: String]
 
     package init(
-        id: String, content: PromptContent, tools: JSONValue? = nil, answer: String?, lineNumber: Int,
-        columns: [String: String] = [:]
+        id: String, content: PromptContent, tools: JSONValue? = nil, templateArguments: JSONObject? = nil,
+        answer: String?, lineNumber: Int, columns: [String: String] = [:]
     ) {
         self.id = id
         self.content = content
         self.tools = tools
+        self.templateArguments = templateArguments
         self.answer = answer
         self.lineNumber = lineNumber
         self.columns = columns
@@ -69,6 +72,7 @@ extension PromptRecord {
         let answer = try RowColumns.answer(of: row, column: data.answerColumn)
         self.content = content
         tools = try row.tools()
+        templateArguments = try row.templateArguments()
         self.answer = answer?.text
         id = try RowColumns.identifier(of: row, lineNumber: place.number)
         lineNumber = place.place.number
@@ -99,8 +103,16 @@ extension PromptContent {
             return (.text(text), name)
         case .array(let items):
             let messages = try ChatMessage.list(items, column: name)
-            guard messages.last?.role != "assistant" else {
-                throw RowProblem("'\(name)' ends with an assistant message: there is nothing left to answer")
+            if let last = messages.last, last.role == "assistant" {
+                // The model goes on with it, as in TRL; in 'messages' it is an answer as a rule.
+                guard !RowColumns.conversations.contains(name) else {
+                    throw RowProblem(
+                        "'\(name)' ends with an assistant message: there is nothing left to answer; where the model is "
+                            + "to go on with its text, name the column 'prompt'")
+                }
+                guard !last.callsTools else {
+                    throw RowProblem("'\(name)' ends with tool calls: their results are missing")
+                }
             }
             return (.messages(messages), name)
         default:

@@ -20,6 +20,10 @@ package struct ScoreRecord: Equatable, Sendable {
     package let content: Content
     /// Schemas of the row's own tools, for the chat template; nil without any.
     package let tools: JSONValue?
+    /// The row's own variables of the chat template (`chat_template_kwargs`).
+    package let templateArguments: JSONObject?
+    /// How many of the messages are a prompt, of which nothing is learned.
+    package let promptMessageCount: Int
     /// Line in the file, from 1.
     package let lineNumber: Int
 }
@@ -32,10 +36,12 @@ extension ScoreRecord {
         lineNumber = place.place.number
         id = try RowColumns.identifier(of: row, lineNumber: place.number)
         tools = try row.tools()
+        templateArguments = try row.templateArguments()
+        var promptCount = 0
         if PreferencePair.isIn(row) {
             content = .pair(try PreferencePair(row, data, original))
         } else if RowColumns.has(row, "completion") {
-            content = try Self.completion(row, data, original)
+            content = try Self.completion(row, data, original, &promptCount)
         } else if let output = Instruction.output(of: row) {
             guard case (.messages(let messages), _) = try data.prompt(of: row, original) else {
                 throw RowProblem(
@@ -46,10 +52,11 @@ extension ScoreRecord {
         } else {
             content = try Self.whole(row, data)
         }
+        promptMessageCount = promptCount
     }
 
     private static func completion(
-        _ row: JSONObject, _ data: DataSection, _ original: JSONObject
+        _ row: JSONObject, _ data: DataSection, _ original: JSONObject, _ promptCount: inout Int
     ) throws(RowProblem) -> Content {
         for name in columns where RowColumns.has(row, name) && data.promptColumn != name {
             throw RowProblem("both 'completion' and '\(name)'; keep 'prompt' and 'completion' or the other")
@@ -57,6 +64,7 @@ extension ScoreRecord {
         let prompt = try data.prompt(of: row, original).0
         switch (row["completion"] ?? .null, prompt) {
         case (.string(let text), .messages(let messages)) where !text.isEmpty && data.turnsTextIntoMessages:
+            promptCount = messages.count
             return .messages(messages + [ChatMessage(role: "assistant", content: text)])
         case (.string(let text), _) where !text.isEmpty: return .completion(prompt: prompt, text: text)
         case (.array(let items), .messages(let messages)):
@@ -64,6 +72,7 @@ extension ScoreRecord {
             guard completion.last?.role == "assistant" else {
                 throw RowProblem("'completion' does not end with an answer of the assistant")
             }
+            promptCount = messages.count
             return .messages(messages + completion)
         case (.array, .text):
             throw RowProblem(

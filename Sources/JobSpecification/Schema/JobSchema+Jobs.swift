@@ -101,6 +101,21 @@ package enum JobSchema {
             "thinking", .section(thinking), .none("every key's default"),
             "Whether the chat template asks for thinking, and for how much.", in: generating),
         JobKey(
+            "chat_template", .path, .none("the model's own"),
+            "A file with a chat template in Jinja, used instead of the model's; a trained checkpoint has it.", in: jobs,
+            .trl("chat_template_path"), .verl("actor_rollout_ref.model.custom_chat_template", "a file here")),
+        JobKey(
+            "chat_template_kwargs", .other("a mapping of names to values, or its JSON text"), .none("none"),
+            "Variables of the chat template for all rows, such as enable_thinking; a row's chat_template_kwargs count "
+                + "before them.", in: jobs, .verl("data.apply_chat_template_kwargs")),
+        JobKey(
+            "chat_template_date", .text(10), .none("2024-07-26, so that a job gives the same bytes on every day"),
+            "What a chat template that writes the date writes, YYYY-MM-DD.", in: jobs),
+        JobKey(
+            "assistant_only_loss", .boolean, .value(.boolean(false)),
+            "Of method sft (and distill with on_policy: false): every turn of the assistant is learned, not the last "
+                + "answer alone. What others say is never learned.", in: [.train]),
+        JobKey(
             "environment", .section(environment), .none("no tools"),
             "Tools that the model may call; a response is then a trajectory of turns.", in: generating,
             when: .generates, .trl("tools"), .verl("actor_rollout_ref.rollout.multi_turn")),

@@ -135,7 +135,8 @@ private struct RolloutSettings {
 
     init(_ job: RolloutJob, checkpoint: Checkpoint, tokenizer: Tokenizer) throws {
         self.job = job
-        stopIDs = checkpoint.configuration.eosTokenIDs.map(Int32.init)
+        let template = try tokenizer.chatTemplate(ofJob: job.chatTemplate)
+        stopIDs = template.stopIDs(checkpoint.configuration.eosTokenIDs.map(Int32.init), tokenizer)
         usableVocabulary = tokenizer.idLimit
         budget = try job.thinking.budget.map {
             let parser = try ThinkingParser(tokenizer)

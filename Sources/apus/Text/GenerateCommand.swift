@@ -12,6 +12,7 @@ struct GenerateCommand: ParsableCommand {
         commandName: "generate", abstract: "Sample answers to a prompt in this process, without a cluster.")
 
     @OptionGroup var local: LocalModelOptions
+    @OptionGroup var chat: ChatTemplateOptions
 
     @Argument(help: "What the user says; - reads standard input.")
     var prompt: String
@@ -56,22 +57,30 @@ struct GenerateCommand: ParsableCommand {
             let tokenizer = loaded.tokenizer
             let input =
                 prompt == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : prompt
-            let text =
-                raw
-                ? input
-                : try tokenizer.chatTemplate(option: local.template).render(
-                    messages: [["role": "user", "content": .string(input)]], addGenerationPrompt: true,
-                    enableThinking: thinking == "off" ? false : nil
-                ).text
-            let ids = tokenizer.encode(text)
+            let template = raw ? nil : try tokenizer.chatTemplate(option: chat.template)
+            let ids = try template.map { tokenizer.encode(try rendered(input, $0)) } ?? tokenizer.encodePrompt(input)
+            if let id = ids.first(where: { Int($0) >= loaded.configuration.vocabularySize }) {
+                throw InputError(
+                    "the prompt has \(tokenizer.decode([id]).debugDescription), a special token for which the model has no row"
+                )
+            }
+            let stopIDs = template.stopIDs(loaded.configuration.eosTokenIDs.map(Int32.init), tokenizer)
             let parser = try? ThinkingParser(tokenizer)
-            for index in 0..<count { try loaded.engine.submit(request(index, ids, loaded, parser)) }
+            for index in 0..<count { try loaded.engine.submit(request(index, ids, stopIDs, loaded, parser)) }
             for result in try loaded.results() { show(result, tokenizer) }
         }
     }
 
+    private func rendered(_ input: String, _ template: ChatTemplate) throws -> String {
+        var conversation = Conversation(messages: [["role": "user", "content": .string(input)]])
+        conversation.addGenerationPrompt = true
+        conversation.arguments = try chat.arguments()
+        if thinking == "off" { conversation.arguments["enable_thinking"] = false }
+        return try template.render(conversation).text
+    }
+
     private func request(
-        _ index: Int, _ ids: [Int32], _ loaded: LoadedLocalModel, _ parser: ThinkingParser?
+        _ index: Int, _ ids: [Int32], _ stopIDs: [Int32], _ loaded: LoadedLocalModel, _ parser: ThinkingParser?
     ) throws -> GenerationRequest {
         var sampling: SamplingParameters = thinking == "on" ? .thinking : .nonThinking
         if let temperature { sampling.temperature = temperature }
@@ -89,7 +98,7 @@ struct GenerateCommand: ParsableCommand {
         }
         let options = GenerationOptions(
             sampling: sampling, maxNewTokens: maxNewTokens,
-            stopIDs: loaded.configuration.eosTokenIDs.map(Int32.init),
+            stopIDs: stopIDs,
             random: RolloutRandom(runSeed: seed, prompt: 0, sibling: UInt16(index)), thinkingBudget: budget,
             usableVocabulary: loaded.tokenizer.idLimit)
         return GenerationRequest(id: UInt64(index), tokens: ids, task: .generate(options))

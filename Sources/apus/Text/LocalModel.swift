@@ -21,9 +21,6 @@ struct LocalModelOptions: ParsableArguments {
     @Option(help: "Tokens that the key/value cache holds.")
     var cacheTokens = 8192
 
-    @Option(help: "A file with a chat template to use instead of the model's own, or the name of one of its own.")
-    var template: String?
-
     static let pageSize = 32
 
     /// Loads the model and its tokenizer.
@@ -68,17 +65,5 @@ struct LoadedLocalModel {
             }
         }
         return all.sorted { $0.id < $1.id }
-    }
-}
-
-extension Tokenizer {
-    /// The chat template that `--template` names: a file, or one of the model's own by its name; nil: the model's.
-    func chatTemplate(option: String?) throws -> ChatTemplate {
-        guard let option else { return try chatTemplate() }
-        let url = URL(fileURLWithPath: option)
-        if chatTemplates.names.contains(option), !FileManager.default.fileExists(atPath: url.path) {
-            return try chatTemplate(named: option)
-        }
-        return try chatTemplate(text: ChatTemplateTexts.text(ofFile: url))
     }
 }

@@ -8,7 +8,7 @@ import Tokenization
 struct RenderCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "render", abstract: "Render messages through the model's chat template.",
-        discussion: "The file holds a list of messages, or an object with messages and tools.")
+        discussion: "The file holds a list of messages, or an object with messages, tools and chat_template_kwargs.")
 
     @Argument(help: "A directory with tokenizer.json.")
     var model: String
@@ -16,11 +16,13 @@ struct RenderCommand: ParsableCommand {
     @Argument(help: "A JSON file; - reads standard input.")
     var messages: String
 
-    @Option(help: "A file with a chat template to use instead of the model's own, or the name of one of its own.")
-    var template: String?
+    @OptionGroup var chat: ChatTemplateOptions
 
     @Flag(inversion: .prefixedNo, help: "Open the assistant's turn at the end.")
     var generationPrompt = true
+
+    @Flag(help: "Leave the last message open, which is the assistant's, for the model to go on with.")
+    var continueFinalMessage = false
 
     @Flag(inversion: .prefixedEnableDisable, help: "Disabled: pre-fill an empty think block.")
     var thinking = true
@@ -35,13 +37,21 @@ struct RenderCommand: ParsableCommand {
                 messages == "-"
                 ? FileHandle.standardInput.readDataToEndOfFile() : try Data(contentsOf: URL(fileURLWithPath: messages))
             let document = try JSONValue(parsing: Array(data), repeatedKeys: .refused)
-            let chat = try tokenizer.chatTemplate(option: template).render(
-                messages: document["messages"] ?? document, tools: document["tools"],
-                addGenerationPrompt: generationPrompt, enableThinking: thinking ? nil : false)
+            var conversation = Conversation(messages: document["messages"] ?? document, tools: document["tools"])
+            conversation.addGenerationPrompt = generationPrompt && !continueFinalMessage
+            if continueFinalMessage { conversation.continuedField = "content" }
+            conversation.arguments = try chat.arguments()
+            if !thinking { conversation.arguments["enable_thinking"] = false }
+            for member in document["chat_template_kwargs"]?.objectValue?.members ?? [] {
+                conversation.arguments[member.key] = member.value
+            }
+            let template = try tokenizer.chatTemplate(
+                option: chat.template, withTools: conversation.tools?.isTrue ?? false)
+            let text = try template.render(conversation).text
             if ids {
-                print(tokenizer.encode(chat.text).map(String.init).joined(separator: " "))
+                print(tokenizer.encode(text).map(String.init).joined(separator: " "))
             } else {
-                print(chat.text, terminator: "")
+                print(text, terminator: "")
             }
         }
     }

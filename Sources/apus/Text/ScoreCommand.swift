@@ -26,7 +26,7 @@ struct ScoreCommand: ParsableCommand {
             let loaded = try local.load()
             let input =
                 text == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : text
-            let ids = loaded.tokenizer.encode(input)
+            let ids = loaded.tokenizer.encodeSequence(input)
             if loaded.configuration.isRewardModel {
                 try loaded.engine.submit(
                     GenerationRequest(id: 0, tokens: ids, task: .score(ScoreOptions(detail: .scalar))))
