@@ -64,7 +64,7 @@ let package = Package(
         library("Rewards", ["CPlatform", "RuntimeSupport", .product(name: "GRDB", package: "GRDB.swift")]),
         library(
             "Checkpoints",
-            ["CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
+            ["CKernels", "CPlatform", "RuntimeSupport", "Tensors", .product(name: "Crypto", package: "swift-crypto")]),
         library(
             "ClusterTransport",
             [

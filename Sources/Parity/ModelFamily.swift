@@ -8,6 +8,6 @@ enum ModelFamily {
     static func problem(_ directory: URL) throws -> String? {
         let file = directory.appending(path: "config.json")
         guard case .string(let type)? = try JSONValue.read(file, limit: 1 << 24)["model_type"] else { return nil }
-        return type.hasPrefix("qwen3") ? nil : "models of type \(type) are not implemented"
+        return Qwen3Configuration.ModelType(rawValue: type) == nil ? "models of type \(type) are not implemented" : nil
     }
 }

@@ -57,9 +57,34 @@ struct ModelPresetTests {
             keyValueBytes: 192_512, configBytes: 965, configHash: "0ecd5d6f"),
     ]
 
+    /// Weights of the released models of other families (their model cards and index files).
+    static let others: [(preset: ModelPreset, parameters: Int)] = [
+        (.qwen2_5_0_5B, 494_032_768), (.qwen2_5_1_5B, 1_543_714_304), (.qwen2_5_3B, 3_085_938_688),
+        (.qwen2_5_7B, 7_615_616_512), (.qwen2_5_14B, 14_770_033_664), (.qwen2_5_32B, 32_763_876_352),
+        (.qwen2_5_72B, 72_706_203_648), (.smolLM2_135M, 134_515_008), (.smolLM2_360M, 361_821_120),
+        (.llama3_2_1B, 1_235_814_400), (.llama3_1_8B, 8_030_261_248),
+    ]
+
     @Test("every released model is covered")
     func coverage() {
-        #expect(Set(Self.released.map(\.preset)) == Set(ModelPreset.allCases.filter { !$0.isTiny }))
+        #expect(
+            Set(Self.released.map(\.preset) + Self.others.map(\.preset))
+                == Set(ModelPreset.allCases.filter { !$0.isTiny }))
+    }
+
+    @Test("other families have as many weights as the released models; what is written is read back")
+    func otherFamilies() throws {
+        for (preset, parameters) in Self.others {
+            let configuration = try preset.configuration()
+            #expect(configuration.parameterCounts.total == parameters, "\(preset)")
+            #expect(configuration.parameterTensors.reduce(0) { $0 + $1.elementCount } == parameters)
+            let bytes = Array(configuration.fileText.utf8)
+            let again = try bytes.withUnsafeBytes {
+                try Qwen3Configuration(
+                    JSONValue.parse($0, file: "config.json"), file: "config.json", generation: configuration.generation)
+            }
+            #expect(again == configuration, "\(preset)")
+        }
     }
 
     @Test("sizes equal those of the released models", arguments: released)
@@ -131,7 +156,7 @@ struct ModelPresetTests {
 
     @Test(
         "tiny presets are tiny and take the tokenizer's vocabulary",
-        arguments: [ModelPreset.tinyMoE, .tinyDense])
+        arguments: [ModelPreset.tinyMoE, .tinyDense, .tinyQwen2, .tinyLlama])
     func tiny(_ preset: ModelPreset) throws {
         let tokenizer = try TokenizerFacts(directory: Fixtures.url("models/moe_norm_bf16"))
         #expect(tokenizer.endOfTextID == 420 && tokenizer.endOfTurnID == 422 && tokenizer.idCount == 446)

@@ -100,12 +100,12 @@ struct GenericFixturesTests {
     func unknown() throws {
         try copy("models/dense_tied_bf16")
         try copy("grads/dense_tied_bf16")
-        try edit("models/dense_tied_bf16/config.json") { $0["model_type"] = "qwen2" }
+        try edit("models/dense_tied_bf16/config.json") { $0["model_type"] = "gemma2" }
         try FileManager.default.createDirectory(at: root.appending(path: "lora"), withIntermediateDirectories: true)
         let cases = try run()
         #expect(cases.allSatisfy { $0.isSkipped })
         #expect(cases.map(\.kind).sorted() == ["grads", "lora", "models"])
-        #expect(cases.contains { $0.detail.contains("qwen2") })
+        #expect(cases.contains { $0.detail.contains("gemma2") })
     }
 
     @Test(

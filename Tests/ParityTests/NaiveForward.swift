@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A second, deliberately plain Qwen3 forward pass in fp64 with switchable mistakes. It shares no code with the model:
+// A second, deliberately plain forward pass in fp64 with switchable mistakes. It shares no code with the model:
 // without a mistake it must pass the parity check, with any of them it must fail.
 import Checkpoints
 import Foundation
 
-/// The classic mistakes of Qwen3 implementations, and one change that is none.
+/// The classic mistakes of implementations, and one change that is none.
 enum Mistake: String, CaseIterable {
     case none
     case topKThenSoftmaxWhenRenormalised
     case interleavedRoPE, ropeTheta1e4, noQueryKeyNorm, queryKeyNormAfterRoPE, queryKeyNormOverAllHeads
     case tiledKeyValueHeads, scaleByHiddenOverHeads, noRenormalisation, routerInBF16, gateUpInterleaved
     case gateAndUpSwapped, epsilon1e5
+    case noQueryBias, noKeyBias, noValueBias, noLongWaveScaling
 }
 
 struct NaiveForward {
@@ -79,7 +80,7 @@ struct NaiveForward {
         let half = x.count / 2
         var out = x
         for index in 0..<half {
-            let angle = Double(position) * pow(base, -2 * Double(index) / Double(x.count))
+            let angle = Double(position) * frequency(pow(base, -2 * Double(index) / Double(x.count)))
             let (first, second) = mistake == .interleavedRoPE ? (2 * index, 2 * index + 1) : (index, index + half)
             out[first] = x[first] * cos(angle) - x[second] * sin(angle)
             out[second] = x[second] * cos(angle) + x[first] * sin(angle)
@@ -87,10 +88,31 @@ struct NaiveForward {
         return out
     }
 
-    /// Heads of one row, normalised and rotated.
-    private func heads(_ x: [Double], _ weight: [Double], position: Int) -> [[Double]] {
+    /// As Llama 3.1's own code has it: by wavelength.
+    private func frequency(_ plain: Double) -> Double {
+        guard case .llama3(let scaling)? = configuration.ropeScaling, mistake != .noLongWaveScaling else {
+            return plain
+        }
+        let (wave, context) = (2 * Double.pi / plain, Double(scaling.originalMaxPositionEmbeddings))
+        if wave < context / scaling.highFrequencyFactor { return plain }
+        if wave > context / scaling.lowFrequencyFactor { return plain / scaling.factor }
+        let smooth =
+            (context / wave - scaling.lowFrequencyFactor) / (scaling.highFrequencyFactor - scaling.lowFrequencyFactor)
+        return (1 - smooth) * plain / scaling.factor + smooth * plain
+    }
+
+    /// A product with the bias that the file has for it.
+    private func projection(_ name: String, _ x: [Double], without: Mistake) -> [Double] {
+        let y = product(weights[name + ".weight"]!, x)
+        guard mistake != without, let bias = weights[name + ".bias"] else { return y }
+        return zip(y, bias).map(+)
+    }
+
+    /// Heads of one row, normalised where the file has norms, and rotated.
+    private func heads(_ x: [Double], _ weight: [Double]?, position: Int) -> [[Double]] {
         let size = configuration.headSize
         var parts = stride(from: 0, to: x.count, by: size).map { Array(x[$0..<$0 + size]) }
+        guard let weight else { return parts.map { rotate($0, position: position) } }
         switch mistake {
         case .noQueryKeyNorm: return parts.map { rotate($0, position: position) }
         case .queryKeyNormAfterRoPE: return parts.map { norm(rotate($0, position: position), weight) }
@@ -112,12 +134,15 @@ struct NaiveForward {
         let scale =
             1 / Double(mistake == .scaleByHiddenOverHeads ? c.hiddenSize / c.attentionHeadCount : size).squareRoot()
         let queries = h.indices.map {
-            heads(product(weights[name + "q_proj.weight"]!, h[$0]), weights[name + "q_norm.weight"]!, position: $0)
+            heads(
+                projection(name + "q_proj", h[$0], without: .noQueryBias), weights[name + "q_norm.weight"], position: $0
+            )
         }
         let keys = h.indices.map {
-            heads(product(weights[name + "k_proj.weight"]!, h[$0]), weights[name + "k_norm.weight"]!, position: $0)
+            heads(
+                projection(name + "k_proj", h[$0], without: .noKeyBias), weights[name + "k_norm.weight"], position: $0)
         }
-        let values = h.map { product(weights[name + "v_proj.weight"]!, $0) }
+        let values = h.map { projection(name + "v_proj", $0, without: .noValueBias) }
         return h.indices.map { row in
             var out: [Double] = []
             for head in 0..<c.attentionHeadCount {

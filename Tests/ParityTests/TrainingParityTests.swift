@@ -16,7 +16,10 @@ struct TrainingParityTests {
 
     @Test(
         "gradients of every parameter and three AdamW steps",
-        arguments: ["dense_tied_bf16", "dense_untied_fp32", "moe_norm_bf16", "moe_nonorm_sparse2_fp32"])
+        arguments: [
+            "dense_tied_bf16", "dense_untied_fp32", "moe_norm_bf16", "moe_nonorm_sparse2_fp32", "llama_plain_fp32",
+            "qwen2_tied_fp32",
+        ])
     func gradients(name: String) throws {
         check(try GradientParity(Fixtures.url("grads/\(name)"), pool: ComputePool(threadCount: 2)).run(), atLeast: 3)
     }

@@ -11,7 +11,10 @@ import Testing
 /// The invariance contract on whole models: how work is cut never changes a bit.
 @Suite("Invariance of the forward pass", .serialized)
 struct InvarianceTests {
-    static let models = ["dense_tied_bf16", "dense_untied_fp32", "moe_nonorm_sparse2_fp32", "moe_norm_bf16"]
+    static let models = [
+        "dense_tied_bf16", "dense_untied_fp32", "moe_nonorm_sparse2_fp32", "moe_norm_bf16", "qwen2_tied_fp32",
+        "llama_tied_llama3_bf16",
+    ]
     static let cases = models.flatMap { name in ComputeType.allCases.map { (name, $0) } }
 
     /// Logits of every position of `sequences`, as bits, when run by `run`.

@@ -2,7 +2,7 @@
 package import Foundation
 
 /// Which file of a checkpoint directory holds which tensor: `model.safetensors.index.json`, or a single
-/// `model.safetensors`. Reading one checks the header of every file against it, without mapping any.
+/// `model.safetensors`. Reading one reads the header of every file, without mapping any.
 package struct CheckpointIndex: Sendable {
     /// A file of the checkpoint.
     package struct Shard: Sendable {
@@ -21,7 +21,7 @@ package struct CheckpointIndex: Sendable {
     package let directory: URL
     /// Sorted by name.
     package let shards: [Shard]
-    /// `metadata.total_size`: bytes of all tensors, or nil when there is no index.
+    /// `metadata.total_size`: bytes of all tensors as the index has it, which may be stale; nil when there is no index.
     package let totalByteCount: Int?
     /// Position in `shards` by tensor name.
     private let shardOfTensor: [String: Int]
@@ -33,12 +33,10 @@ package struct CheckpointIndex: Sendable {
         let singleURL = directory.appendingPathComponent(CheckpointIndex.singleFileName)
         var totalByteCount: Int?
         var shards: [Shard] = []
-        var shardOfTensor: [String: Int] = [:]
+        var indexed: [String: Int] = [:]
         // Where both exist transformers takes the single file; so does Apus.
         if SystemCall.exists(singleURL.path) {
-            let (header, size) = try SafetensorsFile.readHeader(singleURL)
-            shards = [Shard(name: CheckpointIndex.singleFileName, header: header, fileByteCount: size)]
-            for entry in header.entries { shardOfTensor[entry.name] = 0 }
+            shards = [try CheckpointIndex.readShard(CheckpointIndex.singleFileName, of: directory)]
         } else if SystemCall.exists(indexURL.path) {
             let (weightMap, total) = try CheckpointIndex.readIndex(indexURL)
             totalByteCount = total
@@ -52,18 +50,55 @@ package struct CheckpointIndex: Sendable {
             for name in names { shards.append(try CheckpointIndex.readShard(name, of: directory)) }
             let positions = Dictionary(
                 uniqueKeysWithValues: names.enumerated().map { ($0.element, $0.offset) })
-            for (tensor, shard) in weightMap { shardOfTensor[tensor] = positions[shard]! }
+            for (tensor, shard) in weightMap { indexed[tensor] = positions[shard]! }
         } else {
             throw CheckpointError(
                 .notFound,
                 "has neither \(CheckpointIndex.singleFileName) nor \(CheckpointIndex.indexFileName)",
                 file: directory.path,
-                remedy: "give the directory of a Hugging Face checkpoint in safetensors form")
+                remedy: CheckpointIndex.remedyWithoutWeights(directory))
         }
         self.shards = shards
         self.totalByteCount = totalByteCount
-        self.shardOfTensor = shardOfTensor
-        try checkAgreement()
+        shardOfTensor = try CheckpointIndex.tensors(of: shards, indexed, directory)
+    }
+
+    private static func remedyWithoutWeights(_ directory: URL) -> String {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
+        let pickles = [".bin", ".pth", ".pt"]
+        if let file = names.sorted().first(where: { name in pickles.contains(where: name.hasSuffix) }) {
+            return "its weights are pickled (\(file)): load it with transformers and save_pretrained it again"
+        }
+        if let file = names.sorted().first(where: { $0.hasSuffix(".gguf") }) {
+            return "convert its GGUF file: apus model import \(directory.appendingPathComponent(file).path) DIR"
+        }
+        return "give the directory of a Hugging Face checkpoint in safetensors form; if this is one, fetch it again"
+    }
+
+    /// Where each tensor is. The headers say so, as for transformers, which opens every file that the index names and takes
+    /// what is there: an index that an editor left behind the files (a total, a tensor more or less) harms nobody. It only
+    /// decides between two files that have a tensor of the same name.
+    private static func tensors(
+        of shards: [Shard], _ indexed: [String: Int], _ directory: URL
+    ) throws -> [String: Int] {
+        var result: [String: Int] = [:]
+        for (position, shard) in shards.enumerated() {
+            for entry in shard.header.entries {
+                guard let other = result[entry.name] else {
+                    result[entry.name] = position
+                    continue
+                }
+                guard let chosen = indexed[entry.name], chosen == position || chosen == other else {
+                    throw CheckpointError(
+                        .inconsistentCheckpoint,
+                        "is in \(shards[other].name) and in \(shard.name), and the index names neither",
+                        file: directory.path, tensor: entry.name,
+                        remedy: "index and shards come from different checkpoints: fetch both again")
+                }
+                result[entry.name] = chosen
+            }
+        }
+        return result
     }
 
     private static func readIndex(
@@ -81,15 +116,13 @@ package struct CheckpointIndex: Sendable {
                     .malformedJSON, "the file in 'weight_map' should be a string, not \(member.value.kind)",
                     file: url.path, tensor: member.key)
             }
-            // A shard lives in the directory of its index: no path may lead elsewhere.
-            guard !shard.isEmpty, !shard.contains("/"), shard != ".", shard != "..", !shard.contains("\0")
-            else {
+            guard let name = plainName(shard, url.deletingLastPathComponent()) else {
                 throw CheckpointError(
-                    .malformedJSON, "'weight_map' names the file \"\(shard)\"", file: url.path,
-                    tensor: member.key,
-                    remedy: "a shard must be a plain file name")
+                    .malformedJSON, "'weight_map' names the file \"\(shard)\", which is not in this directory",
+                    file: url.path, tensor: member.key,
+                    remedy: "a shard must be a file beside the index, named without its path")
             }
-            return (member.key, shard)
+            return (member.key, name)
         }
         switch json["metadata"]?["total_size"] {
         case .integer(let total)?: return (map, total)
@@ -97,6 +130,16 @@ package struct CheckpointIndex: Sendable {
         case .real(let total)?: return (map, Int(exactly: total))
         default: return (map, nil)
         }
+    }
+
+    /// The name of a shard in the directory of its index: no path may lead elsewhere. nil: it does.
+    private static func plainName(_ path: String, _ directory: URL) -> String? {
+        var name = path[...]
+        let root = directory.standardizedFileURL.path + "/"
+        if name.hasPrefix(root) { name = name.dropFirst(root.count) }
+        while name.hasPrefix("./") { name = name.dropFirst(2) }
+        guard !name.isEmpty, !name.contains("/"), name != ".", name != "..", !name.contains("\0") else { return nil }
+        return String(name)
     }
 
     private static func readShard(_ name: String, of directory: URL) throws -> Shard {
@@ -107,48 +150,9 @@ package struct CheckpointIndex: Sendable {
                 file: url.path,
                 remedy: "fetch the missing shard")
         }
+        guard FileManager.default.fileExists(atPath: url.path) else { throw CheckpointDirectory.danglingLink(url) }
         let (header, size) = try SafetensorsFile.readHeader(url)
         return Shard(name: name, header: header, fileByteCount: size)
-    }
-
-    /// Index and headers must name the same tensors in the same files, and the same total.
-    private func checkAgreement() throws {
-        var byteCount = 0
-        for (position, shard) in shards.enumerated() {
-            for entry in shard.header.entries {
-                byteCount += entry.dataRange.count
-                guard let indexed = shardOfTensor[entry.name] else {
-                    throw disagreement(entry.name, "is in \(shard.name), but the index does not name it")
-                }
-                guard indexed == position else {
-                    throw disagreement(
-                        entry.name, "is in \(shard.name), but the index expects it in \(shards[indexed].name)"
-                    )
-                }
-            }
-        }
-        let headerCount = shards.reduce(0) { $0 + $1.header.entries.count }
-        if headerCount != shardOfTensor.count {
-            let missing = shardOfTensor.filter { shards[$0.value].header[$0.key] == nil }
-                .min { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-            if let missing {
-                throw disagreement(
-                    missing.key, "the index expects it in \(shards[missing.value].name), which lacks it")
-            }
-        }
-        if let totalByteCount, totalByteCount != byteCount {
-            throw CheckpointError(
-                .inconsistentCheckpoint,
-                "'metadata.total_size' is \(totalByteCount), the shards hold \(byteCount) bytes of tensors",
-                file: directory.appendingPathComponent(CheckpointIndex.indexFileName).path,
-                remedy: "index and shards come from different checkpoints: fetch both again")
-        }
-    }
-
-    private func disagreement(_ tensor: String, _ message: String) -> CheckpointError {
-        CheckpointError(
-            .inconsistentCheckpoint, message, file: directory.path, tensor: tensor,
-            remedy: "index and shards come from different checkpoints: fetch both again")
     }
 
     /// Names of all tensors, sorted bytewise.

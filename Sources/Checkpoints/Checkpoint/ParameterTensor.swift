@@ -4,7 +4,10 @@
 package struct ParameterTensor: Hashable, Sendable {
     /// What a weight is for.
     package enum Kind: String, Sendable, Hashable, CaseIterable {
-        case embedding, attention, norm, denseMLP = "dense_mlp", router, expert, head
+        case embedding, attention, bias, norm, denseMLP = "dense_mlp", router, expert, head
+
+        /// Kept in fp32 whatever the compute type, and without weight decay.
+        package var isVector: Bool { self == .norm || self == .bias }
     }
 
     package let name: TensorName
@@ -53,12 +56,20 @@ extension Qwen3Configuration {
             list.append(.init(name: name, kind: kind, shape: shape, layer: layer, expert: expert))
         }
         let names = TensorName.layer(layer)
-        add(names.qProj, .attention, [querySize, hiddenSize])
-        add(names.kProj, .attention, [keyValueSize, hiddenSize])
-        add(names.vProj, .attention, [keyValueSize, hiddenSize])
-        add(names.oProj, .attention, [hiddenSize, querySize])
-        add(names.qNorm, .norm, [headSize])
-        add(names.kNorm, .norm, [headSize])
+        let projections = [
+            (names.qProj, [querySize, hiddenSize]), (names.kProj, [keyValueSize, hiddenSize]),
+            (names.vProj, [keyValueSize, hiddenSize]), (names.oProj, [hiddenSize, querySize]),
+        ]
+        for (name, shape) in projections {
+            add(name, .attention, shape)
+            if attentionBias == .all || attentionBias == .queryKeyValue && name != names.oProj {
+                add(name.bias, .bias, [shape[0]])
+            }
+        }
+        if normalizesQueriesAndKeys {
+            add(names.qNorm, .norm, [headSize])
+            add(names.kNorm, .norm, [headSize])
+        }
         if isMoELayer(layer) {
             add(names.router, .router, [expertCount, hiddenSize])
             for expert in 0..<expertCount {
@@ -84,7 +95,14 @@ extension Qwen3Configuration {
     /// How many weights a model of this configuration has; computed, nothing is read.
     package var parameterCounts: ParameterCounts {
         let embedding = vocabularySize * hiddenSize
-        let attention = 2 * hiddenSize * (querySize + keyValueSize) + 2 * headSize
+        let biases =
+            switch attentionBias {
+            case .none: 0
+            case .queryKeyValue: querySize + 2 * keyValueSize
+            case .all: querySize + 2 * keyValueSize + hiddenSize
+            }
+        let attention =
+            2 * hiddenSize * (querySize + keyValueSize) + biases + (normalizesQueriesAndKeys ? 2 * headSize : 0)
         let oneExpert = 3 * hiddenSize * moeIntermediateSize
         var (total, active) = (embedding + hiddenSize, embedding + hiddenSize)
         if !tieWordEmbeddings {

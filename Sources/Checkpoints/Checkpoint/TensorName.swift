@@ -8,6 +8,12 @@ package struct TensorName: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { rawValue }
 
+    /// The bias `[outputs]` that belongs to a matrix.
+    package var bias: TensorName {
+        precondition(rawValue.hasSuffix(".weight"))
+        return TensorName(rawValue.dropLast("weight".count) + "bias")
+    }
+
     /// `[V, C]`.
     package static let embedding = TensorName("model.embed_tokens.weight")
     /// `[C]`.

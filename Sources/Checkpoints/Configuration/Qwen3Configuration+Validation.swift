@@ -4,13 +4,18 @@ extension Qwen3Configuration {
     /// Refuses what would change the numbers and is not implemented. Derivatives of the released models carry many
     /// further keys; only those that matter are looked at.
     static func refuseForeignFeatures(_ fields: ConfigurationFields, _ modelType: ModelType) throws {
-        for name in ["attention_bias", "qkv_bias", "mlp_bias"] where try fields.bool([name]) == true {
-            throw fields.unsupported(name, .bool(true), "Apus has no bias vectors, as no released Qwen3 has")
+        if try fields.bool(["mlp_bias"]) == true {
+            throw fields.unsupported("mlp_bias", .bool(true), "Apus adds biases to the projections of attention only")
         }
-        if try fields.bool(["use_qk_norm"]) == false {
-            throw fields.unsupported("use_qk_norm", .bool(false), "Qwen3 always normalises queries and keys")
+        if modelType.family == .qwen3 {
+            if try fields.bool(["qkv_bias"]) == true {
+                throw fields.unsupported("qkv_bias", .bool(true), "Qwen3 has no biases, or 'attention_bias'")
+            }
+            if try fields.bool(["use_qk_norm"]) == false {
+                throw fields.unsupported("use_qk_norm", .bool(false), "Qwen3 always normalises queries and keys")
+            }
         }
-        if let activation = try fields.string(["hidden_act"]), activation != "silu" {
+        if let activation = try fields.string(["hidden_act"]), activation != "silu", activation != "swish" {
             throw fields.unsupported("hidden_act", .string(activation), "Apus computes \"silu\"")
         }
         if let dropout = try fields.real(["attention_dropout"], 0...1), dropout != 0 {
@@ -19,10 +24,6 @@ extension Qwen3Configuration {
         let shared = try fields.integer(["shared_expert_intermediate_size"], 0...Limits.intermediateSize) ?? 0
         if shared > 0 {
             throw fields.unsupported("shared_expert_intermediate_size", .integer(shared), "Qwen3 has none")
-        }
-        if let quantization = fields["quantization_config"] {
-            throw fields.unsupported(
-                "quantization_config", quantization, "use the unquantized checkpoint of the same model")
         }
         try refuseSlidingWindow(fields, modelType)
     }
@@ -33,16 +34,17 @@ extension Qwen3Configuration {
         {
             throw fields.unsupported("layer_types", .string(other), "Apus computes \"full_attention\"")
         }
-        guard try fields.bool(["use_sliding_window"]) == true,
-            let window = try fields.integer(["sliding_window"], 1...Int.max)
-        else { return }
+        // Llama's classes have no window, whatever the file says.
+        guard modelType != .llama, try fields.bool(["use_sliding_window"]) == true else { return }
+        // null is no window, an absent field transformers' default.
+        let window =
+            try fields.integer(["sliding_window"], 1...Int.max) ?? (fields.contains("sliding_window") ? nil : 4_096)
+        guard let window else { return }
         // In dense models the first max_window_layers layers attend to everything all the same.
-        if modelType == .dense, fields["layer_types"] != nil { return }
-        if modelType == .dense,
-            let full = try fields.integer(["max_window_layers"], 0...Int.max),
-            let layers = try fields.integer(["num_hidden_layers"], 0...Int.max), full >= layers
-        {
-            return
+        if modelType != .moe {
+            if fields["layer_types"] != nil { return }
+            let full = try fields.integer(["max_window_layers"], 0...Int.max) ?? 28
+            if let layers = try fields.integer(["num_hidden_layers"], 0...Int.max), full >= layers { return }
         }
         throw fields.unsupported(
             "sliding_window", .integer(window),

@@ -9,18 +9,16 @@ extension Qwen3Configuration {
     package var fileText: String { json.prettyPrinted() }
 
     /// config.json in the form of the released files (transformers 4.51): every field written, since a reader's
-    /// defaults differ from the released values.
+    /// defaults differ from the released values. Qwen2's files have no head size, and no other reader may expect one
+    /// there: it is written only where it differs from what they derive.
     package var json: JSONValue {
         var members: [JSONValue.Member] = [
             .init("architectures", .array([.string(architecture)])),
-            .init("attention_bias", .bool(false)),
             .init("attention_dropout", .real(0)),
-            .init("head_dim", .integer(headSize)),
             .init("hidden_act", .string("silu")),
             .init("hidden_size", .integer(hiddenSize)),
             .init("initializer_range", .real(initializerRange)),
             .init("max_position_embeddings", .integer(maxPositionEmbeddings)),
-            .init("max_window_layers", .integer(layerCount)),
             .init("model_type", .string(modelType.rawValue)),
             .init("num_attention_heads", .integer(attentionHeadCount)),
             .init("num_hidden_layers", .integer(layerCount)),
@@ -28,13 +26,25 @@ extension Qwen3Configuration {
             .init("rms_norm_eps", .real(rmsNormEpsilon)),
             .init("rope_scaling", ropeScaling?.json ?? .null),
             .init("rope_theta", ropeThetaJSON),
-            .init("sliding_window", .null),
             .init("tie_word_embeddings", .bool(tieWordEmbeddings)),
             .init("transformers_version", .string(Qwen3Configuration.writtenVersion)),
             .init("use_cache", .bool(true)),
-            .init("use_sliding_window", .bool(false)),
             .init("vocab_size", .integer(vocabularySize)),
         ]
+        if family != .qwen2 {
+            members.append(.init("attention_bias", .bool(attentionBias == .all)))
+        }
+        if family != .qwen2 || headSize * attentionHeadCount != hiddenSize {
+            members.append(.init("head_dim", .integer(headSize)))
+        }
+        if family == .llama {
+            members.append(.init("mlp_bias", .bool(false)))
+        } else {
+            members += [
+                .init("max_window_layers", .integer(layerCount)), .init("sliding_window", .null),
+                .init("use_sliding_window", .bool(false)),
+            ]
+        }
         // 0 stands for "not in the file", which is possible only without dense layers.
         if intermediateSize > 0 { members.append(.init("intermediate_size", .integer(intermediateSize))) }
         if let bosTokenID { members.append(.init("bos_token_id", .integer(bosTokenID))) }
@@ -68,7 +78,7 @@ extension Qwen3Configuration {
         return .object(members)
     }
 
-    /// The released dense files write 1000000 and the others 1000000.0.
+    /// The released dense files of Qwen3 write 1000000 and the others 1000000.0.
     private var ropeThetaJSON: JSONValue {
         if modelType == .dense, let integer = Int(exactly: ropeTheta) { return .integer(integer) }
         return .real(ropeTheta)
@@ -76,7 +86,28 @@ extension Qwen3Configuration {
 }
 
 extension RotaryScaling {
-    /// The value of `rope_scaling`; fields that hold their default are left out, as the documentation does.
+    /// The value of `rope_scaling`.
+    var json: JSONValue {
+        switch self {
+        case .yarn(let yarn): yarn.json
+        case .llama3(let llama3): llama3.json
+        }
+    }
+}
+
+extension Llama3Scaling {
+    var json: JSONValue {
+        .object([
+            .init("factor", .real(factor)), .init("high_freq_factor", .real(highFrequencyFactor)),
+            .init("low_freq_factor", .real(lowFrequencyFactor)),
+            .init("original_max_position_embeddings", .integer(originalMaxPositionEmbeddings)),
+            .init("rope_type", .string("llama3")),
+        ])
+    }
+}
+
+extension YaRNScaling {
+    /// Fields that hold their default are left out, as the documentation does.
     var json: JSONValue {
         var members: [JSONValue.Member] = [
             .init("factor", .real(factor)),

@@ -1,21 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Tensors
 
-/// The architecture of a Qwen3 model, dense or mixture-of-experts: config.json joined with generation_config.json.
+/// The architecture of a model: config.json joined with generation_config.json. One decoder serves all families; what
+/// sets them apart are biases, the norms of queries and keys, and experts.
 ///
-/// Head size is a field of its own in this family: heads times head size need not be the hidden size.
+/// Head size is a field of its own: heads times head size need not be the hidden size.
 package struct Qwen3Configuration: Hashable, Sendable {
     /// `model_type`.
     package enum ModelType: String, Sendable, Hashable, CaseIterable {
         case dense = "qwen3"
         case moe = "qwen3_moe"
+        case qwen2
+        case llama
 
-        /// The name under `architectures`.
-        package var architecture: String { self == .dense ? "Qwen3ForCausalLM" : "Qwen3MoeForCausalLM" }
-        /// The same of a reward model.
-        package var rewardArchitecture: String {
-            self == .dense ? "Qwen3ForSequenceClassification" : "Qwen3MoeForSequenceClassification"
+        package var family: Family {
+            switch self {
+            case .dense, .moe: .qwen3
+            case .qwen2: .qwen2
+            case .llama: .llama
+            }
         }
+
+        /// What the names of transformers' classes begin with.
+        private var className: String {
+            switch self {
+            case .dense: "Qwen3"
+            case .moe: "Qwen3Moe"
+            case .qwen2: "Qwen2"
+            case .llama: "Llama"
+            }
+        }
+        /// The name under `architectures`.
+        package var architecture: String { className + "ForCausalLM" }
+        /// The same of a reward model.
+        package var rewardArchitecture: String { className + "ForSequenceClassification" }
+        /// The same of a model without a head.
+        package var bodyArchitecture: String { className + "Model" }
+    }
+
+    /// Models that differ in sizes and experts only.
+    package enum Family: Sendable, Hashable, CaseIterable {
+        case qwen3
+        case qwen2
+        case llama
+
+        /// Where the projections of attention have biases if config.json does not say.
+        package var standardAttentionBias: AttentionBias { self == .qwen2 ? .queryKeyValue : .none }
+    }
+
+    /// Which projections of attention add a bias.
+    package enum AttentionBias: Sendable, Hashable {
+        case none
+        /// As in Qwen2, whose config.json has no field for it.
+        case queryKeyValue
+        /// `attention_bias: true`: also the output projection.
+        case all
     }
 
     /// The fields that only a mixture-of-experts model has.
@@ -47,6 +86,14 @@ package struct Qwen3Configuration: Hashable, Sendable {
         }
     }
 
+    package var family: Family
+    package var attentionBias: AttentionBias
+    /// FP8 (E4M3) with one factor per block of a matrix: the form of the released FP8 checkpoints.
+    package struct BlockQuantization: Sendable, Hashable {
+        package let blockRows: Int
+        package let blockColumns: Int
+    }
+
     /// C.
     package var hiddenSize: Int
     package var layerCount: Int
@@ -67,14 +114,16 @@ package struct Qwen3Configuration: Hashable, Sendable {
     package var ropeTheta: Double
     /// Nil: plain rotary embeddings.
     package var ropeScaling: RotaryScaling?
-    /// Whether the head is the embedding; a stored `lm_head.weight` is then ignored.
+    /// Whether the head is the embedding.
     package var tieWordEmbeddings: Bool
     package var initializerRange: Double
-    /// `torch_dtype` or `dtype`: how weights are stored. Nil when config.json does not say.
+    /// `torch_dtype` or `dtype`: the type of the weights, whatever the file has them in. Nil when config.json does not say.
     package var storageType: ElementType?
+    /// How the file's matrices are quantised, of which none is ever written; nil: they are not.
+    package var quantization: BlockQuantization?
     /// `eos_token_id` of config.json alone; see ``eosTokenIDs``.
     package var configuredEOSTokenIDs: [Int]
-    /// `bos_token_id`. Qwen3's tokenizer never inserts it.
+    /// `bos_token_id`. Qwen's tokenizers never insert it.
     package var bosTokenID: Int?
     /// Of generation_config.json, else of config.json.
     package var padTokenID: Int?
@@ -86,14 +135,16 @@ package struct Qwen3Configuration: Hashable, Sendable {
 
     package init(
         hiddenSize: Int, layerCount: Int, attentionHeadCount: Int, keyValueHeadCount: Int, headSize: Int,
-        intermediateSize: Int, experts: Experts? = nil, vocabularySize: Int,
-        maxPositionEmbeddings: Int = 40_960,
+        intermediateSize: Int, experts: Experts? = nil, family: Family = .qwen3, attentionBias: AttentionBias? = nil,
+        vocabularySize: Int, maxPositionEmbeddings: Int = 40_960,
         rmsNormEpsilon: Double = 1e-6, ropeTheta: Double = 1_000_000, ropeScaling: RotaryScaling? = nil,
         tieWordEmbeddings: Bool = false, initializerRange: Double = 0.02,
         storageType: ElementType? = .bfloat16,
         configuredEOSTokenIDs: [Int] = [], bosTokenID: Int? = nil, padTokenID: Int? = nil,
         generation: GenerationDefaults = GenerationDefaults()
     ) {
+        self.family = family
+        self.attentionBias = attentionBias ?? family.standardAttentionBias
         self.hiddenSize = hiddenSize
         self.layerCount = layerCount
         self.attentionHeadCount = attentionHeadCount
@@ -117,7 +168,15 @@ package struct Qwen3Configuration: Hashable, Sendable {
 }
 
 extension Qwen3Configuration {
-    package var modelType: ModelType { experts == nil ? .dense : .moe }
+    package var modelType: ModelType {
+        switch family {
+        case .qwen3: experts == nil ? .dense : .moe
+        case .qwen2: .qwen2
+        case .llama: .llama
+        }
+    }
+    /// Whether each head's queries and keys are normalised before rotation.
+    package var normalizesQueriesAndKeys: Bool { family == .qwen3 }
     /// The name under `architectures`.
     package var architecture: String { isRewardModel ? modelType.rewardArchitecture : modelType.architecture }
 

@@ -1,9 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// How rotary embeddings are stretched beyond the trained context: YaRN, the one way that Qwen3 documents.
+/// How rotary embeddings are stretched beyond the context of pre-training.
+package enum RotaryScaling: Hashable, Sendable {
+    case yarn(YaRNScaling)
+    case llama3(Llama3Scaling)
+
+    /// Context length of pre-training, in tokens.
+    package var originalMaxPositionEmbeddings: Int {
+        switch self {
+        case .yarn(let yarn): yarn.originalMaxPositionEmbeddings
+        case .llama3(let llama3): llama3.originalMaxPositionEmbeddings
+        }
+    }
+}
+
+/// The way of Llama 3.1: long waves are stretched, short ones are not, and those between are blended.
+///
+/// Source: `_compute_llama3_parameters` of transformers 5.x.
+package struct Llama3Scaling: Hashable, Sendable {
+    package var factor: Double
+    /// Waves longer than the original context divided by this are stretched by `factor`.
+    package var lowFrequencyFactor: Double
+    /// Waves shorter than the original context divided by this stay.
+    package var highFrequencyFactor: Double
+    package var originalMaxPositionEmbeddings: Int
+
+    package init(
+        factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalMaxPositionEmbeddings: Int
+    ) {
+        self.factor = factor
+        self.lowFrequencyFactor = lowFrequencyFactor
+        self.highFrequencyFactor = highFrequencyFactor
+        self.originalMaxPositionEmbeddings = originalMaxPositionEmbeddings
+    }
+}
+
+/// YaRN, the way that Qwen documents.
 ///
 /// Source: Peng et al. 2023 and `_compute_yarn_parameters` of transformers 5.x.
-package struct RotaryScaling: Hashable, Sendable {
+package struct YaRNScaling: Hashable, Sendable {
     /// Ratio of the new context to the old one, as it stands in the file (never recomputed).
     package var factor: Double
     /// Context length of pre-training, in tokens.
@@ -44,7 +79,7 @@ extension Qwen3Configuration {
             original ?? ropeScaling?.originalMaxPositionEmbeddings
             ?? (maxPositionEmbeddings == 40_960 ? 32_768 : maxPositionEmbeddings)
         var copy = self
-        copy.ropeScaling = RotaryScaling(factor: factor, originalMaxPositionEmbeddings: original)
+        copy.ropeScaling = .yarn(YaRNScaling(factor: factor, originalMaxPositionEmbeddings: original))
         copy.maxPositionEmbeddings = max(maxPositionEmbeddings, Int((Double(original) * factor).rounded()))
         return copy
     }

@@ -58,8 +58,8 @@ package struct CheckpointExport {
 
     private func copy(_ tensor: ParameterTensor, to writer: CheckpointWriter) throws {
         let view = try self.view(tensor)
-        let (from, to) = (try view.elementType(), writer.configuration.storageType ?? .bfloat16)
-        try view.withBytes { bytes in
+        let to = writer.configuration.storageType ?? .bfloat16
+        try view.withValues { bytes, from in
             guard from != to else { return try writer.append(tensor.name.rawValue, bytes) }
             let count = bytes.count / from.byteCount
             for first in stride(from: 0, to: count, by: Self.chunkElementCount) {

@@ -32,6 +32,7 @@ package final class MappedFile: @unchecked Sendable {
             base = nil
             return
         }
+        try MappedFile.refusePointer(descriptor, byteCount, path: path)
         let address = mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0)
         guard let address, address != MAP_FAILED else { throw SystemCall.error("map", file: path) }
         base = UnsafeRawPointer(address)
@@ -48,6 +49,21 @@ package final class MappedFile: @unchecked Sendable {
             throw CheckpointError(.fileSystem, "not a regular file", file: path)
         }
         return Int(status.st_size)
+    }
+
+    /// A repository that was cloned without Git LFS has small texts in place of its large files.
+    static func refusePointer(_ descriptor: Int32, _ byteCount: Int, path: String) throws {
+        let start = "version https://git-lfs.github.com/spec/"
+        guard byteCount < 1_024 else { return }
+        let text = String(
+            decoding: [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
+                count = max(0, SystemCall.retrying { pread(descriptor, buffer.baseAddress, byteCount, 0) })
+            }, as: UTF8.self)
+        guard text.hasPrefix(start) else { return }
+        let size = text.split(separator: "\n").first { $0.hasPrefix("size ") }?.dropFirst(5)
+        throw CheckpointError(
+            .notFound, "is a Git LFS pointer, not the file itself\(size.map { " of \($0) bytes" } ?? "")", file: path,
+            remedy: "run git lfs pull in its directory, or fetch the model with hf download")
     }
 
     /// Lends the bytes of `range`. The pointer is valid only inside `body`.

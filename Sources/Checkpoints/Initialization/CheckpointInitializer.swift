@@ -3,7 +3,7 @@ internal import Dispatch
 package import Foundation
 package import Tensors
 
-/// Writes checkpoints with random weights in the released form: norms 1, everything else normal with the
+/// Writes checkpoints with random weights in the released form: norms 1, biases 0, everything else normal with the
 /// configuration's `initializer_range`. The same options give the same bytes on any machine.
 package struct CheckpointInitializer: Sendable {
     package var configuration: Qwen3Configuration
@@ -36,8 +36,7 @@ package struct CheckpointInitializer: Sendable {
         let tokenizer = try tokenizerDirectory.map { try TokenizerFacts(directory: $0) }
         self.init(
             configuration: try preset.configuration(
-                layerCount: layerCount, tokenizer: tokenizer ?? ModelPreset.releasedTokenizer,
-                storageType: storageType),
+                layerCount: layerCount, tokenizer: tokenizer, storageType: storageType),
             seed: seed, storesRedundantHead: preset.storesRedundantHead, shardByteCountMax: shardByteCountMax,
             tokenizerDirectory: tokenizerDirectory)
         scalesResidualOutputs = preset.scalesResidualOutputs
@@ -76,6 +75,10 @@ package struct CheckpointInitializer: Sendable {
         if tensor.name.hasSuffix("norm.weight") {
             let ones = RandomWeights.ones(tensor.elementCount, elementType)
             return try ones.withUnsafeBytes { try writer.append(tensor.name, $0) }
+        }
+        if tensor.name.hasSuffix(".bias") {
+            let zeros = [UInt8](repeating: 0, count: tensor.byteCount)
+            return try zeros.withUnsafeBytes { try writer.append(tensor.name, $0) }
         }
         // A redundant head has the embedding's values.
         let isResidualOutput =

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Tensors
 
-/// The shapes that `apus model init` knows: the eight released models and two tiny ones for trying things out.
+/// The shapes that `apus model init` knows: released models and tiny ones for trying things out.
 package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
     /// 4 layers, 16 experts, about 2 M weights plus the vocabulary.
     case tinyMoE = "tiny-moe"
@@ -19,11 +19,34 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
     case qwen3_32B = "qwen3-32b"
     case qwen3_30B_A3B = "qwen3-30b-a3b"
     case qwen3_235B_A22B = "qwen3-235b-a22b"
+    /// As ``tinyDense``, of the other families.
+    case tinyQwen2 = "tiny-qwen2"
+    case tinyLlama = "tiny-llama"
+    case qwen2_5_0_5B = "qwen2.5-0.5b"
+    case qwen2_5_1_5B = "qwen2.5-1.5b"
+    case qwen2_5_3B = "qwen2.5-3b"
+    case qwen2_5_7B = "qwen2.5-7b"
+    case qwen2_5_14B = "qwen2.5-14b"
+    /// Also QwQ-32B's and DeepSeek-R1-Distill-Qwen-32B's.
+    case qwen2_5_32B = "qwen2.5-32b"
+    case qwen2_5_72B = "qwen2.5-72b"
+    case smolLM2_135M = "smollm2-135m"
+    case smolLM2_360M = "smollm2-360m"
+    case llama3_2_1B = "llama-3.2-1b"
+    case llama3_1_8B = "llama-3.1-8b"
 
     /// The released tokenizer: 151,669 tokens, `<|endoftext|>` and `<|im_end|>`.
     package static let releasedTokenizer = TokenizerFacts(
         idCount: 151_669, endOfTextID: 151_643, endOfTurnID: 151_645)
-    /// Rows of the embedding of the released models.
+    /// The tokenizer that the preset's model was released with; only its ids count here.
+    var releasedTokenizer: TokenizerFacts {
+        switch self {
+        case .smolLM2_135M, .smolLM2_360M: TokenizerFacts(idCount: 49_152, endOfTextID: 0, endOfTurnID: 2)
+        case .llama3_2_1B, .llama3_1_8B: TokenizerFacts(idCount: 128_256, endOfTextID: 128_001, endOfTurnID: 128_009)
+        default: Self.releasedTokenizer
+        }
+    }
+    /// Rows of the embedding of the released models of Qwen3.
     package static let releasedVocabularySize = 151_936
 
     /// Finds a preset by name, in any case, with or without "qwen3-".
@@ -55,9 +78,9 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
     ///   - storageType: how weights are stored.
     /// - Throws: `invalidOption` when the tokenizer does not fit.
     package func configuration(
-        layerCount: Int? = nil, tokenizer: TokenizerFacts = releasedTokenizer,
-        storageType: ElementType = .bfloat16
+        layerCount: Int? = nil, tokenizer: TokenizerFacts? = nil, storageType: ElementType = .bfloat16
     ) throws -> Qwen3Configuration {
+        let tokenizer = tokenizer ?? releasedTokenizer
         var configuration = shape
         if let layerCount {
             guard (1...Qwen3Configuration.Limits.layerCount).contains(layerCount) else {
@@ -73,7 +96,7 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
             throw CheckpointError(
                 .invalidOption,
                 "the tokenizer has \(tokenizer.idCount) ids, the preset \(configuration.vocabularySize) rows",
-                remedy: "use Qwen3's tokenizer with this preset")
+                remedy: "use the tokenizer of the preset's family")
         }
         let endings = [tokenizer.endOfTurnID, tokenizer.endOfTextID].compactMap { $0 }
         configuration.storageType = storageType
@@ -115,7 +138,64 @@ package enum ModelPreset: String, Sendable, Hashable, CaseIterable {
             return Self.moe(2_048, layers: 48, heads: 32, intermediate: 6_144, expertIntermediate: 768)
         case .qwen3_235B_A22B:
             return Self.moe(4_096, layers: 94, heads: 64, intermediate: 12_288, expertIntermediate: 1_536)
+        case .tinyQwen2:
+            return Qwen3Configuration(
+                hiddenSize: 128, layerCount: 4, attentionHeadCount: 8, keyValueHeadCount: 2, headSize: 16,
+                intermediateSize: 512, family: .qwen2, vocabularySize: 64, maxPositionEmbeddings: 4_096,
+                tieWordEmbeddings: true)
+        case .tinyLlama:
+            return Qwen3Configuration(
+                hiddenSize: 128, layerCount: 4, attentionHeadCount: 8, keyValueHeadCount: 2, headSize: 16,
+                intermediateSize: 512, family: .llama, vocabularySize: 64, maxPositionEmbeddings: 4_096,
+                rmsNormEpsilon: 1e-5, ropeTheta: 10_000)
+        case .qwen2_5_0_5B: return Self.qwen2(896, layers: 24, heads: 14, groups: 2, intermediate: 4_864)
+        case .qwen2_5_1_5B: return Self.qwen2(1_536, layers: 28, heads: 12, groups: 2, intermediate: 8_960)
+        case .qwen2_5_3B: return Self.qwen2(2_048, layers: 36, heads: 16, groups: 2, intermediate: 11_008)
+        case .qwen2_5_7B: return Self.qwen2(3_584, layers: 28, heads: 28, groups: 4, intermediate: 18_944)
+        case .qwen2_5_14B: return Self.qwen2(5_120, layers: 48, heads: 40, groups: 8, intermediate: 13_824)
+        case .qwen2_5_32B: return Self.qwen2(5_120, layers: 64, heads: 40, groups: 8, intermediate: 27_648)
+        case .qwen2_5_72B: return Self.qwen2(8_192, layers: 80, heads: 64, groups: 8, intermediate: 29_568)
+        case .smolLM2_135M: return Self.smolLM2(576, layers: 30, heads: 9, groups: 3, intermediate: 1_536)
+        case .smolLM2_360M: return Self.smolLM2(960, layers: 32, heads: 15, groups: 5, intermediate: 2_560)
+        case .llama3_2_1B:
+            return Self.llama3(2_048, layers: 16, headSize: 64, intermediate: 8_192, factor: 32, tied: true)
+        case .llama3_1_8B:
+            return Self.llama3(4_096, layers: 32, headSize: 128, intermediate: 14_336, factor: 8, tied: false)
         }
+    }
+
+    /// Up to 3B tied with the smaller vocabulary, above that neither.
+    private static func qwen2(
+        _ hiddenSize: Int, layers: Int, heads: Int, groups: Int, intermediate: Int
+    ) -> Qwen3Configuration {
+        let isSmall = hiddenSize <= 2_048
+        return Qwen3Configuration(
+            hiddenSize: hiddenSize, layerCount: layers, attentionHeadCount: heads, keyValueHeadCount: groups,
+            headSize: hiddenSize / heads, intermediateSize: intermediate, family: .qwen2,
+            vocabularySize: isSmall ? 151_936 : 152_064, maxPositionEmbeddings: 32_768, tieWordEmbeddings: isSmall)
+    }
+
+    private static func smolLM2(
+        _ hiddenSize: Int, layers: Int, heads: Int, groups: Int, intermediate: Int
+    ) -> Qwen3Configuration {
+        Qwen3Configuration(
+            hiddenSize: hiddenSize, layerCount: layers, attentionHeadCount: heads, keyValueHeadCount: groups,
+            headSize: 64, intermediateSize: intermediate, family: .llama, vocabularySize: 49_152,
+            maxPositionEmbeddings: 8_192, rmsNormEpsilon: 1e-5, ropeTheta: 100_000, tieWordEmbeddings: true)
+    }
+
+    private static func llama3(
+        _ hiddenSize: Int, layers: Int, headSize: Int, intermediate: Int, factor: Double, tied: Bool
+    ) -> Qwen3Configuration {
+        Qwen3Configuration(
+            hiddenSize: hiddenSize, layerCount: layers, attentionHeadCount: 32, keyValueHeadCount: 8,
+            headSize: headSize, intermediateSize: intermediate, family: .llama, vocabularySize: 128_256,
+            maxPositionEmbeddings: 131_072, rmsNormEpsilon: 1e-5, ropeTheta: 500_000,
+            ropeScaling: .llama3(
+                Llama3Scaling(
+                    factor: factor, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalMaxPositionEmbeddings: 8_192)
+            ),
+            tieWordEmbeddings: tied)
     }
 
     private static func tinyWorld(

@@ -42,6 +42,7 @@ package enum CheckpointVerifier {
     package static func verify(
         _ directory: URL, expectedHashes: [String: ContentHash] = [:], progress: (String) -> Void = { _ in }
     ) throws -> Report {
+        let directory = (try? CheckpointDirectory.resolve(directory)) ?? directory
         var report = Report()
         do {
             let checkpoint = try Checkpoint(directory: directory)

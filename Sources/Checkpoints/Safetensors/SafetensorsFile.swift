@@ -50,6 +50,7 @@ package struct SafetensorsFile: Sendable {
         guard descriptor >= 0 else { throw SystemCall.error("open", file: path) }
         defer { close(descriptor) }
         let size = try MappedFile.regularFileSize(descriptor, path: path)
+        try MappedFile.refusePointer(descriptor, size, path: path)
         let prefix = try readBytes(descriptor, count: min(8, size), at: 0, path: path)
         let count = try prefix.withUnsafeBytes {
             try SafetensorsHeader.headerByteCount($0, fileByteCount: size, file: path)

@@ -13,23 +13,27 @@ package struct TensorView: Sendable {
     /// Where its bytes lie in the file. The start may be unaligned for the element type: other writers do not
     /// pad their headers.
     package let byteRange: Range<Int>
+    /// What its elements are read as where the file has another type; nil: as stored.
+    var valueType: ElementType?
+    /// Of a quantised matrix.
+    var scales: BlockScales?
 
     package var byteCount: Int { byteRange.count }
     package var elementCount: Int { shape.reduce(1, *) }
 
-    /// The type as one that a weight may have.
-    /// - Throws: `inconsistentCheckpoint` for integers and other types that no weight of Qwen3 has.
+    /// The type of its values.
+    /// - Throws: `inconsistentCheckpoint` for integers and other types that no weight has.
     package func elementType() throws -> ElementType {
-        guard let elementType = dataType.elementType else {
+        guard let elementType = valueType ?? dataType.elementType else {
             throw CheckpointError(
                 .inconsistentCheckpoint, "has dtype \(dataType.rawValue), expected F32, BF16 or F16",
                 file: file.url.path, tensor: name,
-                remedy: "convert the checkpoint; quantized checkpoints are not read")
+                remedy: "convert the checkpoint")
         }
         return elementType
     }
 
-    /// Lends the bytes; the pointer is valid only inside `body`. Use unaligned loads.
+    /// Lends the bytes as they are stored; the pointer is valid only inside `body`. Use unaligned loads.
     package func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         try file.withBytes(byteRange, body)
     }
@@ -46,15 +50,18 @@ package struct TensorView: Sendable {
         precondition(rows.lowerBound >= 0 && rows.upperBound <= shape[0], "rows \(rows) of \(shape)")
         let rowByteCount = shape.dropFirst().reduce(dataType.bitCount / 8, *)
         let start = byteRange.lowerBound + rows.lowerBound * rowByteCount
+        var scales = scales
+        scales?.firstRow += rows.lowerBound
         return TensorView(
             name: name ?? self.name, dataType: dataType, shape: [rows.count] + shape.dropFirst(), file: file,
-            byteRange: start..<start + rows.count * rowByteCount)
+            byteRange: start..<start + rows.count * rowByteCount, valueType: valueType, scales: scales)
     }
 
     /// The same bytes as another shape of equally many elements.
     package func reshaped(_ shape: [Int], name: String? = nil) -> TensorView {
         precondition(shape.reduce(1, *) == elementCount, "\(self.shape) cannot become \(shape)")
         return TensorView(
-            name: name ?? self.name, dataType: dataType, shape: shape, file: file, byteRange: byteRange)
+            name: name ?? self.name, dataType: dataType, shape: shape, file: file, byteRange: byteRange,
+            valueType: valueType, scales: scales)
     }
 }

@@ -100,6 +100,13 @@ struct JobPreparation {
 
     func url(_ path: String) -> URL { URL(fileURLWithPath: path).standardizedFileURL }
 
+    /// Of each model once, in this order.
+    func notes(of models: [ModelFiles?]) -> [String] {
+        models.reduce(into: []) { notes, model in
+            notes += (model?.notes ?? []).filter { !notes.contains($0) }
+        }
+    }
+
     // MARK: - Rollouts
 
     private func prepare(_ job: RolloutJob, _ parsed: Job, _ id: UInt64) throws -> PreparedSubmission {
@@ -147,7 +154,7 @@ struct JobPreparation {
             environment: job.environment, judge: job.judge, rewardModel: rewardModel, renderer, model, rows)
         if let teacher = job.teacher { settings.score = teacher.outputs.wire }
         settings.score.temperature = Float(job.sampling.temperature == 0 ? 1 : job.sampling.temperature)
-        var warnings = renderer.warnings + tooLong
+        var warnings = notes(of: [model, teacher, rewardModel]) + renderer.warnings + tooLong
         if let text = skipped(reader) { warnings.append(text) }
         return try PreparedSubmission(
             admitted: admitted(
@@ -372,7 +379,7 @@ struct JobPreparation {
         return try PreparedSubmission(
             admitted: admitted(parsed, id, kind: "score", rows.count, 1, job.resources, job.model.replicas, job.output),
             policy: nil, scorer: model.description, settings: settings, rows: rows,
-            warnings: renderer.warnings + [skipped(reader)].compactMap { $0 }, firstPrompt: firstPrompt)
+            warnings: model.notes + renderer.warnings + [skipped(reader)].compactMap { $0 }, firstPrompt: firstPrompt)
     }
 
     // MARK: - Both

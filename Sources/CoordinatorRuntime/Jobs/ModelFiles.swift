@@ -6,7 +6,8 @@ internal import JobSpecification
 internal import SwiftProtobuf
 internal import Tokenization
 
-/// A model directory as the coordinator looks at it: headers and tokenizer, never a weight.
+/// A model directory as the coordinator looks at it: headers and tokenizer, no weight but a tied head (see
+/// ``Checkpoint``).
 struct ModelFiles {
     let checkpoint: Checkpoint
     let compute: ComputeType
@@ -36,6 +37,9 @@ struct ModelFiles {
             directory, compute: section.compute, version: version, yarnFactor: section.yarnFactor,
             originalContext: section.originalContext)
     }
+
+    /// What was made of the files, for the job's notes.
+    var notes: [String] { checkpoint.notes.map { "\(checkpoint.directory.path): \($0)" } }
 
     var contextLength: Int { checkpoint.configuration.maxPositionEmbeddings }
     var cacheByteCountPerToken: Int {

@@ -36,7 +36,7 @@ extension JobPreparation {
         let isSupervised = !job.generates
         var rows: [JobRow] = []
         var firstPrompt: FirstPrompt?
-        var warnings = renderer.warnings
+        var warnings = notes(of: [model, reference, rewardModel] + teachers.files) + renderer.warnings
         var sources: [WireDataSource] = []
         for data in job.data {
             let first = rows.count

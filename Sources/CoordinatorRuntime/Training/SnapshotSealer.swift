@@ -21,7 +21,9 @@ struct SnapshotSealer {
     /// - Throws: one line.
     func seal() throws -> String {
         let target = URL(fileURLWithPath: String(partial.path.dropLast(".partial".count)), isDirectory: true)
-        let source = try Checkpoint(directory: URL(fileURLWithPath: specification.model.path, isDirectory: true))
+        let seed = specification.method == .reward ? UInt64(specification.seed) : nil
+        let source = try Checkpoint(
+            directory: URL(fileURLWithPath: specification.model.path, isDirectory: true), freshHeadSeed: seed)
         let state = TrainingStateRecord(updates: job.updateCount(before: version))
         try write(Data((state.text + "\n").utf8), TrainingStateRecord.path)
         var configuration = source.configuration
@@ -29,7 +31,8 @@ struct SnapshotSealer {
         if specification.method == .reward {
             configuration = configuration.asRewardModel
             // transformers would pool before an end of answer that is also what fills a batch up.
-            let files = try ModelFiles(source.directory, compute: specification.model.compute, version: 0)
+            let files = try ModelFiles(
+                source.directory, compute: specification.model.compute, version: 0, freshHeadSeed: seed)
             if let end = try files.endOfAnswer(), configuration.padTokenID == Int(end) {
                 configuration.padTokenID = nil
             }

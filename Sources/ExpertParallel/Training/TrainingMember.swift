@@ -504,9 +504,9 @@ package final class TrainingMember {
         version += 1
     }
 
-    /// What a block's weights travel as: norms stay fp32, all else is of the compute type.
+    /// What a block's weights travel as: norms and biases stay fp32, all else is of the compute type.
     private func type(of block: ParameterLayout.Block) -> ComputeType {
-        layout.entries[block.entry].tensor.kind == .norm ? .fp32 : model.compute
+        layout.entries[block.entry].tensor.kind.isVector ? .fp32 : model.compute
     }
 
     private func payload(of block: ParameterLayout.Block, _ values: UnsafePointer<Float>) -> Payload {

@@ -10,23 +10,37 @@ package struct DecoderLayerWeights: Sendable {
         case mixtureOfExperts(router: PackedMatrix)
     }
 
-    package let inputNorm: [Float]  // [C]
+    package var inputNorm: [Float]  // [C]
     package let query: PackedMatrix  // [H * D, C]
     package let key: PackedMatrix  // [G * D, C]
     package let value: PackedMatrix  // [G * D, C]
     package let output: PackedMatrix  // [C, H * D]
-    package let queryNorm: [Float]  // [D]
-    package let keyNorm: [Float]  // [D]
-    package let postAttentionNorm: [Float]  // [C]
+    /// Of the four projections; empty where the family has none.
+    package var biases: AttentionBiases
+    /// Nil in families that rotate queries and keys as they are.
+    package var headNorms: HeadNorms?
+    package var postAttentionNorm: [Float]  // [C]
     package let feedForward: FeedForward
+
+    package struct AttentionBiases: Sendable {
+        package var query: [Float] = []  // [H * D]
+        package var key: [Float] = []  // [G * D]
+        package var value: [Float] = []  // [G * D]
+        package var output: [Float] = []  // [C]
+    }
+
+    package struct HeadNorms: Sendable {
+        package var query: [Float]  // [D]
+        package var key: [Float]  // [D]
+    }
 }
 
 /// Every weight that a worker needs of a model besides experts.
 package struct TrunkWeights: Sendable {
     /// Rows of the embedding, `[V, C]`, row-major, in the compute type.
     package let embedding: PageBuffer
-    package let layers: [DecoderLayerWeights]
-    package let finalNorm: [Float]
+    package var layers: [DecoderLayerWeights]
+    package var finalNorm: [Float]
     /// The output head, `[V, C]`, the embedding again when the two are tied; `[1, C]` of a reward model.
     package let head: PackedMatrix
 }

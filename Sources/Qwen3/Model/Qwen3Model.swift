@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Qwen3 decoder, dense and mixture-of-experts, over a batch of spans of several sequences.
+// The decoder, dense and mixture-of-experts, over a batch of spans of several sequences.
 //
-//   x = embed[ids]; per layer: h = RMSNorm(x); q, k, v = h·Wᵀ; per-head RMSNorm of q and k; RoPE; attention over the
-//   paged cache; x += o·Wₒᵀ; h = RMSNorm(x); x += SwiGLU(h) or experts(h); at the end RMSNorm and the head.
+//   x = embed[ids]; per layer: h = RMSNorm(x); q, k, v = h·Wᵀ + b; per-head RMSNorm of q and k; RoPE; attention over the
+//   paged cache; x += o·Wₒᵀ + b; h = RMSNorm(x); x += SwiGLU(h) or experts(h); at the end RMSNorm and the head.
+//
+// Qwen3 has no biases, Qwen2 and Llama no norms of q and k; Qwen2 has biases of q, k and v.
 //
 // The residual stream, router logits and everything between kernels is fp32; inputs of products are rounded to the
 // compute type. Every operation treats a row alone, so a token's numbers never depend on what it was batched with.
-// Source: `modeling_qwen3_moe.py` of transformers; Qwen3 Technical Report section 2.
+// Source: `modeling_qwen3_moe.py`, `modeling_qwen2.py` and `modeling_llama.py` of transformers; Qwen3 Technical Report section 2.
 internal import CKernels
 package import Checkpoints
 internal import Glibc
@@ -197,9 +199,11 @@ package final class Qwen3Model {
         if let kept { tape?.keep(buffers.residual, rows * configuration.hiddenSize, in: kept.input) }
         norm(layer.inputNorm, buffers.residual, rows: rows, into: buffers.normed, as: compute)
         multiplyTogether(
-            [(layer.query, buffers.query), (layer.key, buffers.key), (layer.value, buffers.value)],
-            buffers.normed, rows)
-        if let kept {
+            [
+                (layer.query, layer.biases.query, buffers.query), (layer.key, layer.biases.key, buffers.key),
+                (layer.value, layer.biases.value, buffers.value),
+            ], buffers.normed, rows)
+        if let kept, configuration.normalizesQueriesAndKeys {
             tape?.keep(buffers.query, rows * configuration.querySize, in: kept.rawQuery)
             tape?.keep(buffers.key, rows * configuration.keyValueSize, in: kept.rawKey)
         }
@@ -211,23 +215,31 @@ package final class Qwen3Model {
             tape?.keep(buffers.query, rows * configuration.querySize, in: kept.query)
             memcpy(kept.attended, buffers.attended, rows * configuration.querySize * compute.byteCount)
         }
-        layer.output.multiply(buffers.attended, rowCount: rows, into: buffers.projected, on: pool)
+        multiplyTogether([(layer.output, layer.biases.output, buffers.projected)], buffers.attended, rows)
         observer?(.attentionOutput(layer: index), buffers.projected, rows, configuration.hiddenSize)
         addToResidual(buffers, rows)
     }
 
-    /// Several products of one input as one parallel loop.
+    /// Several products of one input as one parallel loop; a bias is added to the finished sum, unless it is empty.
     private func multiplyTogether(
-        _ products: [(matrix: PackedMatrix, y: UnsafeMutablePointer<Float>)], _ x: UnsafeRawPointer, _ rows: Int
+        _ products: [(matrix: PackedMatrix, bias: [Float], y: UnsafeMutablePointer<Float>)], _ x: UnsafeRawPointer,
+        _ rows: Int
     ) {
         var firstTask: [Int] = [0]
         for product in products { firstTask.append(firstTask.last! + product.matrix.slabCount) }
         pool.parallel(firstTask.last!) { task in
             let which = firstTask.lastIndex { $0 <= task }!
-            let (matrix, y) = products[which]
+            let (matrix, bias, y) = products[which]
+            let outputs = matrix.slab(task - firstTask[which])
             matrix.multiply(
-                x, xStride: matrix.inputCount, rowCount: rows, into: y, yStride: matrix.outputCount,
-                outputs: matrix.slab(task - firstTask[which]))
+                x, xStride: matrix.inputCount, rowCount: rows, into: y, yStride: matrix.outputCount, outputs: outputs)
+            if bias.isEmpty { return }
+            bias.withUnsafeBufferPointer { bias in
+                for row in 0..<rows {
+                    let target = y + row * matrix.outputCount + outputs.lowerBound
+                    ck_add(target, bias.baseAddress! + outputs.lowerBound, Int64(outputs.count), target)
+                }
+            }
         }
     }
 
@@ -243,10 +255,14 @@ package final class Qwen3Model {
         let key = buffers.key + row * keyHeads * size
         let value = buffers.value + row * keyHeads * size
         let (cosine, sine) = (buffers.cosine + row * half, buffers.sine + row * half)
-        for (x, heads, weight) in [(query, queryHeads, layer.queryNorm), (key, keyHeads, layer.keyNorm)] {
-            ck_rms_norm(
-                CK_FP32, x, Int64(size), weight, Float(configuration.rmsNormEpsilon), Int64(size), Int64(heads), x,
-                Int64(size))
+        for (x, heads, weight) in [
+            (query, queryHeads, layer.headNorms?.query), (key, keyHeads, layer.headNorms?.key),
+        ] {
+            if let weight {
+                ck_rms_norm(
+                    CK_FP32, x, Int64(size), weight, Float(configuration.rmsNormEpsilon), Int64(size), Int64(heads), x,
+                    Int64(size))
+            }
             ck_rope(x, Int64(size), Int64(heads), Int64(size), cosine, sine)
         }
         let position = batch.positions[row]

@@ -4,20 +4,24 @@ internal import Foundation
 package import Tensors
 
 extension TensorView {
+    /// - Throws: ``CheckpointError`` when the shape is not `expected`.
+    func requireShape(_ expected: [Int]) throws(CheckpointError) {
+        guard shape == expected else {
+            throw CheckpointError(
+                .inconsistentCheckpoint, "has shape \(shape), expected \(expected) by config.json",
+                file: file.url.path, tensor: name)
+        }
+    }
+
     /// Lends the elements of a weight, aligned for their type, and drops the mapped pages afterwards.
     ///
     /// - Throws: ``CheckpointError`` when the shape is not `shape` or the type is none that a weight may have.
     package func withFloatBytes<R>(
         shape expected: [Int], _ body: (UnsafeRawPointer, ElementType) throws -> R
     ) throws -> R {
-        guard shape == expected else {
-            throw CheckpointError(
-                .inconsistentCheckpoint, "has shape \(shape), expected \(expected) by config.json",
-                file: file.url.path, tensor: name)
-        }
-        let type = try elementType()
+        try requireShape(expected)
         defer { dropPages() }
-        return try withBytes { bytes in
+        return try withValues { bytes, type in
             guard let base = bytes.baseAddress else { return try body(UnsafeRawPointer(bitPattern: 64)!, type) }
             if Int(bitPattern: base) % type.byteCount == 0 { return try body(base, type) }
             // Other writers do not pad their headers, so the data may start at an odd address.

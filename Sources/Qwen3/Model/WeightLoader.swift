@@ -65,10 +65,20 @@ package struct WeightLoader {
             key: try matrix(names.kProj, keyWidth, c.hiddenSize),
             value: try matrix(names.vProj, keyWidth, c.hiddenSize),
             output: try matrix(names.oProj, c.hiddenSize, queryWidth),
-            queryNorm: try vector(names.qNorm, c.headSize),
-            keyNorm: try vector(names.kNorm, c.headSize),
+            biases: try biases(names),
+            headNorms: c.normalizesQueriesAndKeys
+                ? .init(query: try vector(names.qNorm, c.headSize), key: try vector(names.kNorm, c.headSize)) : nil,
             postAttentionNorm: try vector(names.postAttentionNorm, c.hiddenSize),
             feedForward: feedForward)
+    }
+
+    private func biases(_ names: TensorName.Layer) throws -> DecoderLayerWeights.AttentionBiases {
+        let c = configuration
+        if c.attentionBias == .none { return .init() }
+        return .init(
+            query: try vector(names.qProj.bias, c.querySize), key: try vector(names.kProj.bias, c.keyValueSize),
+            value: try vector(names.vProj.bias, c.keyValueSize),
+            output: c.attentionBias == .all ? try vector(names.oProj.bias, c.hiddenSize) : [])
     }
 
     /// The three matrices of a block side by side in one allocation.
@@ -104,17 +114,30 @@ package struct WeightLoader {
     }
 
     private func pack(_ view: TensorView, into matrix: PackedMatrix) throws {
-        let isDamaged = Locked(false)
-        try view.withFloatBytes(shape: [matrix.outputCount, matrix.inputCount]) { source, stored in
-            let slab = max(16, matrix.slabRowCount)
-            pool.parallel((matrix.outputCount + slab - 1) / slab) { index in
-                let rows = index * slab..<min(matrix.outputCount, (index + 1) * slab)
-                let first = source + rows.lowerBound * matrix.inputCount * stored.byteCount
-                if !isFinite(first, stored, rows.count * matrix.inputCount) { isDamaged.withLock { $0 = true } }
-                matrix.pack(from: source, stored: stored, rows: rows)
-            }
+        let slab = max(16, matrix.slabRowCount)
+        try inPieces(view, [matrix.outputCount, matrix.inputCount], rowsPerPiece: slab) { source, stored, rows in
+            let first = source - rows.lowerBound * matrix.inputCount * stored.byteCount
+            matrix.pack(from: first, stored: stored, rows: rows)
         }
-        if isDamaged.withLock({ $0 }) { throw damaged(view.name) }
+    }
+
+    /// Lends a matrix some rows at a time on all threads, so that one that has to be converted takes little memory.
+    private func inPieces(
+        _ view: TensorView, _ shape: [Int], rowsPerPiece: Int,
+        _ body: (UnsafeRawPointer, ElementType, Range<Int>) -> Void
+    ) throws {
+        try view.requireShape(shape)
+        let problem = Locked<(any Error)?>(nil)
+        pool.parallel((shape[0] + rowsPerPiece - 1) / rowsPerPiece) { piece in
+            let rows = piece * rowsPerPiece..<min(shape[0], (piece + 1) * rowsPerPiece)
+            do {
+                try view.rows(rows).withFloatBytes(shape: [rows.count, shape[1]]) { source, stored in
+                    guard isFinite(source, stored, rows.count * shape[1]) else { throw damaged(view.name) }
+                    body(source, stored, rows)
+                }
+            } catch { problem.withLock { $0 = $0 ?? error } }
+        }
+        if let error = problem.withLock({ $0 }) { throw error }
     }
 
     /// One such value makes every answer of the model wrong, and is found here for the price of a look.
@@ -128,19 +151,11 @@ package struct WeightLoader {
     private func rows(_ name: TensorName, _ shape: [Int]) throws -> PageBuffer {
         let count = shape.reduce(1, *)
         let buffer = try PageBuffer(byteCount: count * compute.byteCount)
-        let isDamaged = Locked(false)
-        try checkpoint.tensor(name).withFloatBytes(shape: shape) { source, stored in
-            let width = shape[1]
-            let blockRows = max(1, 65_536 / width)
-            pool.parallel((shape[0] + blockRows - 1) / blockRows) { block in
-                let first = block * blockRows
-                let elements = (min(shape[0], first + blockRows) - first) * width
-                let from = source + first * width * stored.byteCount
-                if !isFinite(from, stored, elements) { isDamaged.withLock { $0 = true } }
-                convert(from, stored, elements, to: buffer.base + first * width * compute.byteCount)
-            }
+        let width = shape[1]
+        try inPieces(try checkpoint.tensor(name), shape, rowsPerPiece: max(1, 65_536 / width)) { source, stored, rows in
+            let target = buffer.base + rows.lowerBound * width * compute.byteCount
+            convert(source, stored, rows.count * width, to: target)
         }
-        if isDamaged.withLock({ $0 }) { throw damaged(name.rawValue) }
         return buffer
     }
 
@@ -166,7 +181,7 @@ package struct WeightLoader {
         }
     }
 
-    /// A norm weight: always fp32, whatever the compute type.
+    /// A norm's weight or a bias: always fp32, whatever the compute type.
     private func vector(_ name: TensorName, _ count: Int) throws -> [Float] {
         try checkpoint.tensor(name).withFloatBytes(shape: [count]) { source, stored in
             guard isFinite(source, stored, count) else { throw damaged(name.rawValue) }

@@ -14,7 +14,7 @@ package final class ActivationTape {
     struct Layer {
         let input: UnsafeMutablePointer<Float>  // [R, C], the residual stream
         let middle: UnsafeMutablePointer<Float>  // [R, C], after attention
-        let rawQuery: UnsafeMutablePointer<Float>  // [R, H, D], before norm and rotation
+        let rawQuery: UnsafeMutablePointer<Float>  // [R, H, D], before norm and rotation; empty without such norms
         let rawKey: UnsafeMutablePointer<Float>  // [R, G, D]
         let query: UnsafeMutablePointer<Float>  // [R, H, D], as attention used it
         let attended: UnsafeMutableRawPointer  // [R, H, D], compute type
@@ -54,8 +54,9 @@ package final class ActivationTape {
     private static func aligned(_ size: Int) -> Int { (size + 63) / 64 * 64 }
 
     private static func layerSizes(_ rows: Int, _ c: Qwen3Configuration, _ compute: ComputeType) -> [Int] {
-        [
-            rows * c.hiddenSize * 4, rows * c.hiddenSize * 4, rows * c.querySize * 4, rows * c.keyValueSize * 4,
+        let raw = c.normalizesQueriesAndKeys ? rows * 4 : 0
+        return [
+            rows * c.hiddenSize * 4, rows * c.hiddenSize * 4, raw * c.querySize, raw * c.keyValueSize,
             rows * c.querySize * 4, rows * c.querySize * compute.byteCount, rows * c.expertCount * 4,
         ]
     }

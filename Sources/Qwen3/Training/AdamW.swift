@@ -8,7 +8,7 @@ package struct AdamWSettings: Sendable, Hashable {
     package var beta1: Double
     package var beta2: Double
     package var epsilon: Double
-    /// Decoupled; not applied to norms.
+    /// Decoupled; not applied to norms and biases.
     package var weightDecay: Double
 
     package init(beta1: Double = 0.9, beta2: Double = 0.95, epsilon: Double = 1e-8, weightDecay: Double = 0) {

@@ -194,13 +194,22 @@ package final class BackwardPass {
         try products.weightGradient(
             stream, outputs: width, kept.attended, inputs: querySize, rows: rows,
             into: gradient + layout[names.oProj].offset, adds: false)
+        biasGradient(layer.biases.output, stream, width, rows, names.oProj, gradient)
         try attend(index, tape, cache, b)
-        try unrotate(
-            kept.rawQuery, layer.queryNorm, b.query, configuration.attentionHeadCount, tape, b,
-            gradient + layout[names.qNorm].offset)
-        try unrotate(
-            kept.rawKey, layer.keyNorm, b.key, configuration.keyValueHeadCount, tape, b,
-            gradient + layout[names.kNorm].offset)
+        unrotate(b.query, configuration.attentionHeadCount, tape)
+        unrotate(b.key, configuration.keyValueHeadCount, tape)
+        if let norms = layer.headNorms {
+            // The weight's gradient needs dy, which the norm's backward overwrites: first the scales, then both.
+            try normWeightAndInput(
+                kept.rawQuery, norms.query, b.query, rows * configuration.attentionHeadCount, b,
+                gradient + layout[names.qNorm].offset)
+            try normWeightAndInput(
+                kept.rawKey, norms.key, b.key, rows * configuration.keyValueHeadCount, b,
+                gradient + layout[names.kNorm].offset)
+        }
+        biasGradient(layer.biases.query, b.query, querySize, rows, names.qProj, gradient)
+        biasGradient(layer.biases.key, b.key, keySize, rows, names.kProj, gradient)
+        biasGradient(layer.biases.value, b.value, keySize, rows, names.vProj, gradient)
         model.norm(layer.inputNorm, kept.input, rows: rows, into: b.normed, as: model.compute)
         for (dy, matrix, name, size, adds) in [
             (b.query, layer.query, names.qProj, querySize, false), (b.key, layer.key, names.kProj, keySize, true),
@@ -272,14 +281,26 @@ package final class BackwardPass {
         }
     }
 
-    /// From the gradient of normalised and rotated heads to that of the projection, in place.
-    private func unrotate(
-        _ raw: UnsafePointer<Float>, _ weight: [Float], _ dy: UnsafeMutablePointer<Float>, _ heads: Int,
-        _ tape: ActivationTape, _ b: Buffers, _ weightGradient: UnsafeMutablePointer<Float>
-    ) throws {
+    /// The gradient of a product's bias: the sum of its outputs' gradients over rows, in row order. Nothing where there is
+    /// no bias.
+    private func biasGradient(
+        _ bias: [Float], _ dy: UnsafePointer<Float>, _ width: Int, _ rows: Int, _ product: TensorName,
+        _ gradient: UnsafeMutablePointer<Float>
+    ) {
+        if bias.isEmpty { return }
+        let target = gradient + layout[product.bias].offset
+        memset(target, 0, width * 4)
+        model.pool.parallel((width + 63) / 64) { block in
+            let first = block * 64
+            let count = Int64(min(64, width - first))
+            for row in 0..<rows { ck_add(target + first, dy + row * width + first, count, target + first) }
+        }
+    }
+
+    /// From the gradient of rotated heads to that of the same before rotation, in place.
+    private func unrotate(_ dy: UnsafeMutablePointer<Float>, _ heads: Int, _ tape: ActivationTape) {
         let (size, rows) = (configuration.headSize, tape.rowCount)
         let half = size / 2
-        let epsilon = Float(configuration.rmsNormEpsilon)
         model.pool.parallel((rows + 7) / 8) { block in
             withUnsafeTemporaryAllocation(of: Float.self, capacity: max(1, half)) { sine in
                 for row in block * 8..<min(rows, block * 8 + 8) {
@@ -291,14 +312,14 @@ package final class BackwardPass {
                 }
             }
         }
-        // The weight's gradient needs dy, which the norm's backward overwrites: first the scales, then both.
-        try normWeightAndInput(raw, weight, dy, rows * heads, size, epsilon, b, weightGradient)
     }
 
+    /// From the gradient of normalised heads to that of the projection, in place.
     private func normWeightAndInput(
-        _ x: UnsafePointer<Float>, _ weight: [Float], _ dy: UnsafeMutablePointer<Float>, _ rows: Int, _ width: Int,
-        _ epsilon: Float, _ b: Buffers, _ weightGradient: UnsafeMutablePointer<Float>
+        _ x: UnsafePointer<Float>, _ weight: [Float], _ dy: UnsafeMutablePointer<Float>, _ rows: Int, _ b: Buffers,
+        _ weightGradient: UnsafeMutablePointer<Float>
     ) throws {
+        let (width, epsilon) = (configuration.headSize, Float(configuration.rmsNormEpsilon))
         let target = try products.reserveSum(rows * width)
         normKernel(x, weight, dy, target, rows, width, epsilon, adds: false, b.scales)
         normWeight(x, dy, rows, width, b.scales, weightGradient)

@@ -11,8 +11,8 @@ package struct ParameterLayout: Sendable {
         /// Vectors count as one row.
         package let rows: Int
         package let columns: Int
-        /// Whether weight decay applies: to all but norms, as the Hugging Face trainer groups them.
-        package var decays: Bool { tensor.kind != .norm }
+        /// Whether weight decay applies: to all but norms and biases, as the Hugging Face trainer groups them.
+        package var decays: Bool { !tensor.kind.isVector }
         package var elementCount: Int { rows * columns }
     }
 

@@ -17,7 +17,7 @@ extension Qwen3Model {
     package func refresh(_ tensor: ParameterTensor, rows: Range<Int>, _ values: UnsafePointer<Float>) {
         let columns = tensor.shape.last ?? 1
         switch tensor.kind {
-        case .norm: setNorm(tensor, Array(UnsafeBufferPointer(start: values, count: columns)))
+        case .norm, .bias: setVector(tensor, Array(UnsafeBufferPointer(start: values, count: columns)))
         case .embedding:
             let target = trunk.embedding.base + rows.lowerBound * columns * compute.byteCount
             let count = rows.count * columns
@@ -36,8 +36,8 @@ extension Qwen3Model {
     package func values(of tensor: ParameterTensor, into target: UnsafeMutablePointer<Float>) {
         let count = tensor.elementCount
         switch tensor.kind {
-        case .norm:
-            let values = norm(tensor)
+        case .norm, .bias:
+            let values = vector(tensor)
             target.update(from: values, count: count)
         case .embedding:
             let source = trunk.embedding.base
@@ -51,15 +51,10 @@ extension Qwen3Model {
         }
     }
 
-    private func norm(_ tensor: ParameterTensor) -> [Float] {
+    private func vector(_ tensor: ParameterTensor) -> [Float] {
         guard let index = tensor.layer else { return trunk.finalNorm }
-        let (layer, names) = (trunk.layers[index], TensorName.layer(index))
-        switch tensor.name {
-        case names.inputNorm: return layer.inputNorm
-        case names.postAttentionNorm: return layer.postAttentionNorm
-        case names.qNorm: return layer.queryNorm
-        default: return layer.keyNorm
-        }
+        var layer = trunk.layers[index]
+        return layer.withVector(tensor.name, TensorName.layer(index)) { $0 }
     }
 
     private func matrix(_ tensor: ParameterTensor) -> PackedMatrix {
@@ -80,23 +75,33 @@ extension Qwen3Model {
         }
     }
 
-    private func setNorm(_ tensor: ParameterTensor, _ values: [Float]) {
-        guard let index = tensor.layer else {
-            return replaceTrunk(
-                TrunkWeights(
-                    embedding: trunk.embedding, layers: trunk.layers, finalNorm: values, head: trunk.head))
+    private func setVector(_ tensor: ParameterTensor, _ values: [Float]) {
+        var changed = trunk
+        if let index = tensor.layer {
+            changed.layers[index].withVector(tensor.name, TensorName.layer(index)) { $0 = values }
+        } else {
+            changed.finalNorm = values
         }
-        let (layer, names) = (trunk.layers[index], TensorName.layer(index))
-        func pick(_ name: TensorName, _ old: [Float]) -> [Float] { tensor.name == name ? values : old }
-        var layers = trunk.layers
-        layers[index] = DecoderLayerWeights(
-            inputNorm: pick(names.inputNorm, layer.inputNorm), query: layer.query, key: layer.key, value: layer.value,
-            output: layer.output, queryNorm: pick(names.qNorm, layer.queryNorm),
-            keyNorm: pick(names.kNorm, layer.keyNorm),
-            postAttentionNorm: pick(names.postAttentionNorm, layer.postAttentionNorm), feedForward: layer.feedForward)
-        replaceTrunk(
-            TrunkWeights(
-                embedding: trunk.embedding, layers: layers, finalNorm: trunk.finalNorm, head: trunk.head))
+        replaceTrunk(changed)
+    }
+}
+
+extension DecoderLayerWeights {
+    /// Lends a norm's weight or a bias.
+    fileprivate mutating func withVector<R>(
+        _ name: TensorName, _ names: TensorName.Layer, _ body: (inout [Float]) -> R
+    ) -> R {
+        switch name {
+        case names.inputNorm: return body(&inputNorm)
+        case names.postAttentionNorm: return body(&postAttentionNorm)
+        case names.qNorm: return body(&headNorms!.query)
+        case names.kNorm: return body(&headNorms!.key)
+        case names.qProj.bias: return body(&biases.query)
+        case names.kProj.bias: return body(&biases.key)
+        case names.vProj.bias: return body(&biases.value)
+        case names.oProj.bias: return body(&biases.output)
+        default: preconditionFailure("\(name) is no vector")
+        }
     }
 }
 
@@ -151,8 +156,9 @@ extension WeightLoader {
         } else {
             view = try checkpoint.tensor(tensor.name)
         }
-        try view.withFloatBytes(shape: tensor.shape) { source, stored in
-            let from = source + rows.lowerBound * columns * stored.byteCount
+        // A vector is one row.
+        let part = tensor.shape.count == 1 ? view : view.rows(rows)
+        try part.withFloatBytes(shape: tensor.shape.count == 1 ? tensor.shape : [rows.count, columns]) { from, stored in
             let count = rows.count * columns
             switch stored {
             case .float32: memcpy(target, from, count * 4)

@@ -63,7 +63,8 @@ struct VerifyCommand: ParsableCommand {
         guard let compute = Tensors.ComputeType(rawValue: job.model.compute.rawValue) else {
             throw InputError("unknown compute type")
         }
-        let settings = try RolloutSettings(job, checkpoint: checkpoint, tokenizer: Tokenizer(directory: url))
+        let settings = try RolloutSettings(
+            job, checkpoint: checkpoint, tokenizer: Tokenizer(directory: checkpoint.directory))
         let decoder = try Qwen3Model(checkpoint, compute: compute, pool: ComputePool(threadCount: threads))
         let longest = records.map { ($0.prompt_ids?.count ?? 0) + job.sampling.maxNewTokens }.max() ?? 0
         let pageSize = job.resources.pageSize

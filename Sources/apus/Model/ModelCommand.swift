@@ -29,7 +29,7 @@ struct ModelInit: ParsableCommand {
     @Option(help: "Seed of the weights. The same options give the same bytes on any machine.")
     var seed: UInt64 = 0
 
-    @Option(help: "How weights are stored: bf16 or fp32.")
+    @Option(help: "How weights are stored: bf16, fp16 or fp32.")
     var dtype = "bf16"
 
     @Option(help: "A directory whose tokenizer files are copied. Tiny presets take their vocabulary from it.")
@@ -39,10 +39,7 @@ struct ModelInit: ParsableCommand {
     var shardBytes = ShardPlan.standardByteCountMax
 
     func run() throws {
-        guard let type = ["bf16": ElementType.bfloat16, "fp32": .float32][dtype] else {
-            complain("--dtype \(dtype): choose bf16 or fp32")
-            throw ExitStatus.usage
-        }
+        let type = try elementType(dtype)
         try reporting(ExitStatus.badInput) {
             let initializer = try CheckpointInitializer(
                 preset: ModelPreset(named: preset), layerCount: layers, seed: seed, storageType: type,
@@ -81,6 +78,7 @@ struct ModelInspect: ParsableCommand {
                         + "\(Format.bytes(summary.parametersPerExpert * (c.storageType ?? .bfloat16).byteCount)) each, layout "
                         + "\(checkpoint.expertLayout)")
             }
+            for note in checkpoint.notes { print("  \(note)") }
             print(
                 "  parameters \(Format.count(summary.parameters.total)), active per token "
                     + "\(Format.count(summary.parameters.active))")
@@ -128,25 +126,21 @@ struct ModelExport: ParsableCommand {
     @Argument(help: "The directory to make. It must not exist.")
     var target: String
 
-    @Option(help: "How weights are stored: bf16 or fp32; otherwise as they are.")
+    @Option(help: "How weights are stored: bf16, fp16 or fp32; otherwise in the type that config.json names.")
     var dtype: String?
 
     @Option(help: "Largest file, in bytes.")
     var shardBytes = ShardPlan.standardByteCountMax
 
     func run() throws {
-        let type = try dtype.map { name in
-            guard let type = ["bf16": ElementType.bfloat16, "fp32": .float32][name] else {
-                complain("--dtype \(name): choose bf16 or fp32")
-                throw ExitStatus.usage
-            }
-            return type
-        }
+        let type = try dtype.map(elementType)
         try reporting(ExitStatus.badInput) {
             let model = URL(fileURLWithPath: source).appendingPathComponent("model", isDirectory: true)
             let isRun = FileManager.default.fileExists(atPath: model.path)
             let directory = isRun ? model.resolvingSymlinksInPath() : URL(fileURLWithPath: source)
-            var export = CheckpointExport(try Checkpoint(directory: directory))
+            let checkpoint = try Checkpoint(directory: directory)
+            for note in checkpoint.notes { complain("\(source): \(note)") }
+            var export = CheckpointExport(checkpoint)
             export.elementType = type
             export.shardByteCountMax = shardBytes
             try export.write(to: URL(fileURLWithPath: target))
@@ -156,4 +150,13 @@ struct ModelExport: ParsableCommand {
                     + "\(Format.bytes(summary.storedByteCount))")
         }
     }
+}
+
+/// The type of `--dtype`.
+private func elementType(_ name: String) throws -> ElementType {
+    guard let type = ["bf16": ElementType.bfloat16, "fp16": .float16, "fp32": .float32][name] else {
+        complain("--dtype \(name): choose bf16, fp16 or fp32")
+        throw ExitStatus.usage
+    }
+    return type
 }

@@ -81,7 +81,7 @@ struct PlanningOptions: ParsableArguments {
             throw PlanningError("name the model: --model qwen3-30b-a3b, or a checkpoint directory")
         }
         let directory = URL(fileURLWithPath: name)
-        if FileManager.default.fileExists(atPath: directory.appendingPathComponent("config.json").path) {
+        if FileManager.default.fileExists(atPath: directory.path) {
             return try Qwen3Configuration(directory: directory)
         }
         return try ModelPreset(named: name).configuration()

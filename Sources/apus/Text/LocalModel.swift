@@ -35,7 +35,8 @@ struct LocalModelOptions: ParsableArguments {
         }
         let directory = URL(fileURLWithPath: model)
         let checkpoint = try Checkpoint(directory: directory)
-        let tokenizer = try Tokenizer(directory: directory)
+        for note in checkpoint.notes { complain("\(model): \(note)") }
+        let tokenizer = try Tokenizer(directory: checkpoint.directory)
         let configuration = checkpoint.configuration
         guard tokenizer.writtenIDLimit <= configuration.vocabularySize else {
             throw InputError(
@@ -66,4 +67,10 @@ struct LoadedLocalModel {
         }
         return all.sorted { $0.id < $1.id }
     }
+}
+
+/// Where a model's tokenizer is: in its checkpoint, or in a directory that has nothing else.
+func tokenizerDirectory(_ path: String) -> URL {
+    let url = URL(fileURLWithPath: path)
+    return (try? CheckpointDirectory.resolve(url)) ?? url
 }

@@ -32,7 +32,7 @@ struct RenderCommand: ParsableCommand {
 
     func run() throws {
         try reporting(ExitStatus.badInput) {
-            let tokenizer = try Tokenizer(directory: URL(fileURLWithPath: model))
+            let tokenizer = try Tokenizer(directory: tokenizerDirectory(model))
             let data =
                 messages == "-"
                 ? FileHandle.standardInput.readDataToEndOfFile() : try Data(contentsOf: URL(fileURLWithPath: messages))

@@ -22,7 +22,7 @@ struct TokenizeCommand: ParsableCommand {
 
     func run() throws {
         try reporting(ExitStatus.badInput) {
-            let tokenizer = try Tokenizer(directory: URL(fileURLWithPath: model))
+            let tokenizer = try Tokenizer(directory: tokenizerDirectory(model))
             let input =
                 text == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : text
             if decode {
