@@ -164,7 +164,8 @@ struct ModelPresetTests {
         #expect(configuration.vocabularySize == 448)
         #expect((1_000_000...3_000_000).contains(configuration.parameterCounts.total))
         #expect(
-            configuration.eosTokenIDs == [422, 420] && configuration.querySize != configuration.hiddenSize)
+            configuration.eosTokenIDs == [422, 420]
+                && (configuration.querySize != configuration.hiddenSize) == (configuration.family == .qwen3))
         try configuration.validate(file: "config.json")
     }
 

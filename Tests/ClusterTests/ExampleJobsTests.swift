@@ -44,7 +44,7 @@ struct ExampleJobsTests {
 
     @Test(
         "a model and questions: two commands, with everything found from the checkpoint and said",
-        arguments: ["tiny-dense", "tiny-moe"])
+        arguments: ["tiny-dense", "tiny-moe", "tiny-qwen2", "tiny-llama"])
     func questionsAndAnswers(_ preset: String) throws {
         let bench = try Self.bench(["model": preset])
         let given = ["--set", "model=model", "--set", "data=questions.jsonl"]
@@ -114,7 +114,7 @@ struct ExampleJobsTests {
 
     @Test("a teacher and questions: distillation on the student's own answers")
     func teacher() throws {
-        let bench = try Self.bench(["student": "tiny-dense", "teacher": "tiny-dense"])
+        let bench = try Self.bench(["student": "tiny-dense", "teacher": "tiny-qwen2"])
         let run = try bench.apus(
             [
                 "run", Self.path("distill.yaml"), "--set", "model=student", "--set", "teacher=teacher", "--set",
@@ -179,7 +179,7 @@ struct ExampleJobsTests {
         "the flagship recipe runs from its first to its last stage with stand-ins of QwQ-32B and Qwen2.5-72B-Instruct",
         .enabled(if: SandboxAvailability.problem == nil, "\(SandboxAvailability.problem ?? "")"))
     func flagship() throws {
-        let bench = try Self.bench(["base": "tiny-dense", "helper": "tiny-dense"])
+        let bench = try Self.bench(["base": "tiny-dense", "helper": "tiny-qwen2"])
         let queries = Self.queries(40)
         // QwQ's stand-in thinks and is right half of the time; so is the base, which a few steps could not teach.
         let answers = queries.flatMap { query in
