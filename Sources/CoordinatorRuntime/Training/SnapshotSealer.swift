@@ -32,7 +32,7 @@ struct SnapshotSealer {
             configuration = configuration.asRewardModel
             // transformers would pool before an end of answer that is also what fills a batch up.
             let files = try ModelFiles(
-                source.directory, compute: specification.model.compute, version: 0, freshHeadSeed: seed)
+                source.directory, compute: specification.model.compute, version: 0, freshHeadSeed: source.freshHeadSeed)
             if let end = try files.endOfAnswer(), configuration.padTokenID == Int(end) {
                 configuration.padTokenID = nil
             }
@@ -66,7 +66,8 @@ struct SnapshotSealer {
     /// The template that the model was trained with, where the job names one, and the end of its turns: whoever generates
     /// from the checkpoint stops there.
     private func writeChatTemplate(_ configuration: inout Qwen3Configuration, _ source: Checkpoint) throws {
-        let files = try ModelFiles(source.directory, compute: specification.model.compute, version: 0)
+        let files = try ModelFiles(
+            source.directory, compute: specification.model.compute, version: 0, freshHeadSeed: source.freshHeadSeed)
         let renderer = try files.renderer(files.tokenizer(), specification.chatTemplate)
         if let text = renderer.templateText { try write(Data(text.utf8), "chat_template.jinja") }
         guard specification.method != .reward else { return }
