@@ -39,7 +39,7 @@ struct Apus: AsyncParsableCommand {
 }
 
 extension Apus {
-    /// As the default, but a command line that cannot be parsed ends with exit code 2 (README, "Exit codes").
+    /// As the default, but a command line that cannot be parsed ends with exit code 2 (Documentation/Reference/exit-codes.md).
     static func main() async {
         OpenBLASCore.pin()
         StandardOutput.watch()

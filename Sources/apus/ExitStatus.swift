@@ -3,7 +3,7 @@ import ArgumentParser
 import Foundation
 import RuntimeSupport
 
-/// The exit codes that scripts can rely on (README, "Exit codes").
+/// The exit codes that scripts can rely on (Documentation/Reference/exit-codes.md).
 enum ExitStatus {
     static let usage = ExitCode(2)
     static let badInput = ExitCode(3)

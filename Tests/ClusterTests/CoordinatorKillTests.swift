@@ -41,16 +41,20 @@ struct CoordinatorKillTests {
         return bench
     }
 
-    /// Every file of a run but its own job's text, and the entry in manifests that names it.
+    /// Every file of a run but its own job's text; manifests without the entry that names it.
     private func files(_ run: URL) throws -> [String: Data] {
         var files: [String: Data] = [:]
         for case let name as String in FileManager.default.enumerator(atPath: run.path)!
         where name.hasPrefix("checkpoints/") || name == "metrics.jsonl" {
             let url = run.appendingPathComponent(name)
-            guard try url.resourceValues(forKeys: [.isRegularFileKey]).isRegularFile == true,
-                !name.hasSuffix("manifest.json")
-            else { continue }
-            files[name] = try Data(contentsOf: url)
+            guard try url.resourceValues(forKeys: [.isRegularFileKey]).isRegularFile == true else { continue }
+            let content = try Data(contentsOf: url)
+            files[name] = content
+            if name.hasSuffix("manifest.json") {
+                var manifest = try #require(try JSONSerialization.jsonObject(with: content) as? [String: Any])
+                manifest["job"] = nil
+                files[name] = try JSONSerialization.data(withJSONObject: manifest, options: .sortedKeys)
+            }
         }
         return files
     }

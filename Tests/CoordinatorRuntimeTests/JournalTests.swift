@@ -177,4 +177,17 @@ struct RunFileTests {
         let left = try FileManager.default.contentsOfDirectory(atPath: checkpoints.directory.path).sorted()
         #expect(left == ["step-000002", "step-000003", "step-000004.partial", "step-000005", "step-x"])
     }
+
+    @Test("a manifest that was written before the coordinator was killed is none of the checkpoint's files")
+    func manifest() throws {
+        let directory = Directory()
+        let training = directory.url.appendingPathComponent("training")
+        try FileManager.default.createDirectory(at: training, withIntermediateDirectories: true)
+        for name in ["config.json", "training/state.json", "manifest.json", ".config.json.7.1.partial"] {
+            try Data("{}".utf8).write(to: directory.url.appendingPathComponent(name))
+        }
+        let files = try SnapshotSealer.files(in: directory.url)
+        #expect(files.map(\.name) == ["config.json", "training/state.json"])
+        #expect(files.map(\.byteCount) == [2, 2])
+    }
 }

@@ -90,16 +90,22 @@ struct SnapshotSealer {
         }
     }
 
+    /// Every file of a checkpoint with its size, by name; without what an attempt that was cut off left, a manifest among it.
+    static func files(in directory: URL) throws -> [(name: String, byteCount: Int)] {
+        let names = FileManager.default.enumerator(atPath: directory.path)?.compactMap { $0 as? String } ?? []
+        return try names.sorted().compactMap { name in
+            guard name != "manifest.json", !name.hasSuffix(".partial") else { return nil }
+            let attributes = try FileManager.default.attributesOfItem(
+                atPath: directory.appendingPathComponent(name).path)
+            guard attributes[.type] as? FileAttributeType == .typeRegular else { return nil }
+            return (name, (attributes[.size] as? Int) ?? 0)
+        }
+    }
+
     /// Job, step, parent and every file with its size.
     private func manifest(_ source: Checkpoint) throws -> String {
         var files = JSONLine()
-        let root = partial.path + "/"
-        let names = (FileManager.default.enumerator(atPath: partial.path)?.compactMap { $0 as? String } ?? []).sorted()
-        for name in names {
-            let attributes = try FileManager.default.attributesOfItem(atPath: root + name)
-            guard attributes[.type] as? FileAttributeType == .typeRegular else { continue }
-            files.put(name, (attributes[.size] as? Int) ?? 0)
-        }
+        for file in try Self.files(in: partial) { files.put(file.name, file.byteCount) }
         var line = JSONLine()
         line.put("files", files)
         line.put("job", ContentHash(of: Array(job.admitted.resolvedYaml.utf8)).hexadecimal)
