@@ -12,7 +12,8 @@ struct DocumentationTests {
     private static var pages: [String] {
         let folder = root.appendingPathComponent("Documentation")
         let names = FileManager.default.enumerator(atPath: folder.path)?.compactMap { $0 as? String } ?? []
-        return ["README.md"] + names.filter { $0.hasSuffix(".md") && $0.contains("/") && !$0.hasPrefix("Decisions/") }
+        return ["README.md"]
+            + names.filter { $0.hasSuffix(".md") && $0.contains("/") && !$0.hasPrefix("Decisions/") }
             .sorted().map { "Documentation/" + $0 }
     }
 
@@ -55,7 +56,9 @@ struct DocumentationTests {
             return candidates.filter { $0.hasPrefix("apus ") }.map { command in
                 let code = command.components(separatedBy: " #")[0].replacingOccurrences(of: "\\|", with: "|")
                     .components(separatedBy: "|")[0]
-                return code.split(separator: " ").dropFirst().map(String.init).filter { $0 != "…" && $0 != "..." }
+                // A placeholder for a number stands as its name.
+                return code.split(separator: " ").dropFirst().map { ["N", "WORKER"].contains($0) ? "1" : String($0) }
+                    .filter { $0 != "…" && $0 != "..." }
             }
         }
     }
@@ -73,7 +76,12 @@ struct DocumentationTests {
                 else { continue }
                 guard seen.insert(arguments).inserted else { continue }
                 let result = try bench.apus(arguments, environment: [:], seconds: 60)
-                #expect(result.status != 2, "\(page): apus \(arguments.joined(separator: " ")): \(result.errors)")
+                // A sentence may name a command or an option without what belongs to it.
+                let isPartial =
+                    result.errors.contains("Missing expected argument") || result.errors.contains("Missing value")
+                #expect(
+                    result.status != 2 || isPartial,
+                    "\(page): apus \(arguments.joined(separator: " ")): \(result.errors)")
             }
         }
         #expect(seen.count >= 10, "\(seen.count) commands were found")
