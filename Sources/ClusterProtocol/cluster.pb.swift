@@ -2449,6 +2449,9 @@ package nonisolated struct WireSubmitJob: Sendable {
   /// Go on with the same job where there is one, unfinished or done with its output in place.
   package var resumes: Bool = false
 
+  /// Random number of this submission: the same one sent again, because no answer came, is not a second job.
+  package var submission: UInt64 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -3314,6 +3317,12 @@ package nonisolated struct WireJobAdmitted: @unchecked Sendable {
   package var firstPrompt: String {
     get {_storage._firstPrompt}
     set {_uniqueStorage()._firstPrompt = newValue}
+  }
+
+  /// Of the message that submitted it.
+  package var submission: UInt64 {
+    get {_storage._submission}
+    set {_uniqueStorage()._submission = newValue}
   }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -8151,7 +8160,7 @@ nonisolated extension WireSnapshotWritten: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".SubmitJob"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_text\0\u{1}file\0\u{1}resumes\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_text\0\u{1}file\0\u{1}resumes\0\u{1}submission\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -8162,6 +8171,7 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
       case 1: try { try decoder.decodeSingularStringField(value: &self.jobText) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.file) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.resumes) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.submission) }()
       default: break
       }
     }
@@ -8177,6 +8187,9 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if self.resumes != false {
       try visitor.visitSingularBoolField(value: self.resumes, fieldNumber: 3)
     }
+    if self.submission != 0 {
+      try visitor.visitSingularUInt64Field(value: self.submission, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -8184,6 +8197,7 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.jobText != rhs.jobText {return false}
     if lhs.file != rhs.file {return false}
     if lhs.resumes != rhs.resumes {return false}
+    if lhs.submission != rhs.submission {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -9561,7 +9575,7 @@ nonisolated extension WireModelRegistered: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".JobAdmitted"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0\u{3}resumes_optimizer\0\u{3}earlier_updates\0\u{1}judging\0\u{3}first_prompt\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}kind\0\u{3}resolved_yaml\0\u{1}output\0\u{3}group_count\0\u{3}group_size\0\u{3}policy_model\0\u{3}score_model\0\u{1}engine\0\u{3}workers_min\0\u{3}memory_byte_count_per_worker\0\u{3}step_count\0\u{3}prompts_per_batch\0\u{3}updates_per_batch\0\u{3}row_count\0\u{3}snapshot_every\0\u{3}refill_max\0\u{1}sources\0\u{3}optimizer_on_disk\0\u{3}further_score_models\0\u{3}snapshot_keep\0\u{3}failed_groups_max\0\u{3}data_hashes\0\u{3}resumes_optimizer\0\u{3}earlier_updates\0\u{1}judging\0\u{3}first_prompt\0\u{2}\u{c}submission\0")
 
   fileprivate class _StorageClass {
     var _job: UInt64 = 0
@@ -9592,6 +9606,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _earlierUpdates: UInt64 = 0
     var _judging: WireJudgingNeeds? = nil
     var _firstPrompt: String = String()
+    var _submission: UInt64 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -9630,6 +9645,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _earlierUpdates = source._earlierUpdates
       _judging = source._judging
       _firstPrompt = source._firstPrompt
+      _submission = source._submission
     }
   }
 
@@ -9676,6 +9692,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 26: try { try decoder.decodeSingularUInt64Field(value: &_storage._earlierUpdates) }()
         case 27: try { try decoder.decodeSingularMessageField(value: &_storage._judging) }()
         case 28: try { try decoder.decodeSingularStringField(value: &_storage._firstPrompt) }()
+        case 40: try { try decoder.decodeSingularUInt64Field(value: &_storage._submission) }()
         default: break
         }
       }
@@ -9772,6 +9789,9 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
       if !_storage._firstPrompt.isEmpty {
         try visitor.visitSingularStringField(value: _storage._firstPrompt, fieldNumber: 28)
       }
+      if _storage._submission != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._submission, fieldNumber: 40)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -9809,6 +9829,7 @@ nonisolated extension WireJobAdmitted: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._earlierUpdates != rhs_storage._earlierUpdates {return false}
         if _storage._judging != rhs_storage._judging {return false}
         if _storage._firstPrompt != rhs_storage._firstPrompt {return false}
+        if _storage._submission != rhs_storage._submission {return false}
         return true
       }
       if !storagesAreEqual {return false}

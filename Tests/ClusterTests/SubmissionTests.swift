@@ -9,9 +9,9 @@ struct SubmissionTests {
     /// A coordinator with an `admin` and a `submit` key; contexts `admin.json` and `submit.json`.
     private final class Cluster {
         let bench: Workbench
-        private let coordinator: Process
+        private var coordinator: Process
 
-        init(_ name: String, _ options: [String]) throws {
+        init(_ name: String, _ options: [String], environment: [String: String] = [:]) throws {
             let bench = try Workbench(name)
             self.bench = bench
             var allowed = ""
@@ -26,7 +26,7 @@ struct SubmissionTests {
             chmod(bench.url("allow").path, 0o600)
             coordinator = try bench.spawn(
                 ["coordinator", "--state", "state", "--keys", "coordinator", "--allow", "allow"] + options,
-                log: "coordinator.log")
+                log: "coordinator.log", environment: environment)
             let address = bench.url("state/coordinator.json").path
             let deadline = Date().addingTimeInterval(60)
             while !FileManager.default.fileExists(atPath: address), Date() < deadline { usleep(20_000) }
@@ -34,6 +34,14 @@ struct SubmissionTests {
                 let context = ["address": address, "key": bench.url(role).path]
                 try bench.write("\(role).json", String(decoding: try JSONEncoder().encode(context), as: UTF8.self))
             }
+        }
+
+        /// Once it has died by itself.
+        func restart() throws {
+            coordinator.waitUntilExit()
+            coordinator = try bench.spawn(
+                ["coordinator", "--state", "state", "--keys", "coordinator", "--allow", "allow"], log: "coordinator.log"
+            )
         }
 
         deinit { kill(coordinator.processIdentifier, SIGKILL) }
@@ -132,5 +140,26 @@ struct SubmissionTests {
             "\(refused.errors)")
         let open = try cluster.submit("admin", ["judge.endpoint": "http://judge.example/v1"])
         #expect(open.status == 3 && open.errors.contains("use https"), "\(open.errors)")
+    }
+
+    // Commits: the epoch, then the job.
+    @Test(
+        "a coordinator that dies with a submission in hand takes it once, when it is back",
+        arguments: ["before", "after"])
+    func killed(when: String) throws {
+        let mark = try Workbench("killed-marker").url("struck").path
+        let cluster = try Cluster(
+            "killed-\(when)", [], environment: ["APUS_FAIL_POINT": "journal.\(when)-sync:2:\(mark)"])
+        let bench = cluster.bench
+        try bench.makeModel()
+        try bench.makeJob(groups: 2)
+        let client = try bench.spawn(["submit", "job.yaml", "--context", "admin.json"], log: "submit.log")
+        try cluster.restart()
+        client.waitUntilExit()
+        #expect(FileManager.default.fileExists(atPath: mark), "nothing was killed")
+        #expect(client.terminationStatus == 0, "\(bench.text("submit.log"))")
+        let jobs = try bench.apus("jobs", "--json", "--context", "admin.json")
+        let list = try #require(try JSONSerialization.jsonObject(with: Data(jobs.output.utf8)) as? [Any])
+        #expect(list.count == 1, "\(jobs.output)\(jobs.errors)")
     }
 }

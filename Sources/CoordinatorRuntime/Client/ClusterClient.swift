@@ -47,10 +47,10 @@ package final class ClusterClient {
     package func close() { transport.close() }
 
     /// Sends a request and waits for its answer; sent again once a second, so a restart of the coordinator is
-    /// bridged. (`submit` is sent once: twice would be two jobs.)
+    /// bridged.
     /// - Throws: ``ClientError`` when the coordinator refuses, or does not answer in time.
     package func request(
-        seconds: Double = 15, isRepeatable: Bool = true, _ fill: (inout WireEnvelope) -> Void
+        seconds: Double = 15, _ fill: (inout WireEnvelope) -> Void
     ) throws -> WireEnvelope {
         lastRequest += 1
         var envelope = WireEnvelope()
@@ -62,7 +62,7 @@ package final class ClusterClient {
         var sendAt = MonotonicInstant.now
         var wasSent = false
         while MonotonicInstant.now < deadline {
-            if MonotonicInstant.now >= sendAt, isRepeatable || !wasSent {
+            if MonotonicInstant.now >= sendAt {
                 // The newest connection with a key gets the answers: another process may have taken ours over.
                 if wasSent { try transport.connect(to: coordinator) }
                 try followCoordinator()

@@ -72,6 +72,7 @@ struct JobPreparation {
                 }
             prepared.admitted.dataHashes = try job.dataHashes()
             prepared.admitted.firstPrompt = prepared.firstPrompt?.text ?? ""
+            prepared.admitted.submission = submission.submission
             prepared.admitted.judging = WireJudgingNeeds(prepared.settings, rows: prepared.rows)
             return prepared
         } catch let error as SubmissionError {

@@ -32,7 +32,7 @@ struct OutputClaim {
 
     private let journal: Journal
     /// Directories that were given to jobs in this process, by path.
-    private var given: [String: UInt64] = [:]
+    private var given: [String: (job: UInt64, submission: UInt64)] = [:]
 
     init(_ journal: Journal) { self.journal = journal }
 
@@ -62,7 +62,7 @@ struct OutputClaim {
         } catch {
             throw SubmissionError(description: String(describing: error))
         }
-        given[path] = admitted.job
+        given[path] = (admitted.job, admitted.submission)
         return .new(replaced: unfinished?.admitted.job)
     }
 
@@ -71,6 +71,14 @@ struct OutputClaim {
         let run = RunDirectory(URL(fileURLWithPath: prepared.admitted.output, isDirectory: true))
         given[RunDirectory.canonicalPath(run.url.path)] = nil
         run.removeEmpty()
+    }
+
+    /// The job of the same submission, which was sent again because its answer was lost, with a coordinator perhaps.
+    private func again(_ prepared: PreparedSubmission, _ here: [KnownJob], _ path: String) -> UInt64? {
+        let submission = prepared.admitted.submission
+        guard submission != 0 else { return nil }
+        if let job = here.last(where: { $0.admitted.submission == submission }) { return job.admitted.job }
+        return given[path].flatMap { $0.submission == submission ? $0.job : nil }
     }
 
     /// The job that has the directory, if it is this one and the client goes on with it; nil where the directory is a claim
@@ -82,6 +90,7 @@ struct OutputClaim {
         let status = run.status
         let owner = status?.owner
         let isOurs = owner.map { $0.journal == journal.identity } ?? false
+        if let again = again(prepared, here, path) { return again }
         if isOurs, let owner, let job = here.last(where: { $0.admitted.job == owner.job && $0.status == nil }) {
             let name = "job \(owner.job) (\(job.admitted.name))"
             if let difference = difference(job, prepared) {
@@ -96,7 +105,7 @@ struct OutputClaim {
                     "\(run.url.path) exists already: \(name) is not finished and writes there; follow it with apus watch "
                     + "\(owner.job), or choose another output")
         }
-        if isOurs, let owner, given[path] == owner.job {
+        if isOurs, let owner, given[path]?.job == owner.job {
             // Submitted a moment ago, not yet admitted.
             if resumes, run.jobText == text { return owner.job }
             throw SubmissionError(
@@ -127,6 +136,7 @@ struct OutputClaim {
         func recipe(_ admitted: WireJobAdmitted) -> WireJobAdmitted {
             var recipe = admitted
             recipe.job = 0
+            recipe.submission = 0
             recipe.policyModel = 0
             recipe.scoreModel = 0
             recipe.furtherScoreModels = []

@@ -80,8 +80,9 @@ struct Submission {
     ///   place.
     /// - Returns: the job's number.
     func submit(_ client: ClusterClient, resumes: Bool = false) throws -> UInt64 {
-        // Submitted twice, a job that is to be gone on with is still one job.
-        let reply = try client.request(seconds: 120, isRepeatable: resumes) {
+        let number = UInt64.random(in: 1 ... .max)
+        let reply = try client.request(seconds: 120) {
+            $0.submitJob.submission = number
             $0.submitJob.jobText = reading.submissionYAML
             $0.submitJob.file = url.path
             $0.submitJob.resumes = resumes
