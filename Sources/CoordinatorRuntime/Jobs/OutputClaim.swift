@@ -13,7 +13,9 @@ struct KnownJob: Sendable {
     let status: String?
     /// Hashes of the models that it names.
     let models: [String]
+}
 
+extension KnownJob {
     init(_ job: JobRecord, _ models: [UInt32: WireModelDescription]) {
         admitted = job.admitted
         status = job.ended?.status
@@ -112,8 +114,9 @@ struct OutputClaim {
                 description: "\(run.url.path) exists already: job \(owner.job) writes there; choose another output")
         }
         if isOurs, status?.isEnded == false, !here.contains(where: { $0.admitted.job == owner?.job }) { return nil }
+        // Its files are done a moment before its end is in the journal.
         if resumes, status?.status == "done", run.jobText == text,
-            let done = here.last(where: { $0.status == "done" && difference($0, prepared) == nil })
+            let done = here.last(where: { [nil, "done"].contains($0.status) && difference($0, prepared) == nil })
         {
             return done.admitted.job
         }
