@@ -38,7 +38,7 @@ struct SubmissionTests {
 
         /// Once it has died by itself.
         func restart() throws {
-            coordinator.waitUntilExit()
+            try #require(eventually(60) { !coordinator.isRunning }, "the coordinator was not killed")
             coordinator = try bench.spawn(
                 ["coordinator", "--state", "state", "--keys", "coordinator", "--allow", "allow"], log: "coordinator.log"
             )
@@ -147,7 +147,9 @@ struct SubmissionTests {
         "a coordinator that dies with a submission in hand takes it once, when it is back",
         arguments: ["before", "after"])
     func killed(when: String) throws {
-        let mark = try Workbench("killed-marker").url("struck").path
+        let mark = FileManager.default.temporaryDirectory
+            .appendingPathComponent("apus-struck-\(UInt32.random(in: 0 ... .max))").path
+        defer { try? FileManager.default.removeItem(atPath: mark) }
         let cluster = try Cluster(
             "killed-\(when)", [], environment: ["APUS_FAIL_POINT": "journal.\(when)-sync:2:\(mark)"])
         let bench = cluster.bench
