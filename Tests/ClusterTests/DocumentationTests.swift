@@ -93,6 +93,11 @@ struct DocumentationTests {
         let blocks = Self.blocks(in: text)
         guard blocks.contains(where: { $0.language == "sh" && !$0.note.hasPrefix("<!-- not run:") }) else { return }
         let bench = try Workbench("documentation")
+        // Stand-ins for what a page's reader brings.
+        try FileManager.default.createSymbolicLink(
+            at: bench.url("Cluster"), withDestinationURL: Self.root.appendingPathComponent("Cluster"))
+        try FileManager.default.createDirectory(at: bench.url("models"), withIntermediateDirectories: false)
+        try bench.makeModel("models/mine")
         for block in blocks where block.note.hasPrefix("<!-- file: ") {
             let name = block.note.dropFirst("<!-- file: ".count).dropLast(" -->".count)
             try bench.write(String(name), block.lines.joined(separator: "\n") + "\n")
