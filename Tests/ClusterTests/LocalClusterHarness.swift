@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
 import Glibc
+import RuntimeSupport
 import TestSupport
 import Testing
 
@@ -20,7 +21,15 @@ final class Workbench: Sendable {
         directory = FileManager.default.temporaryDirectory.appendingPathComponent(
             "apus-test-\(name)-\(UInt32.random(in: 0 ... .max))", isDirectory: true)
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        Self.directories.withLock { $0.append(directory) }
+        _ = Self.cleanup
     }
+
+    /// Benches that a suite shares live as long as the process, which does not run their deinit.
+    private static let directories = Locked<[URL]>([])
+    private static let cleanup: Void = {
+        atexit { for url in Workbench.directories.withLock({ $0 }) { try? FileManager.default.removeItem(at: url) } }
+    }()
 
     deinit { try? FileManager.default.removeItem(at: directory) }
 
