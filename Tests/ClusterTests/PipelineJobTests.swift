@@ -131,8 +131,10 @@ struct PipelineJobTests {
         let variable = try bench.apus("run", "pipeline.yaml", "--set", "variables.step=4")
         #expect(
             variable.status == 3 && variable.errors.contains("no such variable; it has: steps"), "\(variable.errors)")
-        let other = try bench.apus("run", "pipeline.yaml", "--set", "steps=4")
-        #expect(other.status == 3 && other.errors.contains("variables.NAME"), "\(other.errors)")
+        let bare = try bench.apus("run", "pipeline.yaml", "--set", "step=4")
+        #expect(bare.status == 3 && bare.errors.contains("no such variable; it has: steps"), "\(bare.errors)")
+        let other = try bench.apus("run", "pipeline.yaml", "--set", "optimizer.steps=4")
+        #expect(other.status == 3 && other.errors.contains("NAME=… of its variables"), "\(other.errors)")
         try bench.write(
             "gated.yaml",
             Self.pipeline.replacingOccurrences(of: "    show: [reward]", with: "    gate: {reward: {min: 9}}"))

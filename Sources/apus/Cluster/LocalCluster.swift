@@ -85,7 +85,7 @@ struct LocalCluster {
     static func waitForCoordinator(
         _ files: ClusterFiles, _ supervisor: Supervisor, _ isStopping: () -> Bool
     ) throws {
-        let deadline = MonotonicInstant.now.advanced(byMilliseconds: 15_000)
+        let deadline = MonotonicInstant.now.advanced(byMilliseconds: 60_000)
         while !FileManager.default.fileExists(atPath: files.address.path) {
             if isStopping() {
                 supervisor.stop()
@@ -97,7 +97,8 @@ struct LocalCluster {
             }
             guard MonotonicInstant.now < deadline else {
                 supervisor.stop()
-                throw ClientError("the coordinator did not come up within 15 s; see \(files.log("coordinator").path)")
+                throw ClientError(
+                    "the coordinator did not come up within a minute; see \(files.log("coordinator").path)")
             }
             Thread.sleep(forTimeInterval: 0.02)
         }
